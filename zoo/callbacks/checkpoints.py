@@ -1,0 +1,35 @@
+"""Writes checkpoints at fixed intervals in images, after everything else that watches the step."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from zoo.callbacks.clock import Pauses, images_seen, is_due
+from zoo.engine import checkpoint
+from zoo.errors import ZooError
+
+
+class PeriodicCheckpoint(pl.callbacks.Checkpoint):
+    """`checkpoints/<images>.ckpt` every `every` images and after the last step; the newest `keep` stay.
+
+    Lightning runs Checkpoint callbacks last, so what is saved at a step has been averaged, validated and drawn at that step.
+    """
+
+    def __init__(self, run: Path, every: int, keep: int = 2) -> None:
+        self.run, self.every, self.keep = run, every, keep
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not is_due(trainer, pl_module, self.every):
+            return
+        for name, parameter in pl_module.named_parameters():
+            if not parameter.isfinite().all():
+                raise ZooError(
+                    f"Training diverged: '{name}' is not finite, so no checkpoint is written; lower optimizer.lr or set clip=1, "
+                    f"and start anew or resume from the last checkpoint."
+                )
+        with Pauses.counted():
+            trainer.save_checkpoint(self.run / "checkpoints" / f"{images_seen(trainer, pl_module):012d}.ckpt", weights_only=False)
+            if trainer.is_global_zero:
+                for old in checkpoint.all_of(self.run)[self.keep :]:
+                    trainer.strategy.checkpoint_io.remove_checkpoint(old)

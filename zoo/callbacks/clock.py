@@ -1,0 +1,36 @@
+"""When something is due on the clock of images seen, and time that does not count as training."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytorch_lightning as pl
+
+
+def images_seen(trainer: pl.Trainer, model: pl.LightningModule) -> int:
+    """Images trained on so far, over all ranks."""
+    return trainer.global_step * model.recipe.batch_size
+
+
+def is_due(trainer: pl.Trainer, model: pl.LightningModule, every: int) -> bool:
+    """Whether the optimizer step just taken crossed a multiple of `every` images, or was the last one."""
+    if (trainer.fit_loop.total_batch_idx + 1) % trainer.accumulate_grad_batches:
+        return False  # in the middle of a global batch
+    seen, batch = images_seen(trainer, model), model.recipe.batch_size
+    return seen // every > (seen - batch) // every or trainer.global_step >= trainer.max_steps
+
+
+class Pauses:
+    """Seconds spent on watching and saving rather than on training, summed over a process."""
+
+    seconds = 0.0
+
+    @classmethod
+    @contextmanager
+    def counted(cls) -> Iterator[None]:
+        """Counts what is done inside as a pause."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            cls.seconds += time.perf_counter() - start

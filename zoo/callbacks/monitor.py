@@ -1,0 +1,84 @@
+"""Logs the same names for all models: loss terms, learning rates, gradient norms, images/s, peak memory."""
+
+import math
+import resource
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from zoo.callbacks.clock import Pauses, images_seen, is_due
+from zoo.errors import ZooError
+
+
+def peak_memory_mib() -> float:
+    """Most memory this process has held so far, in MiB: the GPU's if there is one, else the process's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+class Monitor(pl.Callback):
+    """Sums the loss terms on the device and fetches their means every `every` images: one host sync an interval.
+
+    Stops training with a sentence as soon as a loss is not finite.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.latest: dict[str, float] = {}  # for the progress bar
+        self.train_seconds = 0.0  # over all sessions of the run; kept in the checkpoint
+        self.images_per_second: float | None = None
+        self._sums: torch.Tensor | None = None
+        self._steps = 0
+        self._mark: float | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if self._mark is None:
+            self._mark, self._first, self._paused = time.perf_counter(), images_seen(trainer, pl_module), Pauses.seconds
+        pl_module.watch_gradients = images_seen(trainer, pl_module) % self.every + pl_module.recipe.batch_size >= self.every
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        terms = torch.stack([value.detach().float() for value in outputs.values()])
+        self._sums = terms if self._sums is None else self._sums.add_(terms)
+        self._steps += 1
+        if is_due(trainer, pl_module, self.every):
+            self._log(trainer, pl_module, list(outputs))
+
+    def _log(self, trainer: pl.Trainer, model: Any, names: list[str]) -> None:
+        assert self._sums is not None
+        assert self._mark is not None
+        means = (trainer.strategy.reduce(self._sums, reduce_op="mean") / self._steps).tolist()
+        seconds = time.perf_counter() - self._mark - (Pauses.seconds - self._paused)
+        seen = images_seen(trainer, model)
+        rate = (seen - self._first) / seconds
+        self.train_seconds += seconds
+        self.images_per_second = rate
+        metrics = {f"train/{name}": mean for name, mean in zip(names, means, strict=True)}
+        for group in model.optimizers().optimizer.param_groups:
+            metrics[f"train/learning_rate/{group['name']}"] = float(group["lr"])
+        for player, norm in model.gradient_norms.items():
+            metrics[f"train/gradient_norm/{player}"] = norm.item()
+        metrics |= {"train/images_per_second": rate, "train/peak_memory_mib": peak_memory_mib()}
+        self.latest = metrics
+        log(trainer, seen, metrics)
+        self._sums, self._steps, self._mark = None, 0, None
+        if not all(math.isfinite(mean) for mean in means):
+            bad = ", ".join(name for name, mean in zip(names, means, strict=True) if not math.isfinite(mean))
+            raise ZooError(
+                f"Training diverged before {seen:,} images: {bad} is not finite; lower optimizer.lr or set clip=1, "
+                f"and start anew or resume from the last checkpoint."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"train_seconds": self.train_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.train_seconds = state_dict["train_seconds"]
+
+
+def log(trainer: pl.Trainer, seen: int, metrics: dict[str, float]) -> None:
+    """Sends metrics to all loggers, on the axis of images seen."""
+    for logger in trainer.loggers:
+        logger.log_metrics({"images_seen": seen, **metrics}, step=seen)

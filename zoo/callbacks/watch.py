@@ -1,0 +1,56 @@
+"""At fixed intervals in images: validation, the fit of the prior, and pictures of the same faces and the same latents."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+from torch import Tensor
+
+from zoo.callbacks.clock import Pauses, images_seen, is_due
+from zoo.callbacks.monitor import log
+from zoo.engine import pictures
+from zoo.engine.evaluation import fit_prior, measure, quiet
+
+
+class Watch(pl.Callback):
+    """Validates and draws every `every` images and after the last step, with the averaged weights where averaging is on."""
+
+    def __init__(self, run: Path, every: int, validation_images: int = 10_000, prior_images: int = 10_000) -> None:
+        self.run, self.every = run, every
+        self.validation_images, self.prior_images = validation_images, prior_images
+        self.latest: dict[str, float] = {}  # kept in the checkpoint: a run killed before its summary still has its numbers
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if is_due(trainer, pl_module, self.every):
+            with Pauses.counted(), quiet(pl_module, trainer):
+                self.look(trainer, pl_module)
+
+    def look(self, trainer: pl.Trainer, model: Any) -> None:
+        """Measures the validation split, fits the prior, draws and logs; on all ranks."""
+        data, seen = trainer.datamodule, images_seen(trainer, model)
+        found = measure(model, data.loader("val", limit=self.validation_images))
+        self.latest = {f"val/{name}": value for name, value in found.items()}
+        log(trainer, seen, self.latest)
+        fit_prior(model, data.loader("train", limit=self.prior_images, shared=True))
+        if trainer.is_global_zero:
+            faces = data.first_images("val", 16).image
+            for name, grid in pictures.grids(model, faces).items():
+                path = self.run / "pictures" / f"{name}-{seen:012d}.png"
+                pictures.save(grid, path)
+                _log_picture(trainer, seen, name, grid)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"latest": self.latest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.latest = state_dict["latest"]
+
+
+def _log_picture(trainer: pl.Trainer, seen: int, name: str, grid: Tensor) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(f"pictures/{name}", [grid.permute(1, 2, 0).cpu().numpy()], step=None)
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(f"pictures/{name}", grid.to(torch.uint8), seen)

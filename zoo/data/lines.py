@@ -1,0 +1,84 @@
+"""`data=lines`: the line benchmark of ACAI (Berthelot, Raffel, Roy and Goodfellow, 2019, https://arxiv.org/abs/1807.07543, section 3.1).
+
+Each image is one line from the centre to nearly the border; its angle is all there is to know, so an interpolation can be scored exactly
+(`zoo.metrics.lines`). The paper trains on an infinite stream of random angles; here 262,144 stored images, 0.0014° apart on average, stand
+in for it. Values are rounded to 8 bits.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from zoo.data.source import SPLITS, Chunk, Listing, Source
+from zoo.errors import ZooError
+
+SIZE = 32
+SECTORS = 10
+
+
+def draw(angles: np.ndarray) -> np.ndarray:
+    """Lines at the given angles (N,) in radians, counter-clockwise from the right, as (N, 1, 32, 32) float32: -1 ground, +1 line.
+
+    Pixel for pixel what the authors' `draw_line` gives. The line is scanned along its longer axis; in each scan row it is 2 px wide *along
+    the row*, whatever the slope (so 1.41 px across at 45°), and pixels are weighted by the part of them that it covers. Half a pixel of
+    offset along the scan and a whole last row at the lower or right end belong to the original too.
+    """
+    angles = np.asarray(angles, np.float64)
+    centre, length = SIZE / 2, SIZE / 2 - 1
+    right, down = length * np.cos(angles), -length * np.sin(angles)
+    lies = np.abs(down) < np.abs(right)  # (N,), scanned by columns, drawn transposed
+    major, minor = np.where(lies, right, down), np.where(lies, down, right)
+
+    scan = np.arange(SIZE)
+    first, last = centre + np.minimum(major, 0), centre + np.maximum(major, 0)
+    rows = np.clip(scan + 1 - first[:, None], 0, 1) * (scan < np.ceil(last)[:, None])  # (N, 32), how much of a scan row counts
+    left = centre - 1 + (scan - centre - 0.5) * (minor / major)[:, None]  # (N, 32), where the 2 px begin in each scan row
+    covered = np.minimum(scan + 1, left[..., None] + 2) - np.maximum(scan, left[..., None])  # (N, 32, 32), row × pixel in it
+    image = 2 * rows[..., None] * np.clip(covered, 0, 1) - 1
+    image[lies] = image[lies].swapaxes(1, 2)
+    return image[:, None].astype(np.float32)
+
+
+def draw_uint8(angles: np.ndarray) -> np.ndarray:
+    """`draw`, rounded to (N, 1, 32, 32) uint8: 0 ground, 255 line."""
+    return np.round((draw(angles) + 1) * 127.5).astype(np.uint8)
+
+
+class Lines(Source):
+    """Lines at random angles: `train`, `val` and `test` images, 32×32×1, drawn from `seed`.
+
+    Attributes: the tenth of the circle the angle lies in, one-hot (the paper's classes). Factor: the angle in radians, in [0, 2π).
+    Raises ZooError for another image size: the benchmark, its templates and its published numbers are for 32×32.
+    """
+
+    name = "lines"
+    channels = 1
+    attribute_names = tuple(f"sector_{k}" for k in range(SECTORS))
+    factor_names = ("angle",)
+
+    def __init__(self, train: int = 262_144, val: int = 5_000, test: int = 5_000, seed: int = 0, image_size: int = SIZE) -> None:
+        if image_size != SIZE:
+            raise ZooError(f"data=lines is drawn at 32×32 only, but data.image_size={image_size}: leave it out, or choose other data.")
+        if min(train, val, test) < 1 or seed < 0:
+            raise ZooError("data=lines needs at least one image in each of data.train, data.val and data.test, and data.seed of 0 or more.")
+        self.image_size, self.counts, self.seed = image_size, (train, val, test), seed
+        # Raw bits of Philox, which numpy keeps the same for all versions; one stream per split, so a larger split keeps its first lines.
+        bits = [np.random.Philox(key=np.array([seed, k], np.uint64)).random_raw(count) for k, count in enumerate(self.counts)]
+        self.angles = (np.concatenate(bits) >> np.uint64(11)) * (2 * np.pi * 2.0**-53)  # (N,), in [0, 2π)
+
+    def settings(self) -> dict[str, Any]:
+        return {"source": self.name, "counts": list(self.counts), "seed": self.seed, "drawing": "acai draw_line, rounded to 8 bits"}
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(self.settings()).encode()).hexdigest()
+
+    def scan(self) -> Listing:
+        names = [f"{split}/{row:06d}" for split, count in zip(SPLITS, self.counts, strict=True) for row in range(count)]
+        sectors = (self.angles * SECTORS / (2 * np.pi)).astype(int)
+        attributes = np.eye(SECTORS, dtype=np.uint8)[np.minimum(sectors, SECTORS - 1)]
+        return Listing(names, np.repeat(np.arange(3), self.counts).astype(np.uint8), attributes, self.angles[:, None].astype(np.float32))
+
+    def read(self, start: int, stop: int) -> Chunk:
+        return Chunk(draw_uint8(self.angles[start:stop]))

@@ -1,0 +1,327 @@
+"""Whole batches from the packed store, in an order that depends on nothing but (seed, epoch).
+
+The global batch is cut from the epoch's permutation first, then each rank takes its slice and each accumulation step its piece
+of that slice: the order does not depend on the number of ranks, all ranks get equally many batches, and a run may be resumed on
+another machine. Batches are uint8; `to_float` turns them into what models see.
+
+    loader = BatchLoader(store, "train", batch_size=512, seed=0)
+    for batch in loader:                                     # image (512, C, H, W) uint8, a reused buffer
+        batch = to_float(batch, loader.flips, out=buffer)    # image (512, C, H, W) float32 in [-1, 1], about half of them mirrored
+
+Under Lightning it is used as it is (no DataLoader around it): its iterator does nothing before the first batch is asked for, its
+length is always that of the full epoch, and its state holds nothing that belongs to one rank.
+"""
+
+import difflib
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.data.batch import Batch
+from zoo.data.store import Store
+from zoo.errors import ZooError
+
+STATE_FORMAT = 1
+STORAGES = ("auto", "mmap", "device")
+ORDER, FLIPS, POOR, RICH = range(4)  # independent streams of random numbers for one (seed, epoch)
+BLOCK_BYTES = 3 * 2**18  # of uint8 converted at once, so that it stays in the cache: 64 images of 3×64×64
+
+
+class BatchLoader:
+    """Iterates over the batches of one split; a pass is one epoch of this rank's micro-batches.
+
+    store       what to read
+    split       "train", "val" or "test"
+    batch_size  images per optimizer step, over all ranks and accumulation steps
+    seed        decides the order and the flips, together with the epoch
+    rank, world_size, accumulate    which share of the global batch is ours, and in how many pieces it comes
+    shuffle     True: permuted, an incomplete last batch is dropped. False: in the store's order, every image exactly once over
+                all ranks, the last batch divided as evenly as possible (so a rank may have a batch less than another)
+    storage     "mmap" reads from the memory-mapped file, "device" keeps the split's images on the device, "auto" decides
+    device      where the batches shall be
+    domain      an attribute's name: even rows lack it, odd rows have it, in every slice and micro-batch; the smaller of the two
+                domains ends the epoch
+    limit       use only the first `limit` images of the split
+    prefetch    gather the next batch in a background thread; by default only for "mmap" on a GPU
+
+    On the CPU images lie in a ring of reused buffers: a batch is valid until the next but one is taken.
+    Raises ZooError where these do not fit together.
+    """
+
+    batch_sampler = None  # Lightning asks for it wherever there is a `sampler`
+
+    def __init__(
+        self,
+        store: Store,
+        split: str,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulate: int = 1,
+        shuffle: bool = True,
+        storage: str = "mmap",
+        device: torch.device | str = "cpu",
+        domain: str | None = None,
+        limit: int | None = None,
+        prefetch: bool | None = None,
+    ):
+        self.store, self.split, self.batch_size, self.domain, self.shuffle = store, split, batch_size, domain, shuffle
+        self.seed, self.rank, self.world_size, self.accumulate = seed, rank, world_size, accumulate
+        self.device = torch.device(device)
+        positions = store.indices(split)[:limit]
+        if len(positions) == 0:
+            raise ZooError(f"the split '{split}' of {store.path.name} holds no images: choose another split or a larger limit.")
+        self._groups = [positions] if domain is None else _domains(store, positions, domain, batch_size if shuffle else 2)
+        self.n = len(self._groups) * min(len(group) for group in self._groups)  # images in an epoch, with the incomplete batch
+        self._pieces = self._cut()
+
+        self.storage = choose_storage(storage, len(positions) * store.images[0].nbytes, self.device)
+        self._positions = positions
+        self._attributes = torch.from_numpy(store.attributes).to(self.device)
+        self._table = np.asarray(store.images)  # a view: indexing the memmap object itself is slower
+        self._resident: Tensor | None = None
+        if self.storage == "device":
+            self._resident = _upload(self._table, positions, self.device)
+            if self.device.type == "cpu":
+                self._table, self._resident = self._resident.numpy(), None
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._prefetch = (self.storage == "mmap" and self.device.type == "cuda") if prefetch is None else prefetch
+        self._slots = itertools.cycle(self._make_slots())
+
+        self._epoch = 0
+        self._position = 0  # micro-batches handed out in this epoch
+        self._resuming = False  # whether the next pass starts at the position that was loaded
+        self._flips: tuple[int, Tensor] | None = None
+
+    def __len__(self) -> int:
+        """Micro-batches of this rank in a full epoch, also after a resume in the middle of one."""
+        return len(self._pieces)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """One pass over the epoch (after `load_state_dict`: over the rest of it). Nothing happens before its first batch."""
+        start = self._position if self._resuming else 0
+        self._resuming, self._position = False, start
+        order = self._order()
+        index = torch.from_numpy(order).to(self.device)  # once per epoch, so that no batch waits for a copy of its own
+        for low, high, image in self._fetch(order, start):
+            self._position += 1
+            yield Batch(image, self._attributes.index_select(0, index[low:high]), index[low:high])
+
+    @property
+    def sampler(self) -> "BatchLoader":
+        """What Lightning calls `set_epoch` on."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next pass. A loaded position survives if it belongs to this epoch."""
+        if epoch != self._epoch:
+            self._epoch, self._position, self._resuming = epoch, 0, False
+
+    @property
+    def flips(self) -> Tensor:
+        """Which images this epoch mirrors: (len(store),) bool on the device, to be indexed with `batch.index`."""
+        if self._flips is None or self._flips[0] != self._epoch:
+            draws = _draws(self.seed, self._epoch, FLIPS, len(self.store))
+            self._flips = self._epoch, torch.from_numpy(draws >= 2**63).to(self.device)
+        return self._flips[1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where we are, in plain values that are the same on all ranks."""
+        return {
+            "format": STATE_FORMAT,
+            **self._identity(),
+            "accumulate": self.accumulate,
+            "world_size": self.world_size,
+            "epoch": self._epoch,
+            "position": self._position,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The next pass goes on after the last batch that was handed out. Raises ZooError if the order would not be the same."""
+        if state.get("format") != STATE_FORMAT:
+            raise ZooError(
+                f"the checkpoint's data position has format {state.get('format')}, not {STATE_FORMAT}: it cannot be resumed from."
+            )
+        for name, mine in self._identity().items():
+            if state[name] != mine:
+                raise ZooError(
+                    f"cannot resume: the checkpoint's data order has {name}={state[name]} and this run {name}={mine}: "
+                    "resume with the data and settings the run was started with, or start a new run."
+                )
+        step, inside = divmod(state["position"], state["accumulate"])
+        if inside and (state["accumulate"], state["world_size"]) != (self.accumulate, self.world_size):
+            raise ZooError(
+                "cannot resume with another number of devices or accumulation steps from the middle of an optimizer step: "
+                f"keep world_size={state['world_size']} and accumulate={state['accumulate']}."
+            )
+        self._epoch, self._position, self._resuming = state["epoch"], step * self.accumulate + inside, True
+
+    def _identity(self) -> dict[str, Any]:
+        """What must not change between saving and resuming, or the batches would."""
+        names = ("split", "domain", "n", "batch_size", "seed", "shuffle")
+        return {"store": self.store.sha256, **{name: getattr(self, name) for name in names}}
+
+    def _cut(self) -> list[tuple[int, int]]:
+        """Our micro-batches as (low, high) rows of the epoch's order. Where domains alternate, only whole pairs are cut."""
+        unit, parts, size = len(self._groups), self.world_size * self.accumulate, self.batch_size
+        if self.shuffle and size > self.n:
+            raise ZooError(f"the batch size {size} is larger than the {self.n} images of the split '{self.split}': lower batch_size.")
+        if size < 1 or size % (unit * (parts if self.shuffle else 1)):
+            raise ZooError(
+                f"the batch size {size} must be a multiple of {self.world_size} devices × {self.accumulate} accumulation steps"
+                + (" × 2 domains" if unit == 2 else "")
+                + ": change batch_size."
+            )
+        pieces = []
+        for start in range(0, self.n - self.n % size if self.shuffle else self.n, size):
+            units = min(size, self.n - start) // unit
+            for part in range(self.rank * self.accumulate, (self.rank + 1) * self.accumulate):
+                low, high = (start + unit * (units * edge // parts) for edge in (part, part + 1))
+                if low < high:
+                    pieces.append((low, high))
+        return pieces
+
+    def _order(self) -> np.ndarray:
+        """Positions in the store in the order of this epoch: (n,) int64. Domains alternate."""
+        groups = self._groups
+        if self.shuffle:  # a stable sort of raw Philox output, which numpy promises never to change (unlike Generator.permutation)
+            streams = (ORDER,) if len(groups) == 1 else (POOR, RICH)
+            draws = (_draws(self.seed, self._epoch, stream, len(group)) for stream, group in zip(streams, groups, strict=True))
+            groups = [group[np.argsort(keys, kind="stable")] for group, keys in zip(groups, draws, strict=True)]
+        shortest = min(len(group) for group in groups)
+        return np.stack([group[:shortest] for group in groups], axis=1).reshape(-1)
+
+    def _fetch(self, order: np.ndarray, start: int) -> Iterator[tuple[int, int, Tensor]]:
+        """The pieces from `start` on with their images, gathered here or, one batch ahead, in a thread."""
+        rows: Any = order if self.storage == "mmap" else np.searchsorted(self._positions, order)
+        if self._resident is not None:
+            rows = torch.from_numpy(rows).to(self.device)
+        pieces = self._pieces[start:]
+        if not self._prefetch:
+            for low, high in pieces:
+                yield low, high, self._ready(self._gather(rows[low:high]))
+            return
+        with ThreadPoolExecutor(1, "zoo-loader") as pool:
+            ahead = [pool.submit(self._gather, rows[low:high]) for low, high in pieces[:1]]
+            for (low, high), following in itertools.zip_longest(pieces, pieces[1:]):
+                image = self._ready(ahead.pop().result())
+                if following:
+                    ahead.append(pool.submit(self._gather, rows[slice(*following)]))
+                yield low, high, image
+
+    def _gather(self, rows: Any) -> Tensor:
+        """The images of these rows of the table, on the device; on the CPU in the ring's next buffer."""
+        if self._resident is not None:
+            return self._resident.index_select(0, rows)
+        slot = next(self._slots)
+        if slot.copied is not None:
+            slot.copied.synchronize()  # the GPU may still be reading this buffer
+        buffer = slot.buffer[: len(rows)]
+        np.take(self._table, rows, axis=0, out=buffer.numpy(), mode="clip")  # "clip" lets it write into `out` directly
+        if slot.copied is None:
+            return buffer.to(self.device)  # on the CPU the buffer itself
+        with torch.cuda.stream(self._stream):
+            image = buffer.to(self.device, non_blocking=True)
+            slot.copied.record()
+        return image
+
+    def _ready(self, image: Tensor) -> Tensor:
+        """Lets the GPU's current stream wait for the copy; the host does not wait."""
+        if self._stream is not None and self._resident is None:
+            current = torch.cuda.current_stream(self.device)
+            current.wait_stream(self._stream)
+            image.record_stream(current)
+        return image
+
+    def _make_slots(self) -> list["_Slot"]:
+        """The ring: two buffers, so that a batch outlives the next one, and one more for the thread to write ahead."""
+        if self._resident is not None:
+            return []
+        shape = (max(high - low for low, high in self._pieces), *self._table.shape[1:]) if self._pieces else (0,)
+        gpu = self._stream is not None
+        return [
+            _Slot(torch.empty(shape, dtype=torch.uint8, pin_memory=gpu), torch.cuda.Event() if gpu else None)
+            for _ in range(3 if self._prefetch else 2)
+        ]
+
+
+class _Slot(NamedTuple):
+    buffer: Tensor  # (largest micro-batch, C, H, W) uint8, pinned if a GPU copies from it
+    copied: torch.cuda.Event | None  # when the GPU has read it
+
+
+def choose_storage(requested: str, nbytes: int, device: torch.device) -> str:
+    """ "mmap" or "device": what is asked for, or with "auto" the device if it is a GPU and half of its free memory is enough.
+
+    Raises ZooError for an unknown name.
+    """
+    if requested not in STORAGES:
+        raise ZooError(f"unknown storage '{requested}': set data.storage to one of {', '.join(STORAGES)}.")
+    if requested != "auto":
+        return requested
+    return "device" if device.type == "cuda" and nbytes <= torch.cuda.mem_get_info(device)[0] / 2 else "mmap"
+
+
+def to_float(batch: Batch, flips: Tensor | None = None, out: Tensor | None = None) -> Batch:
+    """The batch with its image as float32, v / 127.5 − 1 in [-1, 1], and the chosen images mirrored left to right.
+
+    `flips` is (len(store),) bool, as `BatchLoader.flips`; None mirrors nothing. `out` (at least B, C, H, W) float32 is written
+    to and returned as a view, which on the CPU saves most of the time. The batch itself is not changed.
+    """
+    image = batch.image
+    chosen = None if flips is None else flips.index_select(0, batch.index)
+    result = torch.empty(image.shape, dtype=torch.float32, device=image.device) if out is None else out[: len(image)]
+    if image.device.type != "cpu":
+        if chosen is not None:
+            image = torch.where(chosen.view(-1, 1, 1, 1), image.flip(-1), image)
+        result.copy_(image).div_(127.5).sub_(1)
+        return batch._replace(image=result)
+    rows = max(1, BLOCK_BYTES // image.stride(0))
+    mirror = None if chosen is None else chosen.numpy()
+    scratch = np.empty((0 if mirror is None else rows, *image.shape[1:]), np.uint8)
+    for start in range(0, len(image), rows):
+        block = image[start : start + rows]
+        if mirror is not None:  # on bytes, with numpy's row copies: torch's index_copy_ and where are ten times slower here
+            source, here = block.numpy(), mirror[start : start + rows].nonzero()[0]
+            block = torch.from_numpy(scratch)[: len(block)].copy_(block)
+            scratch[here] = torch.from_numpy(source[here]).flip(-1).numpy()
+        result[start : start + rows].copy_(block).div_(127.5).sub_(1)
+    return batch._replace(image=result)
+
+
+def _draws(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
+    """`count` uint64 from the stream of random numbers that belongs to (seed, epoch, stream)."""
+    key = np.array([seed % 2**64, epoch], dtype=np.uint64)
+    return np.random.Philox(key=key, counter=[0, 0, 0, stream]).random_raw(count)
+
+
+def _domains(store: Store, positions: np.ndarray, name: str, batch_size: int) -> list[np.ndarray]:
+    """The positions without and those with an attribute."""
+    if name not in store.attribute_names:
+        nearest = difflib.get_close_matches(name, store.attribute_names, 1, 0.0)
+        hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+        raise ZooError(f"there is no attribute '{name}' in {store.path.name}: {hint}It has {', '.join(store.attribute_names) or 'none'}.")
+    has = store.attributes[positions, store.attribute_names.index(name)] == 1
+    poor, rich = positions[~has], positions[has]
+    if len(poor) == 0 or len(rich) == 0:
+        raise ZooError(f"all {len(positions)} images have {name}={int(has[0])}, so it makes no two domains: choose another attribute.")
+    if 2 * min(len(poor), len(rich)) < batch_size:
+        raise ZooError(
+            f"{len(poor)} images without and {len(rich)} with '{name}' do not fill half a batch of {batch_size} each: lower batch_size."
+        )
+    return [poor, rich]
+
+
+def _upload(images: np.ndarray, positions: np.ndarray, device: torch.device) -> Tensor:
+    """These images as one uint8 tensor on the device, copied piecewise."""
+    resident = torch.empty(len(positions), *images.shape[1:], dtype=torch.uint8, device=device)
+    for start in range(0, len(positions), 4096):
+        resident[start : start + 4096] = torch.from_numpy(images[positions[start : start + 4096]])
+    return resident

@@ -1,0 +1,126 @@
+"""One data module for every source: prepares the store, hands out loaders, turns uint8 into float on the device."""
+
+import os
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+
+from zoo.data import store as packed
+from zoo.data.batch import Batch
+from zoo.data.loader import BatchLoader, choose_storage, to_float
+from zoo.data.source import Source
+from zoo.errors import ZooError
+
+
+def cache_dir(cache: str | Path | None) -> Path:
+    """The folder of the packed stores: as given, else $ZOO_CACHE, else ~/.cache/zoo."""
+    return Path(cache or os.environ.get("ZOO_CACHE") or "~/.cache/zoo").expanduser()
+
+
+class DataModule(pl.LightningDataModule):
+    """Loads one source.
+
+    Args:
+        source: Where the images come from.
+        batch_size: Global: images per optimizer step over all ranks and accumulation.
+        cache: Folder of the packed stores; by default $ZOO_CACHE, else ~/.cache/zoo.
+        seed: Of the training order and the flips.
+        storage: "device", "mmap" or "auto".
+        flip: Mirror half of the training images, drawn anew each epoch.
+        skip_bad: Drop images that cannot be read, with their attributes, instead of stopping.
+        limit: Train and validate on the first `limit` images of each split only.
+        domain: An attribute; training batches then interleave: even rows without it, odd rows with it.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        cache: str | Path | None = None,
+        seed: int = 0,
+        storage: str = "auto",
+        flip: bool = False,
+        skip_bad: bool = False,
+        limit: int | None = None,
+        domain: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.source, self.batch_size, self.cache, self.seed = source, batch_size, cache_dir(cache), seed
+        self.storage, self.flip, self.skip_bad, self.limit, self.domain = storage, flip, skip_bad, limit, domain
+        self._store: packed.Store | None = None
+        self._train: BatchLoader | None = None
+        self._buffer: torch.Tensor | None = None
+
+    @property
+    def store(self) -> packed.Store:
+        """The packed store; built the first time it is asked for."""
+        if self._store is None:
+            self._store = packed.prepare(self.source, self.cache, self.skip_bad)
+            if self.limit is None and len(self._store.indices("train")) < self.batch_size:
+                raise ZooError(
+                    f"batch_size={self.batch_size} is larger than the training split of '{self.source.name}' "
+                    f"({len(self._store.indices('train'))} images); lower batch_size."
+                )
+        return self._store
+
+    def prepare_data(self) -> None:
+        _ = self.store
+
+    def loader(self, split: str, limit: int | None = None, shared: bool = False) -> BatchLoader:
+        """Reads a split once, in order, in uint8 batches: every image exactly once over all ranks, or with `shared` once on each rank."""
+        rank, world = (0, 1) if shared else self._place()
+        limits = [number for number in (limit, self.limit) if number is not None]
+        return BatchLoader(
+            store=self.store,
+            split=split,
+            batch_size=self.batch_size,
+            rank=rank,
+            world_size=world,
+            shuffle=False,
+            storage="mmap",
+            device=self._device(),
+            limit=min(limits) if limits else None,
+        )
+
+    def train_dataloader(self) -> BatchLoader:
+        if self._train is None:
+            rank, world = self._place()
+            device = self._device()
+            train_bytes = len(self.store.indices("train")) * self.store.images[0].nbytes
+            self._train = BatchLoader(
+                store=self.store,
+                split="train",
+                batch_size=self.batch_size,
+                seed=self.seed,
+                rank=rank,
+                world_size=world,
+                accumulate=self.trainer.accumulate_grad_batches if self.trainer else 1,
+                storage=choose_storage(self.storage, train_bytes, device),
+                device=device,
+                domain=self.domain,
+                limit=self.limit,
+            )
+        return self._train
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch  # the loader has put it there
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """uint8 -> float in [-1, 1], and half of the training images mirrored; into one reused buffer."""
+        if self._buffer is None or self._buffer.shape != batch.image.shape:
+            self._buffer = torch.empty(batch.image.shape, device=batch.image.device)
+        flips = self._train.flips if self.flip and self._train is not None else None
+        return to_float(batch, flips, self._buffer)
+
+    def first_images(self, split: str, count: int) -> Batch:
+        """The first images of a split in the store's order as a float batch on the device, the same on every rank."""
+        positions = self.store.indices(split)[: min(count, self.limit or count)]
+        parts = self.store.images[positions], self.store.attributes[positions], positions
+        return to_float(Batch(*(torch.from_numpy(part).to(self._device()) for part in parts)))
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")

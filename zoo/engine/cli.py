@@ -1,0 +1,110 @@
+"""Runs a verb under Hydra. A user's mistake becomes one sentence on stderr and exit code 2; no traceback, nothing half-written."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
+
+from zoo.engine.config import conf_dir, nearest
+from zoo.errors import ZooError
+
+
+def run_verb(task: Callable[[DictConfig], Any], config_name: str) -> None:
+    """Composes the configuration `config_name` with the command line's overrides and calls `task` with it."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
+
+    def guarded(config: DictConfig) -> Any:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            return task(config)
+        except (ZooError, MissingMandatoryValue, InterpolationToMissingValueError) as error:
+            say(str(error) if isinstance(error, ZooError) else missing_value(error))
+            remove_if_empty(folder)
+            raise SystemExit(2) from None
+
+    try:
+        refuse_new_keys(sys.argv[1:])
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(guarded)()
+    except ZooError as error:
+        say(str(error))
+        raise SystemExit(2) from None
+    except (HydraException, OmegaConfBaseException) as error:
+        say(explain(error, config_name, sys.argv[1:]))
+        raise SystemExit(2) from None
+
+
+def say(sentence: str) -> None:
+    """Prints what is wrong, once: not on the other ranks of a DDP run."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"zoo: {sentence}", file=sys.stderr)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Removes the run's folder that Hydra made, and the day's, if nothing was written into them."""
+    for path in (folder, folder.parent):
+        try:
+            path.rmdir()
+        except OSError:
+            return
+
+
+def missing_value(error: OmegaConfBaseException) -> str:
+    """The sentence for a setting that has no default."""
+    if (error.full_key or "").startswith("data"):
+        return "The setting data.root has no default; give data.root=DIR, the folder that holds the data set."
+    return f"The setting {error.full_key} has no default; give {error.full_key}=…."
+
+
+def refuse_new_keys(overrides: list[str]) -> None:
+    """`+key=value` would add a setting that nothing reads. Raises ZooError."""
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        if override.startswith("+") and not key.startswith(("hydra", "experiment")):
+            raise ZooError(f"'{override}' would add a setting that nothing reads; settings exist already, so write it without the plus.")
+
+
+def flat_keys(node: Any, prefix: str = "") -> list[str]:
+    """All dotted keys of a config, inner nodes included."""
+    if not isinstance(node, dict):
+        return []
+    keys = []
+    for key, value in node.items():
+        keys += [f"{prefix}{key}", *flat_keys(value, f"{prefix}{key}.")]
+    return keys
+
+
+def explain(error: Exception, config_name: str, overrides: list[str]) -> str:
+    """One sentence for what Hydra or OmegaConf refused, with the nearest valid name."""
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        return f"'{error.override}' is not an override; write key=value, and quote values with spaces or special characters."
+    if isinstance(error, MissingConfigException) and (found := re.search(r"Could not find '([^']+)/([^'/]+)'", text)):
+        group, choice = found.groups()
+        folder = conf_dir() / group
+        choices = sorted(path.stem for path in folder.glob("*.yaml") if path.stem != "base")
+        return f"There is no {group} '{choice}'; {nearest(choice, choices)} (choices: {', '.join(choices)})."
+    if isinstance(error, ConfigCompositionException) and (found := re.search(r"Could not override '([^']+)'", text)):
+        key = found.group(1).split("@")[0]
+        others = [o for o in overrides if "=" in o and not o.startswith("-") and o.partition("=")[0].lstrip("+~") != key]
+        return f"There is no setting '{key}'; {nearest(key, valid_keys(config_name, others))}."
+    return " ".join(text.split())
+
+
+def valid_keys(config_name: str, overrides: list[str]) -> list[str]:
+    """The settings of a configuration, as far as the other overrides can be composed."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        try:
+            config = hydra.compose(config_name, overrides)
+        except HydraException:
+            config = hydra.compose(config_name)
+    return flat_keys(OmegaConf.to_container(config))

@@ -1,0 +1,63 @@
+"""Reading configurations: where conf/ lies, what may be instantiated, and sentences for what does not fit."""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from zoo.errors import ZooError
+
+ALLOWED = ("zoo.", "torch.optim.", "torch.nn.")
+
+
+def conf_dir() -> Path:
+    """The folder of the configuration groups: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """ "did you mean …" for a name that is not among `valid`."""
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(sorted(valid))}"
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node["_target_"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from _targets(child)
+
+
+def build(config: Any, **arguments: Any) -> Any:
+    """Instantiates a config node, if every `_target_` in it is a class of the zoo, torch.nn or torch.optim. Raises ZooError otherwise."""
+    plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
+    for target in _targets(plain):
+        check_target(target)
+    return instantiate(plain, **arguments, _convert_="all")
+
+
+def build_model(node: Any) -> Any:
+    """The model of a `model` node; its `name` is for folders and tables."""
+    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    return build({key: value for key, value in plain.items() if key != "name"})
+
+
+def check_target(target: Any) -> None:
+    """Raises ZooError unless `target` names a class that is defined in the zoo, torch.nn or torch.optim (not one merely imported there)."""
+    refused = ZooError(f"The configuration asks for '{target}', which may not be instantiated; only classes of {', '.join(ALLOWED)} may.")
+    if not isinstance(target, str) or not target.startswith(ALLOWED):
+        raise refused
+    try:
+        found = get_object(target)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ZooError(f"The configuration asks for '{target}', which does not exist ({error}).") from None
+    if not isinstance(found, type) or not f"{found.__module__}.".startswith(ALLOWED):
+        raise refused
+

@@ -1,0 +1,68 @@
+"""What the machine has, and the Trainer for it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+
+from zoo.engine.checkpoint import SafeCheckpointIO
+from zoo.errors import ZooError
+
+
+def resolve(config: Any) -> tuple[str, int, str]:
+    """The `trainer` node -> (accelerator, devices per node, precision). Raises ZooError for what this machine cannot do."""
+    gpus = torch.cuda.device_count()
+    accelerator = config["accelerator"]
+    if accelerator == "auto":
+        accelerator = "gpu" if gpus else "cpu"
+    if accelerator not in ("cpu", "gpu"):
+        raise ZooError(f"trainer.accelerator={accelerator} is not known; use auto, cpu or gpu.")
+    devices = config["devices"]
+    if devices == "auto":
+        devices = max(gpus, 1) if accelerator == "gpu" else 1
+    if not isinstance(devices, int) or devices < 1:
+        raise ZooError(f"trainer.devices={devices} is not a number of devices; give a whole number of at least 1, or auto.")
+    if accelerator == "gpu" and devices > gpus:
+        raise ZooError(f"{devices} GPUs were asked for, but this machine has {gpus}; lower trainer.devices, or set trainer.accelerator=cpu.")
+    if config["accelerator"] == "auto" and accelerator == "cpu" and devices > 1:
+        raise ZooError(
+            f"{devices} devices were asked for, but this machine has no GPU; set trainer.devices=1, or trainer.accelerator=cpu to run {devices} processes."
+        )
+    precision = config["precision"]
+    if precision == "auto":
+        precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
+    if precision not in ("32-true", "64-true", "bf16-mixed", "16-mixed"):
+        raise ZooError(f"trainer.precision={precision} is not known; use 32-true, bf16-mixed, 16-mixed or 64-true.")
+    if precision == "16-mixed" and accelerator == "cpu":
+        raise ZooError("trainer.precision=16-mixed needs a GPU; use bf16-mixed or 32-true on a CPU.")
+    return accelerator, devices, precision
+
+
+def build_trainer(config: Any, run: Path, steps: int, callbacks: list[pl.Callback], loggers: list[Any]) -> pl.Trainer:
+    """The Trainer of a run: DDP with more than one device; no Lightning validation loop, samplers or progress bar of its own."""
+    accelerator, devices, precision = resolve(config)
+    strategy: str | Strategy = "auto"
+    if devices * config["num_nodes"] > 1:
+        strategy = DDPStrategy(find_unused_parameters=False, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=config["num_nodes"],
+        strategy=strategy,
+        precision=precision,
+        accumulate_grad_batches=config["accumulate"],
+        deterministic=config["deterministic"],
+        benchmark=not config["deterministic"],
+        max_steps=steps,
+        max_epochs=-1,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[SafeCheckpointIO()],
+        default_root_dir=run,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        inference_mode=False,
+    )

@@ -1,0 +1,73 @@
+"""Measures a model on a split: what `zoo.train` reports. Runs on all ranks, each image once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor
+
+from zoo.data.loader import BatchLoader, to_float
+from zoo.metrics.reconstruction import psnr, squared_error
+from zoo.models.base import Autoencoder
+
+VALIDATION, PRIOR = -1, -2  # keys of random streams that training does not use
+
+
+@contextmanager
+def quiet(model: Autoencoder, trainer: pl.Trainer | None = None) -> Iterator[None]:
+    """Inside: eval mode, no gradients, averaged weights where averaging is on; the random state is as before afterwards."""
+    averaging = [callback for callback in (trainer.callbacks if trainer else []) if isinstance(callback, WeightAveraging)]
+    training, state = model.training, torch.get_rng_state()
+    model.eval()
+    for callback in averaging:
+        callback.on_validation_epoch_start(trainer, model)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for callback in averaging:
+            callback.on_validation_epoch_end(trainer, model)
+        model.train(training)
+        torch.set_rng_state(state)
+
+
+def measure(model: Autoencoder, loader: BatchLoader) -> dict[str, float]:
+    """Means over the loader's images: every loss term, and `mse` (per value on [0, 1]) and `psnr` (dB) where the model can encode."""
+    sums: dict[str, Tensor] = {}
+    images = torch.zeros((), dtype=torch.float64, device=model.device)
+    positions = loader.store.indices(loader.split)
+    for uint8_batch in loader:
+        batch = to_float(uint8_batch)
+        count = len(batch.image)
+        global_batch, first_row = divmod(int(np.searchsorted(positions, int(batch.index[0]))), loader.batch_size)
+        model.place((VALIDATION, global_batch), first_row, min(loader.batch_size, loader.n - global_batch * loader.batch_size))
+        values = {name: value.double() * count for name, value in model.losses(batch).items()}
+        if model.can_encode:
+            error = squared_error(batch.image, model.reconstruct(batch.image, batch.attributes))
+            values |= {"mse": error.double().sum(), "psnr": psnr(error).double().sum()}
+        for name, value in values.items():
+            sums[name] = sums.get(name, torch.zeros_like(images)) + value
+        images += count
+    if dist.is_available() and dist.is_initialized():
+        for total in (*sums.values(), images):
+            dist.all_reduce(total)
+    return {name: (total / images).item() for name, total in sums.items()} | {"images": images.item()}
+
+
+def fit_prior(model: Autoencoder, loader: BatchLoader, seed: int = 0) -> None:
+    """Fits the model's prior to the latents of the loader's images, if it is of the kind that is fitted; the same on every rank."""
+    if not model.prior.needs_fit:
+        return
+    latents = []
+    for uint8_batch in loader:
+        batch = to_float(uint8_batch)
+        model.place((PRIOR, seed, int(batch.index[0])), 0, len(batch.image))
+        latents.append(model.latents_for_prior(batch.image))
+    model.prior.fit(torch.cat(latents), seed)
+    if dist.is_available() and dist.is_initialized():
+        for buffer in model.prior.buffers():
+            dist.broadcast(buffer, 0)

@@ -1,0 +1,116 @@
+"""The loggers of a run: CSV always; W&B (offline without an account), TensorBoard or none beside it."""
+
+import csv
+import io
+import netrc
+import os
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from zoo.engine.checkpoint import write_atomically
+from zoo.errors import ZooError
+
+
+class CsvLog(Logger):
+    """`metrics.csv`: one row per value of images_seen, one column per metric, empty where a metric was not measured.
+
+    A resumed run goes on in the same file: rows after the checkpoint are dropped by `rewind`. Lightning's own CSVLogger would
+    delete the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.rows: dict[int, dict[str, str]] = {}
+        self.columns: list[str] = ["images_seen"]
+
+    name = "csv"
+    version = 0
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        pass  # config.yaml holds them
+
+    @rank_zero_only
+    def rewind(self, images_seen: int) -> None:
+        """Reads what an earlier session wrote, and drops what it wrote after `images_seen`."""
+        if self.path.exists():
+            with open(self.path, newline="") as file:
+                reader = csv.DictReader(file)
+                self.columns = list(reader.fieldnames or self.columns)
+                rows = {int(row["images_seen"]): {k: v for k, v in row.items() if v} for row in reader}
+            self.rows = {seen: row for seen, row in rows.items() if seen <= images_seen}
+            self._write_all()
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        seen = int(metrics["images_seen"])
+        known = seen in self.rows
+        row = self.rows.setdefault(seen, {})
+        row |= {name: f"{value:.8g}" if isinstance(value, float) else str(value) for name, value in metrics.items()}
+        new = [name for name in metrics if name not in self.columns]
+        self.columns += new
+        if new or known or not self.path.exists():
+            self._write_all()
+        else:
+            with open(self.path, "a", newline="") as file:
+                csv.DictWriter(file, self.columns).writerow(row)
+
+    def _write_all(self) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(self.rows[seen] for seen in sorted(self.rows))
+        write_atomically(self.path, lambda file: file.write(text.getvalue().encode()))
+
+
+def has_wandb_account() -> bool:
+    """Whether a W&B key is configured, in the environment or in ~/.netrc; asks no server."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").removeprefix("https://").removeprefix("http://").split("/")[0]
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def build_loggers(config: Any, run: Path, settings: dict[str, Any]) -> list[Logger]:
+    """The loggers of a run.
+
+    Args:
+        config: The `logger` node: `kind` is wandb, tensorboard or none; for wandb also project, entity, group, tags, name, id, mode.
+        run: The run's folder.
+        settings: The resolved configuration, for W&B.
+    """
+    loggers: list[Logger] = [CsvLog(run / "metrics.csv")]
+    if config["kind"] == "wandb":
+        mode = config["mode"]
+        if mode == "auto":
+            mode = "online" if has_wandb_account() else "offline"
+        os.environ.setdefault("WANDB_SILENT", "true")
+        wandb = WandbLogger(
+            project=config["project"],
+            entity=config["entity"],
+            group=config["group"],
+            tags=list(config["tags"]),
+            name=config["name"],
+            id=config["id"],
+            resume="allow",
+            job_type="train",
+            offline=mode == "offline",
+            save_dir=run,
+            config=settings,
+        )
+        if rank_zero_only.rank == 0:
+            wandb.experiment.define_metric("images_seen")
+            wandb.experiment.define_metric("*", step_metric="images_seen")
+        loggers.append(wandb)
+    elif config["kind"] == "tensorboard":
+        try:
+            loggers.append(TensorBoardLogger(run, name="", version="tensorboard"))
+        except ModuleNotFoundError:
+            raise ZooError("logger=tensorboard needs the package tensorboard; install it with pip install 'zoo[tensorboard]'.") from None
+    return loggers

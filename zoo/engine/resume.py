@@ -1,0 +1,59 @@
+"""Going on with a stopped run: which run, which settings, which checkpoint."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from zoo.errors import ZooError
+
+CHANGEABLE = ("budget", "trainer.", "logger.", "keep_checkpoints", "compile", "data.cache", "data.root", "data.storage")
+
+
+def find_run(name: str, runs: Path = Path("runs")) -> Path:
+    """A run's folder, or for "latest" the newest one below `runs`, by the date and time in its path."""
+    if name == "latest":
+        found = sorted(path.parent for path in runs.glob("*/*/config.yaml"))
+        if not found:
+            raise ZooError(f"resume=latest found no run below {runs}/; start one with python -m zoo.train, or name its folder.")
+        return found[-1].resolve()
+    run = Path(name)
+    if not (run / "config.yaml").is_file():
+        raise ZooError(f"resume={name} is not a run's folder: it has no config.yaml; name a folder below runs/, or resume=latest.")
+    return run.resolve()
+
+
+def point_hydra_at_run(argv: list[str] | None = None) -> None:
+    """If the command line resumes a run, its folder becomes Hydra's output folder; the processes of other ranks inherit both."""
+    argv = sys.argv if argv is None else argv
+    for position, argument in enumerate(argv):
+        name = argument.removeprefix("resume=")
+        if argument.startswith("resume=") and name not in ("null", ""):
+            run = find_run(name)
+            argv[position] = f"resume='{run}'"
+            if not any(other.startswith("hydra.run.dir=") for other in argv):
+                argv.append(f"hydra.run.dir='{run}'")
+
+
+def resumed_config(run: Path, overrides: list[str]) -> DictConfig:
+    """The run's own configuration, with the few overrides that cannot change its trajectory. Raises ZooError for any other."""
+    config = OmegaConf.load(run / "config.yaml")
+    assert isinstance(config, DictConfig)
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "resume":
+            continue
+        if not key.startswith(CHANGEABLE) or (OmegaConf.select(config, key) is None and "." not in key):
+            raise ZooError(
+                f"A resumed run keeps its settings, so '{override}' cannot be given; what may change: "
+                f"{', '.join(name + '*' if name.endswith('.') else name for name in CHANGEABLE)}."
+            )
+        if isinstance(OmegaConf.select(config, key), DictConfig):
+            raise ZooError(f"A resumed run keeps its groups, so '{override}' cannot be given; change single settings, like trainer.devices=2.")
+        OmegaConf.update(config, key, OmegaConf.create({"value": _parsed(value)}).value)
+    return config
+
+
+def _parsed(value: str) -> Any:
+    return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]  # type: ignore[index,call-overload]

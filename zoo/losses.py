@@ -1,0 +1,44 @@
+"""Losses as pure functions. Each states its equation and its reduction.
+
+Likelihood terms are in nats per image, complete with their constants: summed over the D = C·H·W values of an image (or over
+the latent dimensions), averaged over the batch. Everything is computed in float32 at least, also under autocast.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def mean_squared_error(target: Tensor, output: Tensor) -> Tensor:
+    """mean (x - x̂)²: mean over all values and images, scalar."""
+    return (_wide(target) - _wide(output)).square().mean()
+
+
+def gaussian_nll(target: Tensor, mean: Tensor, log_scale: Tensor | float) -> Tensor:
+    """-log N(x; x̂, γ²I) = ‖x - x̂‖² / 2γ² + D·log γ + D/2·log 2π, in nats per image, mean over the batch, scalar.
+
+    Args:
+        target: x, (B, ...).
+        mean: x̂, (B, ...).
+        log_scale: log γ, scalar; γ is a standard deviation.
+    """
+    dimensions = target[0].numel()
+    log_scale = torch.as_tensor(log_scale, device=target.device)
+    squared = (_wide(target) - _wide(mean)).square().sum() / target.shape[0]
+    return squared * (-2 * log_scale).exp() / 2 + dimensions * (log_scale + math.log(2 * math.pi) / 2)
+
+
+def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(μ, σ²) ‖ N(0, I)) = ½ Σ (μ² + σ² - 1 - log σ²), in nats per image, mean over the batch, scalar.
+
+    Args:
+        mean: μ, (B, latent_dim).
+        log_variance: log σ², (B, latent_dim).
+    """
+    mean, log_variance = _wide(mean), _wide(log_variance)
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum() / mean.shape[0]

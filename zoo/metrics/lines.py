@@ -1,0 +1,65 @@
+"""How good interpolations between lines are: Mean Distance and Smoothness of ACAI (https://arxiv.org/abs/1807.07543, section 3.2).
+
+Protocol of the paper: 512 test lines make 256 pairs, each interpolated in 16 steps with the end points. 0 is best for both numbers.
+Two things the metric does not see: which way round a line turned, and anything but the nearest line's angle.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.data.lines import draw
+
+TEMPLATES = 10_000
+
+
+class LineScores(NamedTuple):
+    """Scores of P interpolations of N images."""
+
+    mean_distance: float  # cosine distance to the nearest line, mean over all P·N images
+    smoothness: float  # as the authors' code: the sum over defined interpolations, divided by the number of *all* of them
+    smoothness_unbiased: float  # mean over defined interpolations
+    undefined: float  # share of interpolations whose first and last line have the same angle, so that nothing is defined
+
+
+def line_templates(count: int = TEMPLATES) -> tuple[Tensor, Tensor]:
+    """Unit vectors (count, 1024) float64 and angles (count,) of lines at equal steps from 0, all but 2π."""
+    angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    images = torch.from_numpy(draw(angles)).double().flatten(1)
+    return torch.nn.functional.normalize(images), torch.from_numpy(angles)
+
+
+def nearest_lines(images: Tensor, chunk: int = 512) -> tuple[Tensor, Tensor]:
+    """Cosine distance to the nearest of 10,000 lines and its angle, both (B,) float64 on the CPU, for (B, ...) of 1024 values in [-1, 1].
+
+    In float64, because a perfect line is only 2e-7 away: less than float32 resolves. An image of zeros has distance 1.
+    """
+    lines, angles = line_templates()
+    lines = lines.T.contiguous()
+    best = [torch.nn.functional.normalize(part.flatten(1).cpu().double()).mm(lines).max(1) for part in images.split(chunk)]
+    return 1 - torch.cat([part.values for part in best]), angles[torch.cat([part.indices for part in best])]
+
+
+def smoothness(angles: Tensor) -> Tensor:
+    """(P,) for the angles (P, N) along P interpolations: the largest step as a share of the whole turn, less 1/(N - 1).
+
+    0 is perfectly even, 1 - 1/(N - 1) one single jump, more if it turns back. NaN where the whole turn is below 1e-4 (undefined).
+    """
+    turned = np.unwrap(angles.numpy())
+    whole = np.abs(turned[:, -1] - turned[:, 0])
+    largest = np.abs(np.diff(turned)).max(1)
+    share = np.divide(largest, whole, out=np.full_like(whole, np.nan), where=whole >= 1e-4)
+    return torch.from_numpy(share - 1 / (angles.shape[1] - 1))
+
+
+def mean_distance_and_smoothness(images: Tensor) -> LineScores:
+    """Scores interpolations (P, N, 32, 32) or (P, N, 1, 32, 32) in [-1, 1], N >= 2, end points included."""
+    if images.ndim not in (4, 5) or images[0, 0].numel() != 1024 or images.shape[1] < 2:
+        raise ValueError(f"interpolations of lines are (P, N, 32, 32) with N >= 2, not {tuple(images.shape)}")
+    distance, angles = nearest_lines(images.flatten(0, 1))
+    score = smoothness(angles.view(images.shape[:2]))
+    undefined = score.isnan().double().mean().item()
+    total = float("nan") if undefined == 1 else score.nansum().item()
+    return LineScores(distance.mean().item(), total / len(score), score.nanmean().item(), undefined)

@@ -1,0 +1,232 @@
+"""The contract of every model of the zoo, and what all of them share: players, rest, noise by position, the clock.
+
+A model is its losses: `losses(batch)` returns one scalar whose gradient gives every parameter its own objective, so that one
+forward pass, one backward pass and one optimizer step train adversarial methods too. What a player must not feel is
+detached by the model; what differs between players (learning rate, betas, schedule, clipping) is kept here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.utils import clip_grad_norm_, get_total_norm
+
+from zoo.data.batch import Batch
+from zoo.errors import ZooError
+from zoo.priors import Prior, StandardNormal
+
+Schedule = Callable[[float], float]  # share of the budget that is spent -> factor on the learning rate
+
+
+@dataclass
+class Recipe:
+    """How a model is trained, beside its method."""
+
+    batch_size: int  # global: images per optimizer step over all ranks and accumulation
+    budget: int  # images
+    optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+    schedule: Schedule = lambda spent: 1.0
+    player_schedules: dict[str, Schedule] = field(default_factory=dict)
+    clip: float | None = None  # largest gradient norm of each player
+    seed: int = 0
+    compile: bool = False
+
+
+def seed_of(*key: int) -> int:
+    """A 63-bit seed from integers (splitmix64 on each, chained): neighbouring keys give unrelated streams."""
+    state = 0
+    for part in key:
+        state = (state + part + 0x9E3779B97F4A7C15) % 2**64  # a negative part is a number modulo 2**64
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+        state ^= state >> 31
+    return state >> 1
+
+
+class Autoencoder(pl.LightningModule):
+    """Base class. A method overrides `losses`, `encode` and `decode`, and `players`, `resting`, `initialize` where it needs them.
+
+    Args:
+        image_shape: (channels, height, width).
+        latent_dim: Dimensions of the flat latent.
+        prior: Density over latents that `sample` draws from; N(0, I) by default.
+        player_options: Per player, what differs from the optimizer's settings: lr, betas, weight_decay, …
+    """
+
+    can_encode = True
+    recipe: Recipe
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        latent_dim: int,
+        prior: Prior | None = None,
+        player_options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.image_shape, self.latent_dim = tuple(image_shape), latent_dim
+        self.prior = prior if prior is not None else StandardNormal(latent_dim)
+        self.player_options = {name: dict(options) for name, options in (player_options or {}).items()}
+        self.gradient_norms: dict[str, Tensor] = {}
+        self.watch_gradients = True
+        # The clock is a tensor, not a buffer: a Python number would recompile the loss, a buffer would be averaged by EMA.
+        self.images_seen = torch.zeros((), dtype=torch.int64)
+        self._first_row, self._global_rows = torch.zeros((), dtype=torch.int64), 0
+        self._losses = self.losses
+
+    # What a method is -------------------------------------------------------------------------------------------------
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The training losses of a float batch: "loss" is minimised, every other scalar is logged under its own name."""
+        raise NotImplementedError
+
+    def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
+        """The deterministic code of each image: (B, C, H, W) in [-1, 1] -> (B, latent_dim)."""
+        raise NotImplementedError
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """(B, latent_dim) -> (B, C, H, W); values beyond [-1, 1] are clamped where images are shown or measured."""
+        raise NotImplementedError
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """The parties of the game and their parameters, each parameter in exactly one. One player by default."""
+        return {"autoencoder": list(self.parameters())}
+
+    def resting(self) -> Iterable[str]:
+        """Players that sit this step out (warm-up, gating). Asked after the backward pass; ranks must agree."""
+        return ()
+
+    def initialize(self, batch: Batch) -> None:
+        """Sets what depends on the data, once before the first step, from up to 1,024 float training images; same on all ranks."""
+
+    # What every method can do -----------------------------------------------------------------------------------------
+
+    def reconstruct(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return self.decode(self.encode(image, attributes))
+
+    def sample(self, count: int, generator: Generator | None = None) -> Tensor:
+        """Draws images (count, C, H, W)."""
+        return self.decode(self.prior.sample(count, generator))
+
+    def interpolate(self, latent_a: Tensor, latent_b: Tensor, steps: int) -> Tensor:
+        """Decodes the straight lines from a to b, both ends included: (B, latent_dim) × 2 -> (B, steps, C, H, W)."""
+        weight = torch.linspace(0, 1, steps, device=latent_a.device)[None, :, None]
+        line = torch.lerp(latent_a[:, None], latent_b[:, None], weight)  # (B, steps, latent_dim)
+        return self.decode(line.flatten(0, 1)).unflatten(0, (-1, steps))
+
+    def latents_for_prior(self, image: Tensor) -> Tensor:
+        """The latents a fitted prior should follow: codes here, posterior samples for a VAE. (B, C, H, W) -> (B, latent_dim)."""
+        return self.encode(image)
+
+    # Randomness belongs to the position in the global batch -------------------------------------------------------------
+
+    def place(self, key: tuple[int, ...], first_row: int, global_rows: int) -> None:
+        """Says where the coming batch stands: it starts at `first_row` of a global batch of `global_rows`; reseeds from `key`.
+
+        No generator state needs saving for an exact resume, and 2 ranks draw what 1 rank draws.
+        """
+        torch.manual_seed(seed_of(*key))
+        self._first_row.fill_(first_row)
+        self._global_rows = global_rows
+
+    def _rows(self, drawn: Tensor, count: int) -> Tensor:
+        if len(drawn) == count:
+            return drawn
+        return drawn.index_select(0, self._first_row + torch.arange(count, device=drawn.device))
+
+    def normal(self, count: int, *shape: int) -> Tensor:
+        """N(0, 1) draws (count, *shape): this rank's rows of the draws for the whole global batch."""
+        return self._rows(torch.randn(max(self._global_rows, count), *shape, device=self.device), count)
+
+    def uniform(self, count: int, *shape: int) -> Tensor:
+        """U[0, 1) draws (count, *shape): this rank's rows of the draws for the whole global batch."""
+        return self._rows(torch.rand(max(self._global_rows, count), *shape, device=self.device), count)
+
+    def ramp(self, images: int) -> Tensor:
+        """Grows from 0 to 1 over the first `images` images, then stays: scalar tensor. Always 1 if `images` is 0."""
+        return (self.images_seen.float() / images).clamp(max=1) if images else torch.ones((), device=self.device)
+
+    # Training: one loss, one backward, one optimizer ---------------------------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        players = self.players()
+        for name in [*self.player_options, *self.recipe.player_schedules]:
+            if name not in players:
+                raise ZooError(f"model.player_options names a player '{name}' that {type(self).__name__} lacks; it has: {', '.join(players)}.")
+        trained = [id(p) for parameters in players.values() for p in parameters]
+        if sorted(trained) != sorted({id(p) for p in self.parameters() if p.requires_grad}):
+            raise AssertionError(f"{type(self).__name__}.players() must hold every trainable parameter exactly once")
+        groups = [{"params": parameters, "name": name, **self.player_options.get(name, {})} for name, parameters in players.items()]
+        optimizer = self.recipe.optimizer(groups)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        return optimizer
+
+    def on_fit_start(self) -> None:
+        self.images_seen, self._first_row = self.images_seen.to(self.device), self._first_row.to(self.device)
+        self._losses = self.losses
+        if self.recipe.compile:
+            import torch._inductor.config as inductor
+
+            inductor.fallback_random = True  # compiled draws equal eager ones
+            self._losses = torch.compile(self.losses, fullgraph=True)
+
+    def on_train_start(self) -> None:
+        if self.trainer.global_step == 0:
+            with torch.no_grad():
+                self.initialize(self.trainer.datamodule.first_images("train", 1024))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        recipe, trainer = self.recipe, self.trainer
+        seen = trainer.global_step * recipe.batch_size
+        self.images_seen.fill_(seen)
+        rank_rows = recipe.batch_size // trainer.world_size
+        piece = batch_idx % trainer.accumulate_grad_batches
+        first_row = trainer.global_rank * rank_rows + piece * (rank_rows // trainer.accumulate_grad_batches)
+        self.place((recipe.seed, seen), first_row, recipe.batch_size)
+        for group in self.optimizers().optimizer.param_groups:
+            schedule = recipe.player_schedules.get(group["name"], recipe.schedule)
+            group["lr"] = group["initial_lr"] * schedule(seen / recipe.budget)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        return self._losses(batch)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Rest: the gradients of a resting player become None. A zero loss weight would let Adam coast on, then jump."""
+        resting = set(self.resting())
+        for group in optimizer.param_groups:
+            if group["name"] in resting:
+                for parameter in group["params"]:
+                    parameter.grad = None
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+        """Clips each player on its own: under one global norm a loud critic would silence the autoencoder."""
+        clip = self.recipe.clip
+        if clip is None and not self.watch_gradients:
+            return
+        self.gradient_norms = {}
+        for group in optimizer.param_groups:
+            moving = [p for p in group["params"] if p.grad is not None]
+            if moving and clip is not None:
+                self.gradient_norms[group["name"]] = clip_grad_norm_(moving, clip, foreach=True)
+            elif moving:
+                self.gradient_norms[group["name"]] = get_total_norm([p.grad for p in moving if p.grad is not None], foreach=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["zoo"] = getattr(self, "provenance", {})
+
+
+def check_output_range(model: Autoencoder) -> None:
+    """Raises ZooError if the decoder cannot make dark pixels: images live in [-1, 1], a sigmoid stays in [0, 1]."""
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        wild = 10 * torch.randn(64, model.latent_dim, generator=generator).to(model.device)
+        lowest = model.decode(wild).min().item()
+    if lowest >= 0:
+        raise ZooError(
+            f"The decoder of {type(model).__name__} never goes below 0, but images are in [-1, 1]; end it with tanh or a linear layer, not a sigmoid."
+        )

@@ -1,0 +1,77 @@
+"""VAE: variational autoencoder (Kingma & Welling, 1312.6114) with a Gaussian decoder of fixed or learned scale, and β (β-VAE).
+
+    q(z|x) = N(μ(x), σ²(x))      p(x|z) = N(g(z), γ²I)      p(z) = N(0, I)
+    loss   = E_q[-log p(x|z)] + β · KL(q(z|x) ‖ p(z))                            nats per image, mean over the batch
+
+The reconstruction term is complete (‖x - g(z)‖²/2γ² + D·log γ + D/2·log 2π, D = C·H·W), so with β = 1 the loss is the negative
+ELBO. γ is a standard deviation on images in [-1, 1]. It is learned by default (σ-VAE, 2006.13202; Dai & Wipf, 1903.05789): it starts at
+the data's standard deviation and shrinks to the reconstruction error, which weighs the two terms without a constant to tune.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.data.batch import Batch
+from zoo.errors import ZooError
+from zoo.losses import gaussian_nll, kl_to_standard_normal
+from zoo.models.base import Autoencoder
+from zoo.nets.conv import ConvBackbone
+
+
+class VAE(Autoencoder):
+    """Variational autoencoder.
+
+    Args:
+        backbone: Makes the encoder and the decoder, and knows the image shape.
+        latent_dim: Dimensions of the latent.
+        gamma: Decoder standard deviation on [-1, 1] images, or "learned".
+        beta: Weight of the KL term.
+        kl_warmup: The weight grows from 0 to β over this many images.
+        **options: As in Autoencoder. The players are "autoencoder" and, if γ is learned, "scale".
+    """
+
+    def __init__(
+        self, backbone: ConvBackbone, latent_dim: int, gamma: float | str = "learned", beta: float = 1.0, kl_warmup: int = 0, **options: Any
+    ) -> None:
+        super().__init__(backbone.image_shape, latent_dim, **options)
+        if gamma != "learned" and not (isinstance(gamma, int | float) and gamma > 0):
+            raise ZooError(f"model.gamma is {gamma!r}; it must be 'learned' or a positive standard deviation.")
+        self.encoder = backbone.encoder(2 * latent_dim)
+        self.decoder = backbone.decoder(latent_dim)
+        self.learned = gamma == "learned"
+        self.log_gamma = nn.Parameter(torch.zeros(()) if self.learned else torch.tensor(math.log(float(gamma))), requires_grad=self.learned)
+        self.beta, self.kl_warmup = beta, kl_warmup
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        nets = [*self.encoder.parameters(), *self.decoder.parameters()]
+        return {"autoencoder": nets, "scale": [self.log_gamma]} if self.learned else {"autoencoder": nets}
+
+    def initialize(self, batch: Batch) -> None:
+        if self.learned:
+            self.log_gamma.data.copy_(batch.image.std().log())
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        mean, log_variance = self.posterior(batch.image)
+        latent = mean + (0.5 * log_variance).exp() * self.normal(*mean.shape)  # (B, latent_dim)
+        distortion = gaussian_nll(batch.image, self.decode(latent), self.log_gamma)
+        rate = kl_to_standard_normal(mean, log_variance)
+        beta = self.beta * self.ramp(self.kl_warmup)
+        return {"loss": distortion + beta * rate, "distortion": distortion, "rate": rate, "elbo": -distortion - rate, "gamma": self.log_gamma.exp()}
+
+    def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """μ and log σ² of q(z|x) in float32: (B, C, H, W) -> (B, latent_dim) × 2."""
+        mean, log_variance = self.encoder(image).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(-10, 10)
+
+    def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
+        return self.posterior(image)[0]  # (B, latent_dim)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.decoder(latent)  # (B, C, H, W)
+
+    def latents_for_prior(self, image: Tensor) -> Tensor:
+        mean, log_variance = self.posterior(image)
+        return mean + (0.5 * log_variance).exp() * self.normal(*mean.shape)

@@ -1,0 +1,96 @@
+"""The shared convolutional backbone: strided encoder, transposed decoder, GroupNorm or no normalisation.
+
+One backbone serves every comparison model, at 28/32, 64, 128 and 256 pixels and 1 or 3 channels. It halves the image
+until 4 to 7 pixels are left, doubling the width at each level up to `max_width`. No BatchNorm: an image's result must not
+depend on its neighbours in the batch, or 2 ranks would not equal 1.
+"""
+
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+
+
+def halvings(image_size: int) -> int:
+    """Number of times `image_size` can be halved down to 4 to 7 pixels. Raises ZooError if that is not possible."""
+    levels, size = 0, image_size
+    while size > 7 and size % 2 == 0:
+        levels, size = levels + 1, size // 2
+    if not 4 <= size <= 7 or levels == 0:
+        raise ZooError(
+            f"The convolutional backbone cannot make images of {image_size} pixels: it needs 4, 5, 6 or 7 times a power of two "
+            f"(28, 32, 40, 48, 64, 96, 128, 160, 192, 256, …); set data.image_size to the nearest of them."
+        )
+    return levels
+
+
+def norm(kind: str, width: int) -> nn.Module:
+    """The normalisation layer `kind` ("group" or "none") for `width` channels."""
+    if kind == "group":
+        return nn.GroupNorm(max(1, width // 16), width)
+    if kind == "none":
+        return nn.Identity()
+    raise ZooError(f"model.backbone.norm is '{kind}'; it must be 'group' or 'none'.")
+
+
+class ConvBackbone:
+    """Makes matching encoders and decoders for one image shape.
+
+    Args:
+        image_size: Height and width in pixels.
+        channels: 1 or 3.
+        width: Channels after the first convolution; doubled at each level.
+        max_width: Upper limit of the doubling.
+        norm: "group" or "none".
+        output: "tanh" (exactly [-1, 1]) or "linear". "sigmoid" is refused: images live in [-1, 1].
+    """
+
+    def __init__(
+        self, image_size: int, channels: int, width: int = 32, max_width: int = 256, norm: str = "group", output: str = "tanh"
+    ) -> None:
+        if output not in ("tanh", "linear"):
+            raise ZooError(f"model.backbone.output is '{output}'; images live in [-1, 1], so it must be 'tanh' or 'linear'.")
+        if width < 16 or width % 16:
+            raise ZooError(f"model.backbone.width is {width}; it must be a multiple of 16.")
+        self.levels = halvings(image_size)
+        self.widths = [min(width * 2**level, max_width) for level in range(self.levels)]
+        self.base = image_size // 2**self.levels
+        self.image_shape, self.norm, self.output = (channels, image_size, image_size), norm, output
+
+    def encoder(self, out_features: int) -> nn.Module:
+        """An encoder (B, C, H, W) -> (B, out_features)."""
+        layers: list[nn.Module] = []
+        before = self.image_shape[0]
+        for level, width in enumerate(self.widths):
+            layers += [nn.Conv2d(before, width, 4, 2, 1), norm(self.norm if level else "none", width), nn.SiLU()]
+            before = width
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * self.base**2, out_features))
+
+    def decoder(self, latent_dim: int) -> nn.Module:
+        """A decoder (B, latent_dim) -> (B, C, H, W)."""
+        before = self.widths[-1]
+        layers: list[nn.Module] = [
+            nn.Linear(latent_dim, before * self.base**2),
+            nn.Unflatten(1, (before, self.base, self.base)),
+            norm(self.norm, before),
+            nn.SiLU(),
+        ]
+        for width in reversed(self.widths[:-1]):
+            layers += [nn.ConvTranspose2d(before, width, 4, 2, 1), norm(self.norm, width), nn.SiLU()]
+            before = width
+        layers.append(nn.ConvTranspose2d(before, self.image_shape[0], 4, 2, 1))
+        return nn.Sequential(*layers, Output(self.output))
+
+
+class Output(nn.Module):
+    """The last layer of a decoder. `range` tells what it can make: (-1, 1), or None if it is unbounded."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.range = (-1.0, 1.0) if kind == "tanh" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.tanh() if self.kind == "tanh" else x
+
+    def extra_repr(self) -> str:
+        return self.kind

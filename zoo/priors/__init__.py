@@ -1,0 +1,7 @@
+"""Densities over latents: `fit`, `sample`, `log_prob`."""
+
+from zoo.priors.base import Prior
+from zoo.priors.mixture import Mixture
+from zoo.priors.normal import Gaussian, StandardNormal
+
+__all__ = ["Gaussian", "Mixture", "Prior", "StandardNormal"]

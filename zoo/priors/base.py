@@ -1,0 +1,29 @@
+"""The contract of a density over latents."""
+
+from abc import ABC, abstractmethod
+
+from torch import Generator, Tensor, nn
+
+
+class Prior(nn.Module, ABC):
+    """A density over (B, dim) latents. What it learns lies in float buffers, so that it travels in a checkpoint.
+
+    An unfitted prior is the standard normal.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    needs_fit = True
+
+    def fit(self, latents: Tensor, seed: int = 0) -> None:
+        """Fits the density to latents (N, dim)."""
+
+    @abstractmethod
+    def sample(self, count: int, generator: Generator | None = None) -> Tensor:
+        """Draws latents (count, dim), on the prior's device. A CPU generator gives the same latents on every device."""
+
+    @abstractmethod
+    def log_prob(self, latents: Tensor) -> Tensor:
+        """Log-density in nats: (B, dim) -> (B,)."""
