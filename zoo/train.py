@@ -18,8 +18,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import EMAWeightAveraging, RichModelSummary
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.callbacks import EMAWeightAveraging
 
 from zoo.callbacks.checkpoints import PeriodicCheckpoint
 from zoo.callbacks.monitor import Monitor
@@ -50,7 +49,7 @@ def train(config: DictConfig) -> None:
     resuming = config.resume is not None
     if resuming:
         config = resumed_config(run, list(HydraConfig.get().overrides.task))
-    elif (run / "config.yaml").exists() and rank_zero_only.rank == 0:
+    elif (run / "config.yaml").exists() and devices.is_first_process():
         raise ZooError(f"{run} already holds a run; go on with it by resume={run}, or set another hydra.run.dir.")
     _, count, precision = devices.resolve(config.trainer)
     check_sizes(config, count * config.trainer.num_nodes)
@@ -64,11 +63,11 @@ def train(config: DictConfig) -> None:
     settings: Any = OmegaConf.to_container(config, resolve=True)
     model.provenance = {"format": checkpoint.FORMAT, "config": settings, "versions": report.versions()}
 
-    every = {name: config[f"{name}_every"] or max(1, config.budget // share) for name, share in (("watch", 10), ("checkpoint", 10), ("log", 200))}
-    monitor, watch = Monitor(every["log"]), Watch(run, every["watch"])
+    tenth = max(1, config.budget // 10)
+    monitor, watch = Monitor(config.log_every or max(1, config.budget // 200)), Watch(run, config.watch_every or tenth)
     averaging = [EMAWeightAveraging(decay=config.ema)] if config.ema else []
-    saver = PeriodicCheckpoint(run, every["checkpoint"], config.keep_checkpoints)
-    callbacks = [*averaging, monitor, watch, ProgressLine(monitor, config.budget), RichModelSummary(max_depth=1), saver]
+    saver = PeriodicCheckpoint(run, config.checkpoint_every or tenth, config.keep_checkpoints)
+    callbacks = [*averaging, monitor, watch, ProgressLine(monitor, config.budget), saver]
 
     start = None
     if resuming:
@@ -79,14 +78,15 @@ def train(config: DictConfig) -> None:
             print(f"This run has reached its budget of {config.budget:,} images; give a larger budget to train it further.")
     else:
         report.print_tree(settings)
+        report.print_model(model)
     loggers = build_loggers(config.logger, run, settings)
-    if rank_zero_only.rank == 0:
+    if devices.is_first_process():
         run.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(OmegaConf.create(settings), run / "config.yaml")
     if resuming:
         next(logger for logger in loggers if isinstance(logger, CsvLog)).rewind(images_seen)
 
-    trainer = devices.build_trainer(config.trainer, run, config.budget // config.batch_size, callbacks, loggers)
+    trainer: Any = devices.build_trainer(config.trainer, run, config.budget // config.batch_size, callbacks, loggers)
     trainer.fit(model, data, ckpt_path=start, weights_only=True)
     if trainer.is_global_zero:
         report.write_summary(run, trainer, model, monitor, watch, settings)
@@ -99,7 +99,10 @@ def check_sizes(config: DictConfig, ranks: int) -> None:
     """Raises ZooError if the batch cannot be divided or the budget is less than one batch."""
     pieces = ranks * config.trainer.accumulate
     if config.batch_size < 1 or config.batch_size % pieces:
-        raise ZooError(f"batch_size={config.batch_size} cannot be divided over {ranks} devices × {config.trainer.accumulate} pieces; make it a multiple of {pieces}.")
+        raise ZooError(
+            f"batch_size={config.batch_size} cannot be divided over {ranks} devices × {config.trainer.accumulate} pieces; "
+            f"make it a multiple of {pieces}."
+        )
     if config.budget < config.batch_size:
         raise ZooError(f"budget={config.budget} images is less than one batch of {config.batch_size}; raise budget or lower batch_size.")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-ATTRIBUTES = tuple(f"Attribute_{k}" for k in range(38)) + ("Eyeglasses", "Smiling")
+ATTRIBUTES = (*(f"Attribute_{k}" for k in range(38)), "Eyeglasses", "Smiling")
 
 
 def smooth_image(rng: np.random.Generator, width: int, height: int, mode: str = "RGB") -> Image.Image:

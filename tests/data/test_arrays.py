@@ -28,12 +28,15 @@ def test_pixels_labels_and_splits(source_of, tmp_path):
     assert len(listing.names) == len(set(listing.names)) == count
     np.testing.assert_array_equal(listing.attributes.argmax(1), labels)
     np.testing.assert_array_equal(listing.attributes.sum(1), 1)
-    assert len(source.attribute_names) == 10 and source.image_size == native
+    assert len(source.attribute_names) == 10
+    assert source.image_size == native
     np.testing.assert_array_equal(source.read(0, count).images, images.reshape(count, -1, native, native))
     np.testing.assert_array_equal(source.read(3, 7).images, source.read(0, count).images[3:7])
     parts = [set(np.flatnonzero(listing.splits == k)) for k in range(len(SPLITS))]
-    assert parts[0] | parts[1] == set(range(train)) and not parts[0] & parts[1]  # val comes out of train
-    assert parts[2] == set(range(train, count)) and len(parts[1]) == train // 10
+    assert parts[0] | parts[1] == set(range(train))  # val comes out of train
+    assert not parts[0] & parts[1]
+    assert parts[2] == set(range(train, count))
+    assert len(parts[1]) == train // 10
     np.testing.assert_array_equal(source_of(tmp_path).scan().splits, listing.splits)
     assert len(listing.digests) == len({*source.layout.train, *source.layout.test})
 

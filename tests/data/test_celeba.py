@@ -40,7 +40,8 @@ def refusal(root: Path, **options) -> str:
     with pytest.raises(ZooError) as caught:
         CelebA(root, **options).scan()
     message = str(caught.value)
-    assert "\n" not in message and message.endswith(".")
+    assert "\n" not in message
+    assert message.endswith(".")
     return message
 
 
@@ -49,12 +50,15 @@ def test_listing_and_pixels(original):
     source = CelebA(root, image_size=32, crop=140)
     listing = source.scan()
     assert listing.names == [f"{k + 1:06d}.jpg" for k in range(COUNT)]
-    assert source.attribute_names == ATTRIBUTES and (source.channels, source.image_size) == (3, 32)
+    assert source.attribute_names == ATTRIBUTES
+    assert (source.channels, source.image_size) == (3, 32)
     np.testing.assert_array_equal(listing.attributes, attributes)
     np.testing.assert_array_equal(listing.splits, [0] * 12 + [1] * 4 + [2] * 4)  # every image in exactly one split
     assert set(listing.digests) == {"list_attr_celeba.txt", "list_eval_partition.txt"}
     chunk = source.read(3, 9)
-    assert chunk.errors == {} and chunk.images.shape == (6, 3, 32, 32) and len(set(chunk.digests)) == 6
+    assert chunk.errors == {}
+    assert chunk.images.shape == (6, 3, 32, 32)
+    assert len(set(chunk.digests)) == 6
     data = (root / "img_align_celeba" / listing.names[5]).read_bytes()
     np.testing.assert_array_equal(chunk.images[2], Recipe(32, crop=140).decode(data))
 
@@ -65,7 +69,8 @@ def test_zip_equals_folder_bit_for_bit(original, root):
     zip_images(root)
     packed = CelebA(root)
     found = packed.read(0, COUNT)
-    assert packed.scan().names == listing.names and found.digests == expected.digests
+    assert packed.scan().names == listing.names
+    assert found.digests == expected.digests
     np.testing.assert_array_equal(found.images, expected.images)
 
 
@@ -76,7 +81,8 @@ def test_zip_members_elsewhere_and_dangerous_names_stay_out(root, tmp_path):
             archive.writestr(name, b"x")
     before = sorted(tmp_path.rglob("*"))
     source = CelebA(root)
-    assert len(source.scan().names) == COUNT and source.read(0, COUNT).errors == {}
+    assert len(source.scan().names) == COUNT
+    assert source.read(0, COUNT).errors == {}
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -90,7 +96,8 @@ def test_zip_bomb_and_bad_checksum_are_bad_images(root, monkeypatch):
     data[member.header_offset + 30 + len(member.filename) + member.file_size // 2] ^= 1
     path.write_bytes(data)
     chunk = CelebA(root).read(0, COUNT)
-    assert list(chunk.errors) == [2] and "CRC" in chunk.errors[2]
+    assert list(chunk.errors) == [2]
+    assert "CRC" in chunk.errors[2]
     monkeypatch.setattr("zoo.data.celeba.MEMBER_LIMIT_BYTES", largest - 1)
     assert "unpacks to" in "".join(CelebA(root).read(0, COUNT).errors.values())
 
@@ -114,10 +121,12 @@ def test_layouts_of_torchvision_kaggle_and_the_authors(original, tmp_path):
     for root in (authors, kaggle):
         source = CelebA(root)
         listing = source.scan()
-        assert listing.names == expected.names and source.attribute_names == ATTRIBUTES
+        assert listing.names == expected.names
+        assert source.attribute_names == ATTRIBUTES
         np.testing.assert_array_equal(listing.attributes, expected.attributes)
         np.testing.assert_array_equal(listing.splits, expected.splits)
-        assert source.fingerprint() and source.read(0, 2).errors == {}
+        assert source.fingerprint()
+        assert source.read(0, 2).errors == {}
 
 
 def test_reordered_rows_still_join_by_name(original, root):
@@ -137,19 +146,22 @@ def test_folder_that_is_not_given_missing_or_empty(tmp_path):
             for ask in (source(root).scan, source(root).fingerprint):
                 with pytest.raises(ZooError, match=r"data\.root=DIR") as caught:
                     ask()
-                assert "attr" in str(caught.value) and (root is None or str(root) in str(caught.value))
+                assert "attr" in str(caught.value)
+                assert root is None or str(root) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"])
 def test_a_missing_part_is_named(root, name):
     (root / name).rename(root / "elsewhere")
-    assert f"has no {name}" in refusal(root) and str(root) in refusal(root)
+    assert f"has no {name}" in refusal(root)
+    assert str(root) in refusal(root)
 
 
 def test_an_empty_folder_of_images_or_a_broken_zip(root):
     shutil.rmtree(root / "img_align_celeba")
     (root / "img_align_celeba").mkdir()
-    assert "img_align_celeba" in refusal(root) and "empty" in refusal(root)
+    assert "img_align_celeba" in refusal(root)
+    assert "empty" in refusal(root)
     (root / "img_align_celeba.zip").write_bytes(b"<html>quota exceeded</html>")
     assert "not a complete zip" in refusal(root)
     (root / "img_align_celeba" / "readme.txt").write_text("nothing")
@@ -178,7 +190,9 @@ def test_malformed_attribute_file(original, root, old, new, message):
     attributes[2, 0] = 1
     write_attributes(path, [f"{k + 1:06d}.jpg" for k in range(COUNT)], attributes)
     change(path, old, new)
-    assert message in refusal(root) and str(path) in refusal(root) and "original download" in refusal(root)
+    assert message in refusal(root)
+    assert str(path) in refusal(root)
+    assert "original download" in refusal(root)
 
 
 def test_attribute_row_missing(root):
@@ -186,7 +200,10 @@ def test_attribute_row_missing(root):
     lines = path.read_text().splitlines()
     path.write_text("\n".join(["19", *lines[1:4], *lines[5:]]))  # without 000003.jpg
     message = refusal(root)
-    assert "1 images in" in message and "have no row in" in message and "000003.jpg" in message and "data.partial=true" in message
+    assert "1 images in" in message
+    assert "have no row in" in message
+    assert "000003.jpg" in message
+    assert "data.partial=true" in message
 
 
 @pytest.mark.parametrize(
@@ -200,7 +217,8 @@ def test_attribute_row_missing(root):
 )
 def test_malformed_partition(root, old, new, message):
     change(root / "list_eval_partition.txt", old, new)
-    assert message in refusal(root) and "list_eval_partition.txt" in refusal(root)
+    assert message in refusal(root)
+    assert "list_eval_partition.txt" in refusal(root)
 
 
 def test_an_empty_split_is_refused(root):
@@ -213,7 +231,9 @@ def test_partial_copies(original, root):
     for k in (2, 5, 19):
         (root / "img_align_celeba" / f"{k:06d}.jpg").unlink()
     message = refusal(root)
-    assert "3 of the 20 images listed" in message and "000002.jpg, 000005.jpg, 000019.jpg" in message and "data.partial=true" in message
+    assert "3 of the 20 images listed" in message
+    assert "000002.jpg, 000005.jpg, 000019.jpg" in message
+    assert "data.partial=true" in message
     source = CelebA(root, partial=True)
     listing = source.scan()
     kept = [k for k in range(COUNT) if k + 1 not in (2, 5, 19)]
@@ -306,7 +326,8 @@ def test_celeba_hq_follows_the_official_partition(tmp_path):
     (root / "list_eval_partition.txt").write_text("".join(f"{k:06d}.jpg {k % 3}\n" for k in range(200)))
     listing = CelebAHQ(tmp_path).scan()
     np.testing.assert_array_equal(listing.splits, [(71 - k) % 3 for k in range(COUNT)])
-    assert CelebAHQ(tmp_path).fingerprint() != by_name and len(listing.digests) == 3
+    assert CelebAHQ(tmp_path).fingerprint() != by_name
+    assert len(listing.digests) == 3
     change(mapping, "\n7 ", "\nseven ")
     with pytest.raises(ZooError, match="line 9"):
         CelebAHQ(tmp_path).scan()

@@ -21,10 +21,13 @@ def test_a_flat_folder_has_no_classes_and_is_split_by_name(tmp_path):
     make_folder(tmp_path, FLAT)
     source = Folder(tmp_path, image_size=16)
     listing = source.scan()
-    assert listing.names == sorted(FLAT) and source.attribute_names == () and listing.attributes.shape == (40, 0)
+    assert listing.names == sorted(FLAT)
+    assert source.attribute_names == ()
+    assert listing.attributes.shape == (40, 0)
     assert np.bincount(listing.splits).tolist() == [36, 2, 2]  # complete, without overlap
     chunk = source.read(0, 40)
-    assert chunk.errors == {} and chunk.images.shape == (40, 3, 16, 16)
+    assert chunk.errors == {}
+    assert chunk.images.shape == (40, 3, 16, 16)
     np.testing.assert_array_equal(chunk.images[7], Recipe(16).decode((tmp_path / listing.names[7]).read_bytes()))
     assert (Folder(tmp_path, seed=1).scan().splits != listing.splits).any()
     np.testing.assert_array_equal(Folder(tmp_path).scan().splits, listing.splits)
@@ -45,7 +48,8 @@ def test_sub_folders_are_classes(tmp_path):
 def test_one_sub_folder_is_no_class(tmp_path):
     make_folder(tmp_path, ["images/1.png", "images/2.png", "images/3.png"])
     source = Folder(tmp_path)
-    assert source.scan().attributes.shape == (3, 0) and source.attribute_names == ()
+    assert source.scan().attributes.shape == (3, 0)
+    assert source.attribute_names == ()
 
 
 def test_train_val_and_test_are_used_as_they_are(tmp_path):
@@ -71,12 +75,14 @@ def test_train_val_and_test_are_used_as_they_are(tmp_path):
 )
 def test_unclear_layouts_are_refused(tmp_path, names, message):
     make_folder(tmp_path, names)
-    assert message in refusal(tmp_path) and str(tmp_path) in refusal(tmp_path)
+    assert message in refusal(tmp_path)
+    assert str(tmp_path) in refusal(tmp_path)
 
 
 def test_folder_that_is_not_given_missing_or_empty(tmp_path):
     for root in (None, tmp_path / "nowhere", tmp_path):
-        assert "data.root=DIR" in refusal(root) and (root is None or str(root) in refusal(root))
+        assert "data.root=DIR" in refusal(root)
+        assert root is None or str(root) in refusal(root)
 
 
 def test_grey_and_palette_are_converted_and_the_rest_is_reported(tmp_path):
@@ -86,7 +92,8 @@ def test_grey_and_palette_are_converted_and_the_rest_is_reported(tmp_path):
     for channels in (3, 1):
         chunk = Folder(tmp_path, 8, channels=channels).read(0, 6)
         assert chunk.images.shape == (6, channels, 8, 8)
-        assert list(chunk.errors) == [3, 4, 5] and chunk.errors[5] == "empty file"
+        assert list(chunk.errors) == [3, 4, 5]
+        assert chunk.errors[5] == "empty file"
 
 
 def test_a_crop_is_taken_from_the_centre(tmp_path):

@@ -24,11 +24,15 @@ def blend(first: np.ndarray, last: np.ndarray) -> np.ndarray:
 
 def test_range_symmetry_and_direction():
     images = draw(np.linspace(0, 2 * np.pi, 500))
-    assert images.shape == (500, 1, 32, 32) and images.dtype == np.float32
-    assert images.min() == -1 and images.max() == 1
+    assert images.shape == (500, 1, 32, 32)
+    assert images.dtype == np.float32
+    assert images.min() == -1
+    assert images.max() == 1
     right, up = draw(np.array([0, np.pi / 2]))[:, 0]
-    assert (right[15:17, 16:31] == 1).all() and right.sum() == 30 - (1024 - 30)  # two rows of 15 pixels and no more
-    assert (up[1:16, 15:17] == 1).all() and up[:, 20:].max() == -1
+    assert (right[15:17, 16:31] == 1).all()
+    assert right.sum() == 30 - (1024 - 30)  # two rows of 15 pixels and no more
+    assert (up[1:16, 15:17] == 1).all()
+    assert up[:, 20:].max() == -1
 
 
 def test_the_line_is_2_px_wide_along_the_scan_and_not_across():
@@ -61,7 +65,8 @@ def test_golden_scores_of_the_authors_examples(images, distance, smooth):
     scores = mean_distance_and_smoothness(as_tensor(images))
     assert distance[0] < scores.mean_distance < distance[1]
     assert smooth[0] < scores.smoothness < smooth[1]
-    assert scores.undefined == 0 and scores.smoothness_unbiased == scores.smoothness
+    assert scores.undefined == 0
+    assert scores.smoothness_unbiased == scores.smoothness
 
 
 def test_golden_averages_over_random_pairs():
@@ -69,15 +74,18 @@ def test_golden_averages_over_random_pairs():
     turn = np.mod(stop - start + np.pi, 2 * np.pi) - np.pi
     ideal = draw((start[:, None] + turn[:, None] * SHARE).ravel())
     scores = mean_distance_and_smoothness(as_tensor(ideal, 128))
-    assert 1.5e-7 < scores.mean_distance < 1.9e-7 and scores.smoothness < 1e-3
+    assert 1.5e-7 < scores.mean_distance < 1.9e-7
+    assert scores.smoothness < 1e-3
     mixed = mean_distance_and_smoothness(torch.from_numpy(blend(draw(start), draw(stop))))
-    assert 5.7e-3 < mixed.mean_distance < 6.9e-3 and 0.84 < mixed.smoothness < 0.93
+    assert 5.7e-3 < mixed.mean_distance < 6.9e-3
+    assert 0.84 < mixed.smoothness < 0.93
 
 
 def test_eight_bits_cost_next_to_nothing():
     stored = draw_uint8(START + SHARE * (STOP - START)) / np.float32(127.5) - 1
     scores = mean_distance_and_smoothness(as_tensor(stored))
-    assert scores.mean_distance < 3e-7 and scores.smoothness < 1e-3
+    assert scores.mean_distance < 3e-7
+    assert scores.smoothness < 1e-3
 
 
 def test_smoothness_unwraps_and_leaves_standing_pairs_undefined():
@@ -86,7 +94,8 @@ def test_smoothness_unwraps_and_leaves_standing_pairs_undefined():
     there_and_back = torch.tensor([0.0] * 7 + [1.0] + [0.0] * 7 + [0.5], dtype=torch.float64)
     scores = smoothness(torch.stack([even, still, there_and_back]))
     assert scores[0].item() == pytest.approx(0, abs=1e-12)
-    assert scores[1].isnan() and scores[2] > 1
+    assert scores[1].isnan()
+    assert scores[2] > 1
 
 
 def test_official_mean_counts_undefined_pairs_and_the_unbiased_one_does_not():
@@ -97,7 +106,9 @@ def test_official_mean_counts_undefined_pairs_and_the_unbiased_one_does_not():
     assert scores.smoothness_unbiased == pytest.approx((14 / 15) / 2, abs=1e-4)
     assert scores.smoothness == pytest.approx((14 / 15) / 4, abs=1e-4)
     all_still = mean_distance_and_smoothness(as_tensor(still))
-    assert np.isnan(all_still.smoothness) and np.isnan(all_still.smoothness_unbiased) and all_still.undefined == 1
+    assert np.isnan(all_still.smoothness)
+    assert np.isnan(all_still.smoothness_unbiased)
+    assert all_still.undefined == 1
 
 
 def test_templates_are_unit_vectors_at_equal_angles():
@@ -114,14 +125,18 @@ def test_metric_refuses_other_shapes():
 def test_source():
     source = Lines(train=3000, val=200, test=100)
     listing = source.scan()
-    assert len(set(listing.names)) == 3300 and np.bincount(listing.splits).tolist() == [3000, 200, 100]
+    assert len(set(listing.names)) == 3300
+    assert np.bincount(listing.splits).tolist() == [3000, 200, 100]
     angles = listing.factors[:, 0]
-    assert 0 <= angles.min() and angles.max() < 2 * np.pi and len(np.unique(source.angles)) == 3300  # no line is in two splits
+    assert angles.min() >= 0
+    assert angles.max() < 2 * np.pi
+    assert len(np.unique(source.angles)) == 3300  # no line is in two splits
     np.testing.assert_array_equal(listing.attributes.argmax(1), (10 * source.angles / (2 * np.pi)).astype(int))
     assert listing.attributes.mean(0).std() < 0.02
     chunk = source.read(2990, 3010)
     np.testing.assert_array_equal(chunk.images, draw_uint8(source.angles[2990:3010]))
-    assert chunk.images.dtype == np.uint8 and chunk.digests == []
+    assert chunk.images.dtype == np.uint8
+    assert chunk.digests == []
 
 
 def test_source_depends_on_the_seed_and_not_on_the_sizes():

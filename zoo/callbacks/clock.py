@@ -6,13 +6,15 @@ from contextlib import contextmanager
 
 import pytorch_lightning as pl
 
+from zoo.models.base import Autoencoder
 
-def images_seen(trainer: pl.Trainer, model: pl.LightningModule) -> int:
+
+def images_seen(trainer: pl.Trainer, model: Autoencoder) -> int:
     """Images trained on so far, over all ranks."""
     return trainer.global_step * model.recipe.batch_size
 
 
-def is_due(trainer: pl.Trainer, model: pl.LightningModule, every: int) -> bool:
+def is_due(trainer: pl.Trainer, model: Autoencoder, every: int) -> bool:
     """Whether the optimizer step just taken crossed a multiple of `every` images, or was the last one."""
     if (trainer.fit_loop.total_batch_idx + 1) % trainer.accumulate_grad_batches:
         return False  # in the middle of a global batch

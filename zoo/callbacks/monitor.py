@@ -56,7 +56,7 @@ class Monitor(pl.Callback):
         self.train_seconds += seconds
         self.images_per_second = rate
         metrics = {f"train/{name}": mean for name, mean in zip(names, means, strict=True)}
-        for group in model.optimizers().optimizer.param_groups:
+        for group in trainer.optimizers[0].param_groups:
             metrics[f"train/learning_rate/{group['name']}"] = float(group["lr"])
         for player, norm in model.gradient_norms.items():
             metrics[f"train/gradient_norm/{player}"] = norm.item()

@@ -27,7 +27,7 @@ class Watch(pl.Callback):
             with Pauses.counted(), quiet(pl_module, trainer):
                 self.look(trainer, pl_module)
 
-    def look(self, trainer: pl.Trainer, model: Any) -> None:
+    def look(self, trainer: Any, model: Any) -> None:
         """Measures the validation split, fits the prior, draws and logs; on all ranks."""
         data, seen = trainer.datamodule, images_seen(trainer, model)
         found = measure(model, data.loader("val", limit=self.validation_images))

@@ -61,8 +61,8 @@ class Arrays(Source):
         self._images: np.ndarray | None = None  # (N, C, H, W) at native size, train before test
 
     def settings(self) -> dict[str, Any]:
-        how = {28: "none", 32: "none"}.get(self.image_size, FILTER)
-        return {"source": self.name, "size": self.image_size, "filter": how, "decoder": DECODER, "val": VAL}
+        resized = {} if self._pad is not None else {"filter": FILTER, "decoder": DECODER}
+        return {"source": self.name, "size": self.image_size, "val": VAL} | resized
 
     def fingerprint(self) -> str:
         return fingerprint(self._locate(self.layout.train) + self._locate(self.layout.test))
@@ -82,13 +82,17 @@ class Arrays(Source):
         if self._images is None:
             self.scan()
         assert self._images is not None
-        images, size = self._images[start:stop], self.image_size
-        if size == self.layout.size:
-            return Chunk(images)
-        if (self.layout.size, size) == (28, 32):
-            return Chunk(np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2))))
+        images = self._images[start:stop]
+        if self._pad is not None:
+            sides = (self._pad, self._pad)
+            return Chunk(np.pad(images, ((0, 0), (0, 0), sides, sides)))
         pictures = [Image.fromarray(image[0] if self.channels == 1 else image.transpose(1, 2, 0)) for image in images]
-        return Chunk(np.stack([to_array(resize(picture, size)) for picture in pictures]))
+        return Chunk(np.stack([to_array(resize(picture, self.image_size)) for picture in pictures]))
+
+    @property
+    def _pad(self) -> int | None:
+        """Pixels of 0 on each side; None where the images are resized instead."""
+        return {(28, 28): 0, (28, 32): 2, (32, 32): 0}.get((self.layout.size, self.image_size))
 
     def _locate(self, files: tuple[str, ...]) -> list[Path]:
         expected = f"{files[0]} (torchvision's layout)"

@@ -10,4 +10,4 @@ class Batch(NamedTuple):
 
     image: Tensor  # (B, C, H, W)
     attributes: Tensor  # (B, A) in {0, 1}, or one-hot classes
-    index: Tensor  # (B,) int64, position in the store
+    index: Tensor  # type: ignore[assignment]  # (B,) int64, position in the store; hides tuple.index

@@ -11,7 +11,6 @@ import os
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from functools import partial as bind
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -54,7 +53,7 @@ class CelebA(Source):
 
     def fingerprint(self) -> str:
         images, *tables = self._locate()
-        return fingerprint([*tables, images] if images.is_file() else [*tables, *sorted(images.iterdir())])
+        return fingerprint([*tables, *image_paths(images)])
 
     def scan(self) -> Listing:
         """Raises ZooError for missing, doubled or malformed rows, images without a row, rows without an image, and empty splits."""
@@ -102,34 +101,49 @@ def find(root: Path, names: list[str], expected: str) -> Path:
     raise ZooError(f"The folder {root} has no {Path(names[0]).name}, or it is empty: {expected} are expected in it; set data.root=DIR.")
 
 
+def image_paths(path: Path) -> list[str]:
+    """The .jpg files in a folder, sorted, hidden ones left out; or the zip itself."""
+    if path.is_file():
+        return [str(path)]
+    return sorted(f"{path}/{name}" for name in os.listdir(path) if name.lower().endswith(".jpg") and not name.startswith("."))
+
+
 def open_images(path: Path) -> tuple[list[str], Callable[[str], bytes]]:
     """The names of the .jpg files in a folder or zip, and a thread-safe function that gives the bytes of one. Raises ZooError."""
     if path.is_dir():
-        names = [entry.name for entry in os.scandir(path) if entry.name.lower().endswith(".jpg") and not entry.name.startswith(".")]
-        load: Callable[[str], bytes] = lambda name: (path / name).read_bytes()  # noqa: E731
+        names = [os.path.basename(file) for file in image_paths(path)]
+
+        def load(name: str) -> bytes:
+            return (path / name).read_bytes()
     else:
-        try:
-            archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise ZooError(f"{path} is not a complete zip file ({error}): download it again.") from error
-        members: dict[str, zipfile.ZipInfo] = {}
-        for member in archive.infolist():  # only base names are kept, and as keys: no member's path ever reaches the disk
-            inside = PurePosixPath(member.filename)
-            if inside.parent.name == path.stem and inside.suffix.lower() == ".jpg" and not inside.name.startswith("."):
-                if inside.name in members:
-                    raise ZooError(f"{path} holds {inside.name} twice: download it again.")
-                members[inside.name] = member
-        names, load = list(members), bind(_read_member, archive, members, threading.Lock())
+        archive, members, lock = *_open_zip(path), threading.Lock()
+        names = list(members)
+
+        def load(name: str) -> bytes:
+            if members[name].file_size > MEMBER_LIMIT_BYTES:
+                raise ValueError(f"unpacks to {members[name].file_size} bytes")
+            with lock:
+                return archive.read(members[name])
+
     if not names:
         raise ZooError(f"{path} holds no .jpg files: {RESTORE}, or set data.root=DIR.")
     return names, load
 
 
-def _read_member(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], lock: threading.Lock, name: str) -> bytes:
-    if members[name].file_size > MEMBER_LIMIT_BYTES:
-        raise ValueError(f"unpacks to {members[name].file_size} bytes")
-    with lock:
-        return archive.read(members[name])
+def _open_zip(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+    """A zip, and its .jpg files in the folder img_align_celeba. Only base names are kept, as keys: no member's path reaches the disk."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ZooError(f"{path} is not a complete zip file ({error}): download it again.") from error
+    members: dict[str, zipfile.ZipInfo] = {}
+    for member in archive.infolist():
+        inside = PurePosixPath(member.filename)
+        if inside.parent.name == path.stem and inside.suffix.lower() == ".jpg" and not inside.name.startswith("."):
+            if inside.name in members:
+                raise ZooError(f"{path} holds {inside.name} twice: download it again.")
+            members[inside.name] = member
+    return archive, members
 
 
 def file_digest(path: Path) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from zoo.data.celeba import (
     file_digest,
     find,
+    image_paths,
     join,
     malformed,
     official_splits,
@@ -55,7 +56,7 @@ class CelebAHQ(Source):
 
     def fingerprint(self) -> str:
         images, *tables = self._locate()
-        return fingerprint([*tables, *sorted(images.iterdir())])
+        return fingerprint([*tables, *image_paths(images)])
 
     def scan(self) -> Listing:
         """Raises ZooError as `CelebA.scan` does, and for images without a row in the mapping."""

@@ -31,7 +31,7 @@ FACTOR_NAMES = (
 
 HAIR_COLORS = ("black", "brown", "blond", "gray", "red")  # the values 0 to 4 of the factor hair_color
 _HAIR = np.array([(34, 28, 29), (94, 60, 38), (212, 170, 106), (172, 170, 168), (150, 66, 34)], np.float32) / 255
-_SKIN = np.array([(252, 226, 210), (243, 204, 178), (229, 180, 143), (198, 141, 103), (150, 98, 66), (98, 62, 44)], np.float32) / 255
+_SKIN = np.array([(247, 217, 198), (240, 200, 174), (229, 180, 143), (198, 141, 103), (150, 98, 66), (98, 62, 44)], np.float32) / 255
 IRIS = np.array([(62, 38, 22), (112, 70, 36), (128, 106, 54), (88, 126, 84), (84, 132, 176), (120, 140, 152)], np.float32) / 255
 
 Array = np.ndarray  # float32 throughout
@@ -54,8 +54,12 @@ class Scene:
     light: tuple[Array, Array, Array]  # unit vector towards the light
 
     def window(self, left: float, right: float, top: float, bottom: float) -> "Scene":
-        """The rectangle that holds left < w < right and top < v < bottom of every face: a view, painting it paints the canvas."""
-        held = (self.w > left) & (self.w < right) & (self.v > top) & (self.v < bottom)
+        """The rectangle that holds left < w < right and top < v < bottom of every face: a view, so painting it paints the canvas.
+
+        What is drawn in a window must fade within these bounds, give or take the width of an edge.
+        """
+        edge = 1.5 * self.px
+        held = (self.w > left - edge) & (self.w < right + edge) & (self.v > top - edge) & (self.v < bottom + edge)
         rows, columns = np.flatnonzero(held.any((0, 1, 3))), np.flatnonzero(held.any((0, 1, 2)))
         i = slice(rows[0], rows[-1] + 1) if rows.size else slice(0, 0)
         j = slice(columns[0], columns[-1] + 1) if columns.size else slice(0, 0)
@@ -64,7 +68,7 @@ class Scene:
 
     def only(self, present: Array, draw: Callable[["Scene"], None]) -> None:
         """Draws on the faces where `present` is set; the others are not touched at all."""
-        rows = np.flatnonzero(present.reshape(-1) > 0.5)
+        rows = np.flatnonzero(present)
         if rows.size == 0:
             return
         fields = {name: getattr(self, name)[rows] for name in ("canvas", "u", "v", "w", "x", "y", "px", "skin", "hair")}
@@ -74,11 +78,17 @@ class Scene:
         self.canvas[rows] = part.canvas
 
     def paint(self, color: Any, alpha: Array) -> None:
+        """Covers with a colour (a grey level, (3, 1, 1) or (n, 3, h, w)) where alpha is 1."""
         self.canvas += alpha * (color - self.canvas)
 
     def tint(self, color: tuple[float, float, float], alpha: Array) -> None:
-        """Multiplies by a colour where alpha is 1: shadows, blush."""
+        """Multiplies by a colour where alpha is 1: shadows and blush."""
         self.canvas *= 1 + alpha * (rgb_of(*color) - 1)
+
+    def facing(self, nx: Array, ny: Array) -> Array:
+        """How much a surface with the normal (nx, ny, ...) faces the light, in [0, 1]."""
+        x, y, z = self.light
+        return np.clip(nx * x + ny * y + z * np.sqrt(np.maximum(1 - nx * nx - ny * ny, 0.09)), 0, 1)
 
     def inside(self, distance: Array, softness: Any = 0.0) -> Array:
         """Coverage of the region distance < 0: an edge of 1.5 pixels, or wider if soft (in head units)."""
@@ -90,22 +100,28 @@ class Scene:
         return self.inside(distance - half_width, softness) - self.inside(distance + half_width, softness)
 
     def strands(self, across: Array, frequency: float) -> Array:
-        """Hair texture in [-1, 1]; what a pixel cannot resolve averages to 0."""
+        """Hair texture, about [-1, 1]: irregular waves; those that a pixel cannot resolve fade to 0."""
         phase = 6.2832 * self.f.hair_detail
-        fine = np.exp(-((1.3 * frequency * self.px) ** 2))
-        return 0.6 * np.sin(frequency * 0.37 * across + phase) + 0.4 * fine * np.sin(frequency * across + 3 * phase)
+        texture = 0.6 * np.sin(frequency * 0.37 * across + phase)
+        for k, height in ((1.0, 0.4), (2.7, 0.3)):
+            seen = height * np.exp(-((1.3 * k * frequency * self.px) ** 2))
+            if seen.max() > 0.004:  # one grey level
+                texture = texture + seen * np.sin(k * (frequency * across + texture) + 3 * phase)
+        return texture
 
 
-def scene_of(factors: np.ndarray, height: int, width: int, square: float) -> Scene:
+def scene_of(factors: Array, height: int, width: int, square: float) -> Scene:
+    """An unpainted scene for faces with these factors (n, F); `square` as in `face_drawing.render`."""
     f = SimpleNamespace(**{name: factors[:, i, None, None, None] for i, name in enumerate(FACTOR_NAMES)})
     x = ((np.arange(width, dtype=np.float32) + 0.5 - width / 2) * (2 / square)).reshape(1, 1, 1, width)
     y = ((np.arange(height, dtype=np.float32) + 0.5 - height / 2) * (2 / square)).reshape(1, 1, height, 1)
     x, y = (x - f.shift_x) / f.zoom, (y - f.shift_y) / f.zoom
     u, v = x * np.cos(f.tilt) + y * np.sin(f.tilt), y * np.cos(f.tilt) - x * np.sin(f.tilt)
+    # Seen from above, the features lie on a circle with radius sqrt(0.45) that turns by the yaw.
     w = u * np.cos(f.yaw) - np.sqrt(np.maximum(0.45 - u * u, 0.02)) * np.sin(f.yaw)
     x, y = np.broadcast_to(x, u.shape), np.broadcast_to(y, u.shape)
-    norm = np.sqrt(f.light_x**2 + f.light_y**2 + 0.8)
-    light = (f.light_x / norm, f.light_y / norm, np.sqrt(np.float32(0.8)) / norm)
+    norm = np.sqrt(f.light_x**2 + f.light_y**2 + 0.5)
+    light = (f.light_x / norm, f.light_y / norm, np.sqrt(np.float32(0.5)) / norm)
     warm = rgb_of(1, 0, -1)
     skin = mix(_SKIN, f.skin_tone * 5) * (1 + 0.05 * f.skin_warmth * warm)
     hair = mix(_HAIR, f.hair_color) * (1 + 0.22 * f.hair_shade)

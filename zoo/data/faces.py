@@ -63,38 +63,40 @@ FACTOR_GROUPS: dict[str, tuple[str, ...]] = {
 ATTRIBUTE_NAMES = tuple(FACTOR_GROUPS)
 
 
+# An attribute that is a matter of degree: its factor lies above, or below, a threshold. No sampled face comes closer than _GAP.
+_ABOVE = {
+    "Arched_Eyebrows": ("brow_arch", 0.35),
+    "Big_Lips": ("lip_fullness", 0.35),
+    "Big_Nose": ("nose_width", 0.4),
+    "Bushy_Eyebrows": ("brow_thickness", 0.4),
+    "Mouth_Slightly_Open": ("mouth_open", 0.2),
+    "Rosy_Cheeks": ("blush", 0.55),
+    "Smiling": ("smile", 0.4),
+    "Wavy_Hair": ("hair_wave", 0.5),
+}
+_BELOW = {"Narrow_Eyes": ("eye_open", 0.25), "Pale_Skin": ("skin_tone", 0.12), "Young": ("age", 0.6)}
+_GAP = 0.08
+
+
 def attributes_of(factors: np.ndarray) -> np.ndarray:
     """The attributes (N, A) uint8 in {0, 1}, in the order of ATTRIBUTE_NAMES, of faces with these factors (N, F)."""
     f = dict(zip(FACTOR_NAMES, np.asarray(factors, np.float32).T, strict=True))
     haired, beard = f["bald"] < 0.5, f["beard"] > 0.5
-    color = {name: haired & (np.rint(f["hair_color"]) == i) for i, name in enumerate(HAIR_COLORS)}
-    stubble, goatee = f["beard_style"] < 1 / 3, (f["beard_style"] >= 1 / 3) & (f["beard_style"] < 2 / 3)
-    truth = {
-        "5_o_Clock_Shadow": beard & stubble,
-        "Arched_Eyebrows": f["brow_arch"] > 0.35,
+    truth = {name: f[factor] > threshold for name, (factor, threshold) in _ABOVE.items()}
+    truth |= {name: f[factor] < threshold for name, (factor, threshold) in _BELOW.items()}
+    truth |= {f"{color.title()}_Hair": haired & (np.rint(f["hair_color"]) == i) for i, color in enumerate(HAIR_COLORS)}
+    truth |= {
+        "5_o_Clock_Shadow": beard & (f["beard_style"] < 1 / 3),
         "Bald": ~haired,
         "Bangs": haired & (f["bangs"] > 0.5),
-        "Big_Lips": f["lip_fullness"] > 0.4,
-        "Big_Nose": f["nose_width"] > 0.4,
-        "Black_Hair": color["black"],
-        "Blond_Hair": color["blond"],
-        "Brown_Hair": color["brown"],
-        "Bushy_Eyebrows": f["brow_thickness"] > 0.4,
         "Eyeglasses": f["glasses"] > 0.5,
-        "Goatee": beard & goatee,
-        "Gray_Hair": color["gray"],
+        "Goatee": beard & (f["beard_style"] >= 1 / 3) & (f["beard_style"] < 2 / 3),
         "Male": f["male"] > 0.5,
-        "Mouth_Slightly_Open": f["mouth_open"] > 0.2,
         "Mustache": f["moustache"] > 0.5,
-        "Narrow_Eyes": f["eye_open"] < 0.25,
         "No_Beard": ~beard,
-        "Pale_Skin": f["skin_tone"] < 0.08,
-        "Rosy_Cheeks": f["blush"] > 0.6,
-        "Smiling": f["smile"] > 0.4,
-        "Wavy_Hair": haired & (f["hair_wave"] > 0.5),
+        "Wavy_Hair": haired & truth["Wavy_Hair"],
         "Wearing_Hat": f["hat"] > 0.5,
         "Wearing_Lipstick": f["lipstick"] > 0.5,
-        "Young": f["age"] < 0.6,
     }
     return np.stack([truth[name] for name in ATTRIBUTE_NAMES], 1).astype(np.uint8)
 
@@ -121,11 +123,11 @@ def sample_factors(count: int, seed: int, stream: int = 0) -> np.ndarray:
     f: dict[str, np.ndarray] = {}
     f["male"] = male = chance(0.45)
     f["age"] = age = u() ** 1.25
-    f["skin_tone"] = tone = np.clip(u(-0.1, 1) ** 1, 0, 1) ** 1.3
-    f["yaw"], f["tilt"], f["zoom"] = bell(-0.36, 0.36), bell(-0.16, 0.16), bell(0.9, 1.0)
+    f["skin_tone"] = tone = u() ** 1.3
+    f["yaw"], f["tilt"], f["zoom"] = bell(-0.32, 0.32), bell(-0.16, 0.16), bell(0.9, 1.0)
     f["shift_x"], f["shift_y"] = bell(-0.06, 0.06), bell(-0.02, 0.06)
     f["light_x"], f["light_y"], f["warmth"] = u(-0.8, 0.8), u(-0.75, -0.2), bell()
-    f["back_hue"], f["back_hue_shift"], f["back_angle"] = u(0.45, 1.17), bell(-0.12, 0.12), u(0, 6.2832)
+    f["back_hue"], f["back_hue_shift"], f["back_angle"] = np.interp(u(), [0, 0.5, 0.65, 1], [0.35, 0.63, 0.9, 1.15]), bell(-0.1, 0.1), u(0, 6.2832)
     f["back_saturation"], f["back_lightness"] = u(0.04, 0.3), u(0.35, 0.82)
     f["cloth_hue"], f["cloth_saturation"], f["cloth_lightness"], f["cloth_neck"] = u(), u(0.03, 0.5), u(0.15, 0.85), u()
     f["skin_warmth"], f["blush"] = bell(), np.clip(bell(-0.4, 0.9) + 0.25 * (1 - male), 0, 1)
@@ -150,7 +152,7 @@ def sample_factors(count: int, seed: int, stream: int = 0) -> np.ndarray:
     shares[3] = gray
     f["hair_color"] = (pick > np.cumsum(shares, 0)[:4]).sum(0).astype(np.float64)
     f["hair_shade"], f["hair_volume"], f["hair_detail"] = bell(), u(), u()
-    f["hair_length"] = np.where(male > 0.5, np.clip(u(-0.05, 0.42) + 0.4 * chance(0.08), 0, 1), np.clip(bell(0.3, 1.2), 0, 1))
+    f["hair_length"] = np.where(male > 0.5, np.clip(u(-0.05, 0.36) + 0.4 * chance(0.08), 0, 1), np.clip(bell(0.36, 1.16), 0, 1))
     f["hair_wave"], f["hair_part"] = u() * (0.4 + 0.6 * chance(0.6)), bell()
     f["hair_line"] = bell(-0.8, 0.8) + 0.8 * male * np.clip(age - 0.4, 0, 1)
     f["bangs"], f["bangs_length"] = chance(np.where(male > 0.5, 0.1, 0.32)), u()
@@ -162,6 +164,8 @@ def sample_factors(count: int, seed: int, stream: int = 0) -> np.ndarray:
     f["glasses_tint"] = np.clip(u(-2.4, 1), 0, 1)
     f["hat"], f["hat_style"], f["hat_height"] = chance(0.13), u(), u()
     f["hat_hue"], f["hat_saturation"], f["hat_lightness"] = u(), u(0.05, 0.38), u(0.18, 0.66)
+    for factor, threshold in (*_ABOVE.values(), *_BELOW.values()):
+        f[factor] = f[factor] + np.where(f[factor] > threshold, _GAP, -_GAP)
     return np.stack([f[name] for name in FACTOR_NAMES], 1).astype(np.float32)
 
 
@@ -235,8 +239,8 @@ def _render_in_parallel(factors: np.ndarray, size: int | tuple[int, int], square
 def export_celeba(faces: Faces, directory: str | Path) -> None:
     """Writes the faces in CelebA's layout: img_align_celeba/*.jpg (178 x 218), list_eval_partition.txt, list_attr_celeba.txt.
 
-    The middle 148 x 148 pixels show what `render(factors, 148)` shows, as in CelebA's usual crop. The attributes are written last, so an export
-    that broke off has none. Raises ZooError if the folder is not empty.
+    The middle 148 x 148 pixels show what `render(factors, 148)` shows, as in CelebA's usual crop. The attributes are written last, so
+    an export that broke off has none. Raises ZooError if the folder is not empty.
     """
     directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):

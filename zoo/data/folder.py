@@ -22,20 +22,29 @@ def open_root(root: str | Path | None, source: str, expected: str) -> Path:
     path = Path(root).expanduser()
     if not path.is_dir():
         raise ZooError(f"The folder {path} does not exist: data={source} expects {expected} in it; set data.root=DIR.")
-    if not any(path.iterdir()):
+    try:
+        empty = not any(path.iterdir())
+    except OSError as error:
+        raise unreadable(error) from error
+    if empty:
         raise ZooError(f"The folder {path} is empty: data={source} expects {expected} in it; set data.root=DIR.")
     return path
 
 
-def fingerprint(paths: Iterable[Path]) -> str:
-    """sha256 of the names, sizes and times of modification of files. Raises ZooError if one is not there."""
+def unreadable(error: OSError) -> ZooError:
+    """The sentence for a file or folder that is there but cannot be read."""
+    return ZooError(f"{error.filename} cannot be read ({error.strerror}): restore it or its permissions, or set data.root=DIR.")
+
+
+def fingerprint(paths: Iterable[str | Path]) -> str:
+    """sha256 of the names (without folders), sizes and times of modification of files. Raises ZooError if one is not there."""
     digest = hashlib.sha256()
     try:
         for path in paths:
-            status = path.stat()
-            digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+            status = os.stat(path)
+            digest.update(f"{os.path.basename(path)} {status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     except OSError as error:
-        raise ZooError(f"{error.filename} cannot be read ({error.strerror}): restore it, or set data.root=DIR.") from error
+        raise unreadable(error) from error
     return digest.hexdigest()
 
 
@@ -44,7 +53,7 @@ def split_by_name(names: Sequence[str], val: int, test: int, seed: int = 0) -> n
 
     Depends on no library's random stream and not on the order of the names.
     """
-    order = np.argsort([hashlib.sha256(f"{seed}/{name}".encode()).hexdigest() for name in names], kind="stable")
+    order = np.argsort([hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).hexdigest() for name in names], kind="stable")
     splits = np.zeros(len(names), np.uint8)
     splits[order[:val]] = SPLITS.index("val")
     splits[order[val : val + test]] = SPLITS.index("test")
@@ -84,7 +93,8 @@ class Folder(Source):
 
     def fingerprint(self) -> str:
         root, names = self._files()
-        return hashlib.sha256("\n".join([fingerprint(root / name for name in names), *names]).encode()).hexdigest()
+        stats = fingerprint(f"{root}/{name}" for name in names)
+        return hashlib.sha256("\n".join([stats, *names]).encode(errors="surrogateescape")).hexdigest()  # the folder is the class
 
     def scan(self) -> Listing:
         """Raises ZooError for fewer than 3 images, an empty split, images beside class folders, or train/ without val/ and test/."""
@@ -121,7 +131,11 @@ class Folder(Source):
     def _files(self) -> tuple[Path, list[str]]:
         root = open_root(self.root, self.name, EXPECTED)
         names = []
-        for folder, folders, files in os.walk(root, followlinks=True):
+
+        def refuse(error: OSError) -> None:
+            raise unreadable(error)
+
+        for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
             folders[:] = [name for name in folders if not name.startswith(".")]
             kept = [name for name in files if not name.startswith(".") and name.lower().endswith(SUFFIXES)]
             names += [(Path(folder) / name).relative_to(root).as_posix() for name in kept]

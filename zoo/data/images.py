@@ -93,6 +93,8 @@ class Recipe:
             raise BadImage("animated, save one frame of it")
         if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
             raise BadImage(f"mode {image.mode} with transparency, need {need}: put it on a background first")
+        if image.mode.startswith("I") or (image.format == "PNG" and "16" in str(image.tile[0][3])):  # Pillow cuts colour PNGs to 8 bits
+            raise BadImage(f"more than 8 bits per channel, need mode {need}: convert it first")
         if image.mode != need and not (self.convert and image.mode in ("RGB", "L", "P", "1")):
             raise BadImage(f"mode {image.mode}, need {need}" + (": convert it first" if self.convert else ""))
         if self.crop is not None and min(image.size) < self.crop:

@@ -183,7 +183,7 @@ class BatchLoader:
         for start in range(0, self.n - self.n % size if self.shuffle else self.n, size):
             units = min(size, self.n - start) // unit
             for part in range(self.rank * self.accumulate, (self.rank + 1) * self.accumulate):
-                low, high = (start + unit * (units * edge // parts) for edge in (part, part + 1))
+                low, high = (start + unit * -(-units * edge // parts) for edge in (part, part + 1))  # rounded up: rank 0 has most
                 if low < high:
                     pieces.append((low, high))
         return pieces
@@ -283,7 +283,7 @@ def to_float(batch: Batch, flips: Tensor | None = None, out: Tensor | None = Non
             image = torch.where(chosen.view(-1, 1, 1, 1), image.flip(-1), image)
         result.copy_(image).div_(127.5).sub_(1)
         return batch._replace(image=result)
-    rows = max(1, BLOCK_BYTES // image.stride(0))
+    rows = max(1, BLOCK_BYTES // image.shape[1:].numel())
     mirror = None if chosen is None else chosen.numpy()
     scratch = np.empty((0 if mirror is None else rows, *image.shape[1:]), np.uint8)
     for start in range(0, len(image), rows):

@@ -176,6 +176,7 @@ def _build(source: Source, path: Path, key: dict[str, Any]) -> None:
             os.rename(path, temporary.with_name(f"{temporary.name}-old"))
         os.rename(temporary, path)
         _sync(path.parent)
+        _bad_list(path.parent, source.name).unlink(missing_ok=True)  # of an earlier try
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             shutil.rmtree(temporary, ignore_errors=True)
@@ -245,7 +246,7 @@ def _check(source: Source, listing: Listing) -> None:
 def _bad_images(name: str, cache: Path, names: list[str], bad: dict[int, str]) -> ZooError:
     """The error that names all bad images: the first in the sentence, all of them in a file."""
     lines = [f"{names[i]}: {reason}" for i, reason in sorted(bad.items())]
-    path = cache / f"{name}-bad-images.txt"
+    path = _bad_list(cache, name)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
     shown = "".join(f"\n  {line}" for line in lines[:SHOWN])
     more = f"and {len(lines) - SHOWN:,} more; the full list is in {path}" if len(lines) > SHOWN else f"this list is also in {path}"
@@ -253,6 +254,10 @@ def _bad_images(name: str, cache: Path, names: list[str], bad: dict[int, str]) -
         f"{len(lines):,} of {len(names):,} images of '{name}' cannot be used: repair them, "
         f"or leave them out with data.skip_bad=true:{shown}\n  {more}"
     )
+
+
+def _bad_list(cache: Path, name: str) -> Path:
+    return cache / f"{name}-bad-images.txt"
 
 
 def _disk_full(cache: Path, needed: int) -> ZooError:

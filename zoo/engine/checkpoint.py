@@ -75,15 +75,16 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
         raise ZooError(f"There is no checkpoint {path}; name a run's folder or a .ckpt file in its checkpoints/ folder.")
     sidecar = digest_file(path)
     if sidecar.is_file() and sidecar.read_text().split()[:1] != [sha256_of(path)]:
-        raise ZooError(f"The checkpoint {path} is damaged: its sha256 is not the one in {sidecar.name}; use an earlier checkpoint of the run.")
+        raise ZooError(f"The checkpoint {path} is damaged: its sha256 is not the one in {sidecar.name}; use an earlier one of the run.")
     try:
         checkpoint = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError:
         raise ZooError(
-            f"The checkpoint {path} is refused: it holds code or objects, not only tensors and plain containers; use one written by zoo.train."
+            f"The checkpoint {path} is refused: it holds code or objects, not only tensors and plain containers; "
+            f"use one written by zoo.train."
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ZooError(f"The checkpoint {path} is damaged ({str(error).splitlines()[0][:80]}); use an earlier checkpoint of the run.") from None
+        raise ZooError(f"The checkpoint {path} is damaged ({str(error).splitlines()[0][:80]}); use an earlier one of the run.") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "config" not in checkpoint.get("zoo", {}):
         raise ZooError(f"The checkpoint {path} was not written by zoo.train; use one that was.")
     return checkpoint
@@ -122,7 +123,7 @@ class SafeCheckpointIO(CheckpointIO):
             self.failed = None
         except OSError as error:
             reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-            self.failed = f"The checkpoint {path} could not be written ({reason}); earlier ones are intact. Free some space and resume the run."
+            self.failed = f"The checkpoint {path} could not be written ({reason}); earlier ones are intact: make room and resume."
             print(self.failed, file=sys.stderr)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def build(config: Any, **arguments: Any) -> Any:
 
 def build_model(node: Any) -> Any:
     """The model of a `model` node; its `name` is for folders and tables."""
-    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     return build({key: value for key, value in plain.items() if key != "name"})
 
 

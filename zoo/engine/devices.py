@@ -6,12 +6,18 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.utilities import rank_zero_only
 
 from zoo.engine.checkpoint import SafeCheckpointIO
 from zoo.errors import ZooError
 
 
-def resolve(config: Any) -> tuple[str, int, str]:
+def is_first_process() -> bool:
+    """Whether this process is rank 0, before and after the Trainer has started the others."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def resolve(config: Any) -> tuple[str, int, Any]:
     """The `trainer` node -> (accelerator, devices per node, precision). Raises ZooError for what this machine cannot do."""
     gpus = torch.cuda.device_count()
     accelerator = config["accelerator"]
@@ -25,10 +31,11 @@ def resolve(config: Any) -> tuple[str, int, str]:
     if not isinstance(devices, int) or devices < 1:
         raise ZooError(f"trainer.devices={devices} is not a number of devices; give a whole number of at least 1, or auto.")
     if accelerator == "gpu" and devices > gpus:
-        raise ZooError(f"{devices} GPUs were asked for, but this machine has {gpus}; lower trainer.devices, or set trainer.accelerator=cpu.")
+        raise ZooError(f"{devices} GPUs were asked for, but this machine has {gpus}; lower trainer.devices or take the CPU.")
     if config["accelerator"] == "auto" and accelerator == "cpu" and devices > 1:
         raise ZooError(
-            f"{devices} devices were asked for, but this machine has no GPU; set trainer.devices=1, or trainer.accelerator=cpu to run {devices} processes."
+            f"{devices} devices were asked for, but this machine has no GPU; set trainer.devices=1, "
+            f"or trainer.accelerator=cpu to run {devices} processes."
         )
     precision = config["precision"]
     if precision == "auto":
@@ -65,4 +72,5 @@ def build_trainer(config: Any, run: Path, steps: int, callbacks: list[pl.Callbac
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         inference_mode=False,
+        enable_model_summary=False,
     )

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.callbacks import WeightAveraging
@@ -18,7 +18,7 @@ VALIDATION, PRIOR = -1, -2  # keys of random streams that training does not use
 
 
 @contextmanager
-def quiet(model: Autoencoder, trainer: pl.Trainer | None = None) -> Iterator[None]:
+def quiet(model: Autoencoder, trainer: Any = None) -> Iterator[None]:
     """Inside: eval mode, no gradients, averaged weights where averaging is on; the random state is as before afterwards."""
     averaging = [callback for callback in (trainer.callbacks if trainer else []) if isinstance(callback, WeightAveraging)]
     training, state = model.training, torch.get_rng_state()

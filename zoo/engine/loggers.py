@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from zoo.engine.checkpoint import write_atomically
+from zoo.engine.devices import is_first_process
 from zoo.errors import ZooError
 
 
@@ -104,7 +105,7 @@ def build_loggers(config: Any, run: Path, settings: dict[str, Any]) -> list[Logg
             save_dir=run,
             config=settings,
         )
-        if rank_zero_only.rank == 0:
+        if is_first_process():
             wandb.experiment.define_metric("images_seen")
             wandb.experiment.define_metric("*", step_metric="images_seen")
         loggers.append(wandb)

@@ -6,7 +6,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
@@ -53,7 +52,18 @@ def print_tree(settings: dict[str, Any]) -> None:
     Console().print(grow(Tree("[bold]configuration"), settings))
 
 
-def write_summary(run: Path, trainer: pl.Trainer, model: Autoencoder, monitor: Monitor, watch: Watch, settings: dict[str, Any]) -> None:
+@rank_zero_only
+def print_model(model: Autoencoder) -> None:
+    """Prints the parts of the model and their parameters."""
+    table = Table("part", "parameters", title=f"{type(model).__name__}: {'×'.join(map(str, model.image_shape))} ↔ {model.latent_dim}")
+    table.columns[1].justify = "right"
+    for name, part in model.named_children():
+        table.add_row(f"{name}: {type(part).__name__}", f"{sum(parameter.numel() for parameter in part.parameters()):,}")
+    table.add_row("all", f"{sum(parameter.numel() for parameter in model.parameters()):,}")
+    Console().print(table)
+
+
+def write_summary(run: Path, trainer: Any, model: Autoencoder, monitor: Monitor, watch: Watch, settings: dict[str, Any]) -> None:
     """Writes summary.json, prints the final numbers and where everything lies; on rank 0."""
     hours = monitor.train_seconds / 3600
     seen = images_seen(trainer, model)
@@ -90,7 +100,8 @@ def write_summary(run: Path, trainer: pl.Trainer, model: Autoencoder, monitor: M
         console.print(f"{what + ':':10} {_shown(run)}/{where}", soft_wrap=True, highlight=False)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger) and logger.experiment.offline:
-            console.print(f"W&B:       logged offline; to upload, run: wandb login && wandb sync {_shown(run)}/wandb/offline-run-*", soft_wrap=True, highlight=False)
+            upload = f"wandb login && wandb sync {_shown(run)}/wandb/offline-run-*"
+            console.print(f"W&B:       logged offline; to upload, run: {upload}", soft_wrap=True, highlight=False)
 
 
 def _shown(run: Path) -> Path:

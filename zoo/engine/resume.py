@@ -50,7 +50,7 @@ def resumed_config(run: Path, overrides: list[str]) -> DictConfig:
                 f"{', '.join(name + '*' if name.endswith('.') else name for name in CHANGEABLE)}."
             )
         if isinstance(OmegaConf.select(config, key), DictConfig):
-            raise ZooError(f"A resumed run keeps its groups, so '{override}' cannot be given; change single settings, like trainer.devices=2.")
+            raise ZooError(f"A resumed run keeps its groups, so '{override}' cannot be given; change one setting, like trainer.devices=2.")
         OmegaConf.update(config, key, OmegaConf.create({"value": _parsed(value)}).value)
     return config
 

@@ -70,6 +70,7 @@ class Autoencoder(pl.LightningModule):
         self.image_shape, self.latent_dim = tuple(image_shape), latent_dim
         self.prior = prior if prior is not None else StandardNormal(latent_dim)
         self.player_options = {name: dict(options) for name, options in (player_options or {}).items()}
+        self.provenance: dict[str, Any] = {}  # configuration and versions, for the checkpoint
         self.gradient_norms: dict[str, Tensor] = {}
         self.watch_gradients = True
         # The clock is a tensor, not a buffer: a Python number would recompile the loss, a buffer would be averaged by EMA.
@@ -156,7 +157,7 @@ class Autoencoder(pl.LightningModule):
         players = self.players()
         for name in [*self.player_options, *self.recipe.player_schedules]:
             if name not in players:
-                raise ZooError(f"model.player_options names a player '{name}' that {type(self).__name__} lacks; it has: {', '.join(players)}.")
+                raise ZooError(f"model.player_options names a player '{name}'; {type(self).__name__} has: {', '.join(players)}.")
         trained = [id(p) for parameters in players.values() for p in parameters]
         if sorted(trained) != sorted({id(p) for p in self.parameters() if p.requires_grad}):
             raise AssertionError(f"{type(self).__name__}.players() must hold every trainable parameter exactly once")
@@ -178,7 +179,8 @@ class Autoencoder(pl.LightningModule):
     def on_train_start(self) -> None:
         if self.trainer.global_step == 0:
             with torch.no_grad():
-                self.initialize(self.trainer.datamodule.first_images("train", 1024))
+                data: Any = self.trainer
+                self.initialize(data.datamodule.first_images("train", 1024))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         recipe, trainer = self.recipe, self.trainer
@@ -188,7 +190,7 @@ class Autoencoder(pl.LightningModule):
         piece = batch_idx % trainer.accumulate_grad_batches
         first_row = trainer.global_rank * rank_rows + piece * (rank_rows // trainer.accumulate_grad_batches)
         self.place((recipe.seed, seen), first_row, recipe.batch_size)
-        for group in self.optimizers().optimizer.param_groups:
+        for group in trainer.optimizers[0].param_groups:
             schedule = recipe.player_schedules.get(group["name"], recipe.schedule)
             group["lr"] = group["initial_lr"] * schedule(seen / recipe.budget)
 
@@ -217,7 +219,7 @@ class Autoencoder(pl.LightningModule):
                 self.gradient_norms[group["name"]] = get_total_norm([p.grad for p in moving if p.grad is not None], foreach=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["zoo"] = getattr(self, "provenance", {})
+        checkpoint["zoo"] = self.provenance
 
 
 def check_output_range(model: Autoencoder) -> None:
@@ -228,5 +230,6 @@ def check_output_range(model: Autoencoder) -> None:
         lowest = model.decode(wild).min().item()
     if lowest >= 0:
         raise ZooError(
-            f"The decoder of {type(model).__name__} never goes below 0, but images are in [-1, 1]; end it with tanh or a linear layer, not a sigmoid."
+            f"The decoder of {type(model).__name__} never goes below 0, but images are in [-1, 1]; "
+            f"end it with tanh or a linear layer, not a sigmoid."
         )

@@ -59,7 +59,13 @@ class VAE(Autoencoder):
         distortion = gaussian_nll(batch.image, self.decode(latent), self.log_gamma)
         rate = kl_to_standard_normal(mean, log_variance)
         beta = self.beta * self.ramp(self.kl_warmup)
-        return {"loss": distortion + beta * rate, "distortion": distortion, "rate": rate, "elbo": -distortion - rate, "gamma": self.log_gamma.exp()}
+        return {
+            "loss": distortion + beta * rate,
+            "distortion": distortion,
+            "rate": rate,
+            "elbo": -distortion - rate,
+            "gamma": self.log_gamma.exp(),
+        }
 
     def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """μ and log σ² of q(z|x) in float32: (B, C, H, W) -> (B, latent_dim) × 2."""

@@ -16,6 +16,10 @@ class Mixture(Prior):
     Fitted in float32 from a k-means++ start: three times faster than float64 with the same bound.
     """
 
+    weights: Tensor
+    means: Tensor
+    scale_trils: Tensor
+
     def __init__(self, dim: int, components: int = 10) -> None:
         super().__init__(dim)
         self.components = components

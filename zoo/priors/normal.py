@@ -18,7 +18,7 @@ def normal_draws(count: int, dim: int, like: Tensor, generator: Generator | None
 def enough(latents: Tensor, dim: int) -> Tensor:
     """`latents` in float64, checked: finite, (N, dim), and more than one."""
     if latents.ndim != 2 or latents.shape[1] != dim or len(latents) < 2:
-        raise ZooError(f"A prior over {dim} dimensions cannot be fitted to latents of shape {tuple(latents.shape)}: it needs (N, {dim}), N > 1.")
+        raise ZooError(f"A prior over {dim} dimensions cannot be fitted to latents of shape {tuple(latents.shape)}; give (N, {dim}).")
     if not latents.isfinite().all():
         raise ZooError("A prior cannot be fitted: some latents are not finite; the model has diverged, so lower its learning rate.")
     return latents.double()
@@ -26,6 +26,8 @@ def enough(latents: Tensor, dim: int) -> Tensor:
 
 class StandardNormal(Prior):
     """N(0, I)."""
+
+    anchor: Tensor
 
     needs_fit = False
 
@@ -42,6 +44,9 @@ class StandardNormal(Prior):
 
 class Gaussian(Prior):
     """N(m, Σ) with the latents' mean and full covariance (ex-post density estimation, RAE, 1903.12436 §4)."""
+
+    mean: Tensor
+    scale_tril: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
