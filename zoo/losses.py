@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
+    """`x` in float32 at least."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def mean_squared_error(target: Tensor, output: Tensor) -> Tensor:
     """mean (x - x̂)²: mean over all values and images, scalar."""
-    return (_wide(target) - _wide(output)).square().mean()
+    return (wide(target) - wide(output)).square().mean()
 
 
 def gaussian_nll(target: Tensor, mean: Tensor, log_scale: Tensor | float) -> Tensor:
@@ -28,8 +29,8 @@ def gaussian_nll(target: Tensor, mean: Tensor, log_scale: Tensor | float) -> Ten
         log_scale: log γ, scalar; γ is a standard deviation.
     """
     dimensions = target[0].numel()
-    log_scale = torch.as_tensor(log_scale, device=target.device)
-    squared = (_wide(target) - _wide(mean)).square().sum() / target.shape[0]
+    log_scale = torch.as_tensor(log_scale, dtype=target.dtype, device=target.device) if isinstance(log_scale, float) else log_scale
+    squared = (wide(target) - wide(mean)).square().sum() / target.shape[0]
     return squared * (-2 * log_scale).exp() / 2 + dimensions * (log_scale + math.log(2 * math.pi) / 2)
 
 
@@ -40,5 +41,5 @@ def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
         mean: μ, (B, latent_dim).
         log_variance: log σ², (B, latent_dim).
     """
-    mean, log_variance = _wide(mean), _wide(log_variance)
+    mean, log_variance = wide(mean), wide(log_variance)
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum() / mean.shape[0]

@@ -2,14 +2,17 @@
 
 import os
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
-from makers import idx_bytes, make_cifar, make_mnist, make_svhn
 
-from zoo.data.arrays import CIFAR10, MNIST, SVHN, FashionMNIST
+from tests.data.makers import idx_bytes, make_cifar, make_mnist, make_svhn
+from zoo.data.arrays import LAYOUTS, Arrays
 from zoo.data.source import SPLITS
 from zoo.errors import ZooError
+
+MNIST, FashionMNIST, CIFAR10, SVHN = (partial(Arrays, layout) for layout in LAYOUTS)
 
 MAKERS = {
     MNIST: make_mnist,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from makers import ATTRIBUTES, make_celeba, make_celeba_hq, smooth_image, write_attributes, zip_images
 from PIL import Image
 
+from tests.data.makers import ATTRIBUTES, make_celeba, make_celeba_hq, smooth_image, write_attributes, zip_images
 from zoo.data.celeba import CelebA
 from zoo.data.celeba_hq import CelebAHQ
 from zoo.data.images import Recipe

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from makers import make_folder
 
+from tests.data.makers import make_folder
 from zoo.data.folder import Folder, split_by_name
 from zoo.data.images import Recipe
 from zoo.errors import ZooError

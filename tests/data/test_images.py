@@ -6,9 +6,9 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from makers import smooth_image
 from PIL import Image
 
+from tests.data.makers import smooth_image
 from zoo.data.images import BadImage, Recipe, decode_all
 from zoo.errors import ZooError
 

@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 import torch
-from test_store import Toy
 
+from tests.data.test_store import Toy
 from zoo.data.batch import Batch
 from zoo.data.loader import BatchLoader, choose_storage, to_float
 from zoo.data.store import prepare
@@ -92,7 +92,7 @@ def test_order_depends_neither_on_ranks_nor_on_accumulation(store, world_size, a
         assert joined(joined(rank[own]) for rank in ranks) == together
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 16, 60, 100])
+@pytest.mark.parametrize("batch_size", [3, 7, 16, 60, 100])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_evaluation_reads_every_image_once(store, world_size, batch_size):
     loaders = [
@@ -247,7 +247,7 @@ def test_to_float_is_exact(shape):
     index = torch.randperm(len(image)) + 7
     flips = torch.rand(200) < 0.5
     batch, kept = Batch(image, torch.zeros(len(image), 2), index), image.clone()
-    expected = image.float() / 127.5 - 1
+    expected = torch.from_numpy(image.numpy().astype(np.float32) / np.float32(127.5) - np.float32(1))
     assert torch.equal(to_float(batch).image, expected)
     mirrored = expected.clone()
     mirrored[flips[index]] = expected[flips[index]].flip(-1)
@@ -330,6 +330,10 @@ def test_choose_storage(monkeypatch):
         choose_storage("ram", 1, cpu)
 
 
+def test_mmap_copies_nothing(store):
+    assert np.shares_memory(BatchLoader(store, "train", 48)._table, store.images)
+
+
 # --- two domains -----------------------------------------------------------------------------------------------------------------
 
 
@@ -383,6 +387,7 @@ def test_domains_in_evaluation_come_in_whole_pairs(store):
         ({"batch_size": 0}, "batch size 0"),
         ({"batch_size": -4, "shuffle": False}, "batch size -4"),
         ({"batch_size": 48, "limit": 0}, "holds no images"),
+        ({"batch_size": 48, "limit": -1}, "holds no images"),
         ({"batch_size": 48, "split": "dev"}, "no split 'dev'"),
         ({"batch_size": 48, "storage": "ram"}, "unknown storage 'ram'"),
         ({"batch_size": 48, "domain": "Thrid"}, "no attribute 'Thrid' .*did you mean 'Third'"),
@@ -390,6 +395,8 @@ def test_domains_in_evaluation_come_in_whole_pairs(store):
         ({"batch_size": 48, "domain": "Rare"}, "468 images without and 12 with 'Rare' do not fill half a batch of 48 each"),
         ({"batch_size": 48, "domain": "Odd", "world_size": 16}, "16 devices × 1 accumulation steps × 2 domains"),
         ({"batch_size": 9, "domain": "Odd", "shuffle": False}, "2 domains"),
+        ({"batch_size": 48, "limit": 2, "shuffle": False, "world_size": 3}, "2 images .* too few for 3 devices"),
+        ({"batch_size": 2, "shuffle": False, "world_size": 3}, "2 images .* too few for 3 devices"),
     ],
 )
 def test_what_cannot_work_is_refused_with_a_sentence(store, options, message):

@@ -45,6 +45,7 @@ class Layout(NamedTuple):
 class Arrays(Source):
     """A data set of labelled arrays.
 
+    layout: mnist, fashion_mnist, cifar10 or svhn.
     root: the folder that holds the layout's files, as `torchvision.datasets` leaves them (a .gz beside or in place of a file is read too).
     image_size: pixels; the native size, 32 for a 28-pixel data set (2 pixels of 0 around, as ACAI pads MNIST), or any other (antialiased
         bicubic resize). None means native.
@@ -52,12 +53,12 @@ class Arrays(Source):
     Names are train/000000, … and test/000000, … in the order of the files; train holds val.
     """
 
-    def __init__(self, layout: Layout, root: str | Path | None, image_size: int | None) -> None:
-        self.layout, self.root = layout, root
-        self.name, self.channels, self.attribute_names = layout.name, layout.channels, layout.classes
-        self.image_size = layout.size if image_size is None else image_size
+    def __init__(self, layout: str, root: str | Path | None = None, image_size: int | None = None) -> None:
+        self.layout, self.root = LAYOUTS[layout], root
+        self.name, self.channels, self.attribute_names = layout, self.layout.channels, self.layout.classes
+        self.image_size = self.layout.size if image_size is None else image_size
         if self.image_size < 1:
-            raise ZooError(f"data.image_size={image_size} is not possible: choose at least 1 pixel, or {layout.size}, the native size.")
+            raise ZooError(f"data.image_size={image_size} is not possible: choose at least 1, or {self.layout.size}, the native size.")
         self._images: np.ndarray | None = None  # (N, C, H, W) at native size, train before test
 
     def settings(self) -> dict[str, Any]:
@@ -176,28 +177,13 @@ def _idx_layout(name: str, folder: str, classes: tuple[str, ...]) -> Layout:
     return Layout(name, 28, 1, classes, train, test, _parse_mnist)
 
 
-_MNIST = _idx_layout("mnist", "MNIST", DIGITS)
-_FASHION = _idx_layout("fashion_mnist", "FashionMNIST", CLOTHES)
 _BATCHES = tuple(f"cifar-10-batches-py/data_batch_{k}" for k in range(1, 6))
-_CIFAR10 = Layout("cifar10", 32, 3, OBJECTS, _BATCHES, ("cifar-10-batches-py/test_batch",), _parse_cifar10)
-_SVHN = Layout("svhn", 32, 3, DIGITS, ("train_32x32.mat",), ("test_32x32.mat",), _parse_svhn)
-
-
-def MNIST(root: str | Path | None = None, image_size: int | None = None) -> Arrays:
-    """MNIST: 55,000 + 5,000 + 10,000 grey digits, 28×28."""
-    return Arrays(_MNIST, root, image_size)
-
-
-def FashionMNIST(root: str | Path | None = None, image_size: int | None = None) -> Arrays:
-    """Fashion-MNIST: 55,000 + 5,000 + 10,000 grey pieces of clothing, 28×28."""
-    return Arrays(_FASHION, root, image_size)
-
-
-def CIFAR10(root: str | Path | None = None, image_size: int | None = None) -> Arrays:
-    """CIFAR-10: 45,000 + 5,000 + 10,000 colour photos of ten things, 32×32."""
-    return Arrays(_CIFAR10, root, image_size)
-
-
-def SVHN(root: str | Path | None = None, image_size: int | None = None) -> Arrays:
-    """Street View House Numbers, cropped digits: 68,257 + 5,000 + 26,032 colour photos, 32×32; `extra` is not used."""
-    return Arrays(_SVHN, root, image_size)
+LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        _idx_layout("mnist", "MNIST", DIGITS),  # 55,000 + 5,000 + 10,000 grey digits
+        _idx_layout("fashion_mnist", "FashionMNIST", CLOTHES),  # 55,000 + 5,000 + 10,000 grey pieces of clothing
+        Layout("cifar10", 32, 3, OBJECTS, _BATCHES, ("cifar-10-batches-py/test_batch",), _parse_cifar10),  # 45,000 + 5,000 + 10,000 photos
+        Layout("svhn", 32, 3, DIGITS, ("train_32x32.mat",), ("test_32x32.mat",), _parse_svhn),  # 68,257 + 5,000 + 26,032, no `extra`
+    )
+}

@@ -96,17 +96,18 @@ def _beard(s: Scene) -> None:
     stubble, full = f.beard_style < 1 / 3, (f.beard_style >= 2 / 3).astype(np.float32)
     texture = 0.6 * s.strands(s.w * (1.3 - 0.6 * s.v) + 0.03 * np.sin(23 * s.v), 95.0) + 0.4 * s.strands(s.v + 0.6 * s.w, 70.0)
     side = np.abs(s.w)
-    below = 0.41 + 0.5 * np.clip(0.12 - side, 0, 0.12) - 0.42 * np.clip((side - 0.15) / 0.3, 0, 1) ** 1.1 - s.v  # from the mouth up to the ear
+    # The edge runs from the mouth up to the ear.
+    below = 0.41 + 0.5 * np.clip(0.12 - side, 0, 0.12) - 0.42 * np.clip((side - 0.15) / 0.3, 0, 1) ** 1.1 - s.v
     distance = face_distance(s) - 0.04 * full * np.clip(2 * s.v, 0, 1) * (0.5 + f.beard_density)
     lip = s.inside(-ellipse(s.w, s.v - 0.425 + 0.05 * np.clip(f.smile, 0, 1) * (s.w / 0.17) ** 2, 0.17, 0.058), 0.03)
     everywhere = s.inside(below + 0.012 * texture, 0.14) * s.inside(distance + 0.008 * texture, 0.03) * lip
-    tuft = ellipse(s.w, s.v - 0.62, 0.13 + 0.03 * f.beard_density, 0.115 + 0.03 * f.beard_density)
+    tuft = ellipse(s.w / (1.15 - np.clip(s.v - 0.55, -0.2, 0.4)), s.v - 0.625, 0.115 + 0.03 * f.beard_density, 0.1 + 0.04 * f.beard_density)
     soul = ellipse(s.w, s.v - 0.51, 0.045, 0.05)
-    chin = s.inside(np.minimum(tuft, soul) + 0.01 * texture, 0.06) * s.inside(0.485 - s.v, 0.03)
+    chin = s.inside(np.minimum(tuft, soul) + 0.014 * texture, 0.07) * s.inside(0.485 - s.v, 0.03)
     cover = np.where(stubble | (full > 0), everywhere, chin)
     weight = np.where(stubble, 0.26 + 0.2 * f.beard_density, 0.8 + 0.18 * f.beard_density)
     lit = 0.84 + 0.3 * np.clip(s.light[0] * s.w * 2, -1, 1) - 0.25 * np.clip(s.v - 0.55, 0, 1)
-    s.paint(np.clip(s.hair * 0.8 * lit * (1 + 0.2 * texture) + 0.02, 0, 1), cover * weight * (0.93 + 0.07 * texture))
+    s.paint(np.clip(s.hair * 0.8 * lit * (1 + 0.25 * texture) + 0.035 * (1 + texture), 0, 1), cover * weight * (0.93 + 0.07 * texture))
 
 
 def _moustache(scene: Scene) -> None:

@@ -28,7 +28,7 @@ def draw_head(s: Scene) -> None:
     lit, shine = _relief(s)
     dark, bright = s.skin * rgb_of(0.56, 0.42, 0.40), s.skin + 0.2 * (1 - s.skin)
     tone = s.skin + np.clip(1 - 2 * lit, 0, 1) * (dark - s.skin) + np.clip(2 * lit - 1, 0, 1) * (bright - s.skin)
-    tone = tone * (1 + f.warmth * 0.05 * rgb_of(1, 0, -1))
+    tone = tone * (1 + f.warmth * 0.04 * rgb_of(1, 0, -1))
     s.paint(tone, covered)
     s.tint((0.72, 0.55, 0.52), covered * 0.7 * s.inside(-distance - 0.035, 0.12))  # the skin turns away at the rim
     s.paint(rgb_of(1.0, 0.97, 0.92), covered * shine)

@@ -31,7 +31,7 @@ FACTOR_NAMES = (
 
 HAIR_COLORS = ("black", "brown", "blond", "gray", "red")  # the values 0 to 4 of the factor hair_color
 _HAIR = np.array([(34, 28, 29), (94, 60, 38), (212, 170, 106), (172, 170, 168), (150, 66, 34)], np.float32) / 255
-_SKIN = np.array([(247, 217, 198), (240, 200, 174), (229, 180, 143), (198, 141, 103), (150, 98, 66), (98, 62, 44)], np.float32) / 255
+_SKIN = np.array([(245, 211, 189), (238, 196, 168), (229, 180, 143), (198, 141, 103), (150, 98, 66), (98, 62, 44)], np.float32) / 255
 IRIS = np.array([(62, 38, 22), (112, 70, 36), (128, 106, 54), (88, 126, 84), (84, 132, 176), (120, 140, 152)], np.float32) / 255
 
 Array = np.ndarray  # float32 throughout

@@ -109,6 +109,7 @@ def sample_factors(count: int, seed: int, stream: int = 0) -> np.ndarray:
     raw = np.random.Philox(key=seed + (stream << 64)).random_raw(count * _DRAWS)
     uniforms = iter((np.asarray(raw, np.uint64).reshape(count, _DRAWS) >> np.uint64(11)).T * 2.0**-53)
 
+    # Each call below takes the next column of uniforms: new ones go to the end, or every face changes.
     def u(low: float = 0.0, high: float = 1.0) -> np.ndarray:
         return low + (high - low) * next(uniforms)
 
@@ -127,7 +128,8 @@ def sample_factors(count: int, seed: int, stream: int = 0) -> np.ndarray:
     f["yaw"], f["tilt"], f["zoom"] = bell(-0.32, 0.32), bell(-0.16, 0.16), bell(0.9, 1.0)
     f["shift_x"], f["shift_y"] = bell(-0.06, 0.06), bell(-0.02, 0.06)
     f["light_x"], f["light_y"], f["warmth"] = u(-0.8, 0.8), u(-0.75, -0.2), bell()
-    f["back_hue"], f["back_hue_shift"], f["back_angle"] = np.interp(u(), [0, 0.5, 0.65, 1], [0.35, 0.63, 0.9, 1.15]), bell(-0.1, 0.1), u(0, 6.2832)
+    f["back_hue"] = np.interp(u(), [0, 0.5, 0.65, 1], [0.35, 0.63, 0.9, 1.15])  # few purples
+    f["back_hue_shift"], f["back_angle"] = bell(-0.1, 0.1), u(0, 6.2832)
     f["back_saturation"], f["back_lightness"] = u(0.04, 0.3), u(0.35, 0.82)
     f["cloth_hue"], f["cloth_saturation"], f["cloth_lightness"], f["cloth_neck"] = u(), u(0.03, 0.5), u(0.15, 0.85), u()
     f["skin_warmth"], f["blush"] = bell(), np.clip(bell(-0.4, 0.9) + 0.25 * (1 - male), 0, 1)
@@ -146,11 +148,10 @@ def sample_factors(count: int, seed: int, stream: int = 0) -> np.ndarray:
     f["bald"] = chance(np.where(male > 0.5, 0.06 + 0.14 * (age > 0.5), 0.005))
     gray = 0.85 * np.clip((age - 0.55) / 0.4, 0, 1)
     dark = np.clip((tone - 0.35) * 2, 0, 0.9)  # dark skin goes with dark hair
-    pick = u()
-    shares = np.stack([0.27 + 0.6 * dark, 0.33 - 0.1 * dark, 0.26 * (1 - dark), 0 * dark, 0.12 * (1 - dark)])
+    shares = np.stack([0.27 + 0.6 * dark, 0.33 - 0.1 * dark, 0.26 * (1 - dark), 0 * dark, 0.12 * (1 - dark)])  # as HAIR_COLORS
     shares = shares / shares.sum(0) * (1 - gray)
     shares[3] = gray
-    f["hair_color"] = (pick > np.cumsum(shares, 0)[:4]).sum(0).astype(np.float64)
+    f["hair_color"] = (u() > np.cumsum(shares, 0)[:4]).sum(0).astype(np.float64)
     f["hair_shade"], f["hair_volume"], f["hair_detail"] = bell(), u(), u()
     f["hair_length"] = np.where(male > 0.5, np.clip(u(-0.05, 0.36) + 0.4 * chance(0.08), 0, 1), np.clip(bell(0.36, 1.16), 0, 1))
     f["hair_wave"], f["hair_part"] = u() * (0.4 + 0.6 * chance(0.6)), bell()

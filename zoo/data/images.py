@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import PIL
-from PIL import Image, ImageOps, features
+from PIL import Image, ImageFile, ImageOps, features
 
 from zoo.data.source import Chunk
 from zoo.errors import ZooError
@@ -87,7 +87,7 @@ class Recipe:
     def _mode(self) -> str:
         return "RGB" if self.channels == 3 else "L"
 
-    def _check(self, image: Image.Image) -> None:
+    def _check(self, image: ImageFile.ImageFile) -> None:
         need = self._mode
         if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a telephone's JPEG with a preview behind it
             raise BadImage("animated, save one frame of it")

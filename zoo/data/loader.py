@@ -72,10 +72,12 @@ class BatchLoader:
         limit: int | None = None,
         prefetch: bool | None = None,
     ):
+        assert 0 <= rank < world_size, f"rank {rank} of {world_size}"
+        assert accumulate >= 1, f"accumulate {accumulate}"
         self.store, self.split, self.batch_size, self.domain, self.shuffle = store, split, batch_size, domain, shuffle
         self.seed, self.rank, self.world_size, self.accumulate = seed, rank, world_size, accumulate
         self.device = torch.device(device)
-        positions = store.indices(split)[:limit]
+        positions = store.indices(split)[: None if limit is None else max(0, limit)]
         if len(positions) == 0:
             raise ZooError(f"the split '{split}' of {store.path.name} holds no images: choose another split or a larger limit.")
         self._groups = [positions] if domain is None else _domains(store, positions, domain, batch_size if shuffle else 2)
@@ -179,6 +181,11 @@ class BatchLoader:
                 + (" × 2 domains" if unit == 2 else "")
                 + ": change batch_size."
             )
+        if (most := min(size, self.n)) // unit < self.world_size:  # a rank without any batch makes Lightning's validation fail
+            raise ZooError(
+                f"{most} images of the split '{self.split}' at once are too few for {self.world_size} devices: "
+                "use fewer devices, or a larger batch_size or limit."
+            )
         pieces = []
         for start in range(0, self.n - self.n % size if self.shuffle else self.n, size):
             units = min(size, self.n - start) // unit
@@ -244,7 +251,7 @@ class BatchLoader:
         """The ring: two buffers, so that a batch outlives the next one, and one more for the thread to write ahead."""
         if self._resident is not None:
             return []
-        shape = (max(high - low for low, high in self._pieces), *self._table.shape[1:]) if self._pieces else (0,)
+        shape = max(high - low for low, high in self._pieces), *self._table.shape[1:]
         gpu = self._stream is not None
         return [
             _Slot(torch.empty(shape, dtype=torch.uint8, pin_memory=gpu), torch.cuda.Event() if gpu else None)
@@ -258,7 +265,7 @@ class _Slot(NamedTuple):
 
 
 def choose_storage(requested: str, nbytes: int, device: torch.device) -> str:
-    """ "mmap" or "device": what is asked for, or with "auto" the device if it is a GPU and half of its free memory is enough.
+    """What is asked for ("mmap" or "device"), or with "auto" the device if it is a GPU and half of its free memory is enough.
 
     Raises ZooError for an unknown name.
     """

@@ -57,9 +57,10 @@ class DataModule(pl.LightningDataModule):
         """The packed store; built the first time it is asked for."""
         if self._store is None:
             self._store = packed.prepare(self.source, self.cache, self.skip_bad)
+            del self.source  # some hold all their images in memory
             if self.limit is None and len(self._store.indices("train")) < self.batch_size:
                 raise ZooError(
-                    f"batch_size={self.batch_size} is larger than the training split of '{self.source.name}' "
+                    f"batch_size={self.batch_size} is larger than the training split of '{self._store.manifest['name']}' "
                     f"({len(self._store.indices('train'))} images); lower batch_size."
                 )
         return self._store

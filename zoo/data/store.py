@@ -16,7 +16,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -117,6 +118,7 @@ def prepare(source: Source, cache: Path, skip_bad: bool = False) -> Store:
             _remove_leftovers(cache, source.name)
             if not _fits(path, key):  # it may have been built while we waited
                 _build(source, path, key)
+                return Store.open(path)  # hashed a moment ago
     return Store.open(path, verify=True)
 
 
@@ -195,18 +197,19 @@ def _write_images(source: Source, count: int, skip_bad: bool, file: BinaryIO, so
     shape = (source.channels, source.image_size, source.image_size)
     bad: dict[int, str] = {}
     _write_header(file, (count, *shape))
-    for start in _progress(source.name, count):
-        stop = min(start + CHUNK, count)
-        chunk = source.read(start, stop)
-        if chunk.images.shape != (stop - start, *shape) or chunk.images.dtype != np.uint8:
-            raise ValueError(
-                f"{type(source).__name__}.read gave {chunk.images.dtype} {chunk.images.shape}, not uint8 {(stop - start, *shape)}"
-            )
-        for digest in chunk.digests:
-            sources.update(digest.encode())
-        bad.update({start + row: reason for row, reason in chunk.errors.items()})
-        if skip_bad or not bad:  # else go on only to find all bad ones
-            file.write(np.ascontiguousarray(np.delete(chunk.images, list(chunk.errors), axis=0) if chunk.errors else chunk.images))
+    with closing(_progress(source.name, count)) as starts:  # so that the bar is gone before an error is shown
+        for start in starts:
+            stop = min(start + CHUNK, count)
+            chunk = source.read(start, stop)
+            if chunk.images.shape != (stop - start, *shape) or chunk.images.dtype != np.uint8:
+                raise ValueError(
+                    f"{type(source).__name__}.read gave {chunk.images.dtype} {chunk.images.shape}, not uint8 {(stop - start, *shape)}"
+                )
+            for digest in chunk.digests:
+                sources.update(digest.encode())
+            bad.update({start + row: reason for row, reason in chunk.errors.items()})
+            if skip_bad or not bad:  # else go on only to find all bad ones
+                file.write(np.delete(chunk.images, list(chunk.errors), axis=0).tobytes())
     if bad and skip_bad:
         file.seek(0)
         _write_header(file, (count - len(bad), *shape))  # numpy pads it, so that it keeps its length
@@ -268,7 +271,7 @@ def _disk_full(cache: Path, needed: int) -> ZooError:
     )
 
 
-def _progress(name: str, count: int) -> Iterator[int]:
+def _progress(name: str, count: int) -> Generator[int, None, None]:
     """Chunk starts 0, CHUNK, … while showing images/s and the time left: a bar on a terminal, else a line now and then."""
     console = Console(stderr=True)
     rate = TextColumn("{task.fields[rate]:,.0f} images/s")

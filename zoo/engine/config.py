@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -40,7 +41,12 @@ def build(config: Any, **arguments: Any) -> Any:
     plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
     for target in _targets(plain):
         check_target(target)
-    return instantiate(plain, **arguments, _convert_="all")
+    try:
+        return instantiate(plain, **arguments, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ZooError):
+            raise error.__cause__ from None
+        raise ZooError(f"The configuration does not fit: {str(error).splitlines()[0]}.") from error
 
 
 def build_model(node: Any) -> Any:

@@ -115,7 +115,7 @@ class Autoencoder(pl.LightningModule):
 
     def interpolate(self, latent_a: Tensor, latent_b: Tensor, steps: int) -> Tensor:
         """Decodes the straight lines from a to b, both ends included: (B, latent_dim) × 2 -> (B, steps, C, H, W)."""
-        weight = torch.linspace(0, 1, steps, device=latent_a.device)[None, :, None]
+        weight = torch.linspace(0, 1, steps, device=latent_a.device, dtype=latent_a.dtype)[None, :, None]
         line = torch.lerp(latent_a[:, None], latent_b[:, None], weight)  # (B, steps, latent_dim)
         return self.decode(line.flatten(0, 1)).unflatten(0, (-1, steps))
 
@@ -141,11 +141,11 @@ class Autoencoder(pl.LightningModule):
 
     def normal(self, count: int, *shape: int) -> Tensor:
         """N(0, 1) draws (count, *shape): this rank's rows of the draws for the whole global batch."""
-        return self._rows(torch.randn(max(self._global_rows, count), *shape, device=self.device), count)
+        return self._rows(torch.randn(max(self._global_rows, count), *shape, device=self.device, dtype=self.dtype), count)
 
     def uniform(self, count: int, *shape: int) -> Tensor:
         """U[0, 1) draws (count, *shape): this rank's rows of the draws for the whole global batch."""
-        return self._rows(torch.rand(max(self._global_rows, count), *shape, device=self.device), count)
+        return self._rows(torch.rand(max(self._global_rows, count), *shape, device=self.device, dtype=self.dtype), count)
 
     def ramp(self, images: int) -> Tensor:
         """Grows from 0 to 1 over the first `images` images, then stays: scalar tensor. Always 1 if `images` is 0."""

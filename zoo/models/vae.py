@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zoo.data.batch import Batch
 from zoo.errors import ZooError
-from zoo.losses import gaussian_nll, kl_to_standard_normal
+from zoo.losses import gaussian_nll, kl_to_standard_normal, wide
 from zoo.models.base import Autoencoder
 from zoo.nets.conv import ConvBackbone
 
@@ -68,8 +68,8 @@ class VAE(Autoencoder):
         }
 
     def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """μ and log σ² of q(z|x) in float32: (B, C, H, W) -> (B, latent_dim) × 2."""
-        mean, log_variance = self.encoder(image).float().chunk(2, dim=1)
+        """μ and log σ² of q(z|x), in float32 at least: (B, C, H, W) -> (B, latent_dim) × 2."""
+        mean, log_variance = wide(self.encoder(image)).chunk(2, dim=1)
         return mean, log_variance.clamp(-10, 10)
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
