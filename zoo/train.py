@@ -26,7 +26,7 @@ from zoo.callbacks.progress import ProgressLine
 from zoo.callbacks.watch import Watch
 from zoo.data.module import DataModule
 from zoo.engine import checkpoint, devices, report
-from zoo.engine.cli import run_verb
+from zoo.engine.cli import run_verb, sentences
 from zoo.engine.config import build, build_model
 from zoo.engine.load import fit_weights
 from zoo.engine.loggers import CsvLog, build_loggers
@@ -37,7 +37,8 @@ from zoo.models.base import Autoencoder, Recipe, check_output_range
 
 def main() -> None:
     """The command line's entry."""
-    point_hydra_at_run()
+    with sentences("train"):
+        point_hydra_at_run()
     run_verb(train, "train")
 
 
@@ -56,7 +57,7 @@ def train(config: DictConfig) -> None:
 
     pl.seed_everything(config.seed, verbose=False)
     data = data_of(config)
-    _ = data.store  # the data are read, or refused, before anything is written
+    data.check()  # data and settings are read, or refused, before anything is written
     model = model_of(config, precision)
     if config.logger.get("id", "") is None:
         config.logger.id = secrets.token_hex(4)
@@ -128,6 +129,7 @@ def model_of(config: DictConfig, precision: str) -> Autoencoder:
         compile=config.compile,
     )
     check_output_range(model)
+    model.configure_optimizers()  # refuses unknown players now rather than after the run's folder is written
     return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
 
 

@@ -10,7 +10,6 @@ from zoo.data import store as packed
 from zoo.data.batch import Batch
 from zoo.data.loader import BatchLoader, choose_storage, to_float
 from zoo.data.source import Source
-from zoo.errors import ZooError
 
 
 def cache_dir(cache: str | Path | None) -> Path:
@@ -58,15 +57,12 @@ class DataModule(pl.LightningDataModule):
         if self._store is None:
             self._store = packed.prepare(self.source, self.cache, self.skip_bad)
             del self.source  # some hold all their images in memory
-            if self.limit is None and len(self._store.indices("train")) < self.batch_size:
-                raise ZooError(
-                    f"batch_size={self.batch_size} is larger than the training split of '{self._store.manifest['name']}' "
-                    f"({len(self._store.indices('train'))} images); lower batch_size."
-                )
         return self._store
 
-    def prepare_data(self) -> None:
-        _ = self.store
+    def check(self) -> None:
+        """Builds or opens the store and refuses settings that do not fit it, before any other work. Raises ZooError."""
+        choose_storage(self.storage, 0, torch.device("cpu"))
+        BatchLoader(store=self.store, split="train", batch_size=self.batch_size, domain=self.domain, limit=self.limit)
 
     def loader(self, split: str, limit: int | None = None, shared: bool = False) -> BatchLoader:
         """Reads a split once, in order, in uint8 batches: every image exactly once over all ranks, or with `shared` once on each rank."""

@@ -3,7 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,31 @@ def run_verb(task: Callable[[DictConfig], Any], config_name: str) -> None:
     def guarded(config: DictConfig) -> Any:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
-            return task(config)
-        except (ZooError, MissingMandatoryValue, InterpolationToMissingValueError) as error:
-            say(str(error) if isinstance(error, ZooError) else missing_value(error))
+            with sentences(config_name):
+                return task(config)
+        except SystemExit:
             remove_if_empty(folder)
-            raise SystemExit(2) from None
+            raise
 
-    try:
+    with sentences(config_name):
         refuse_new_keys(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(guarded)()
+
+
+@contextmanager
+def sentences(config_name: str) -> Iterator[None]:
+    """Turns a user's mistake inside into one sentence on stderr and exit code 2."""
+    try:
+        yield
     except ZooError as error:
         say(str(error))
-        raise SystemExit(2) from None
+    except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
+        say(missing_value(error))
     except (HydraException, OmegaConfBaseException) as error:
         say(explain(error, config_name, sys.argv[1:]))
-        raise SystemExit(2) from None
+    else:
+        return
+    raise SystemExit(2)
 
 
 def say(sentence: str) -> None:
@@ -49,12 +60,14 @@ def say(sentence: str) -> None:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Removes the run's folder that Hydra made, and the day's, if nothing was written into them."""
-    for path in (folder, folder.parent):
+    """Removes the run's folder that Hydra made, and the ones it lies in, as far as they are below this one and empty."""
+    here = Path.cwd()
+    while here in folder.parents:
         try:
-            path.rmdir()
+            folder.rmdir()
         except OSError:
             return
+        folder = folder.parent
 
 
 def missing_value(error: OmegaConfBaseException) -> str:
@@ -68,7 +81,7 @@ def refuse_new_keys(overrides: list[str]) -> None:
     """`+key=value` would add a setting that nothing reads. Raises ZooError."""
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
-        if override.startswith("+") and not key.startswith(("hydra", "experiment")):
+        if override.startswith("+") and not key.startswith(("hydra", "experiment", "model.player_options.")):
             raise ZooError(f"'{override}' would add a setting that nothing reads; settings exist already, so write it without the plus.")
 
 
@@ -95,7 +108,10 @@ def explain(error: Exception, config_name: str, overrides: list[str]) -> str:
     if isinstance(error, ConfigCompositionException) and (found := re.search(r"Could not override '([^']+)'", text)):
         key = found.group(1).split("@")[0]
         others = [o for o in overrides if "=" in o and not o.startswith("-") and o.partition("=")[0].lstrip("+~") != key]
-        return f"There is no setting '{key}'; {nearest(key, valid_keys(config_name, others))}."
+        valid = valid_keys(config_name, others)
+        if key in valid:
+            return f"'{key}' cannot be replaced as a whole; set one of its entries, as {key}.name=value (+{key}.name=value for a new one)."
+        return f"There is no setting '{key}'; {nearest(key, valid)}."
     return " ".join(text.split())
 
 

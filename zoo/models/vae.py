@@ -28,13 +28,21 @@ class VAE(Autoencoder):
         backbone: Makes the encoder and the decoder, and knows the image shape.
         latent_dim: Dimensions of the latent.
         gamma: Decoder standard deviation on [-1, 1] images, or "learned".
+        gamma_lr: Learning rate of log γ, where it is learned.
         beta: Weight of the KL term.
         kl_warmup: The weight grows from 0 to β over this many images.
         **options: As in Autoencoder. The players are "autoencoder" and, if γ is learned, "scale".
     """
 
     def __init__(
-        self, backbone: ConvBackbone, latent_dim: int, gamma: float | str = "learned", beta: float = 1.0, kl_warmup: int = 0, **options: Any
+        self,
+        backbone: ConvBackbone,
+        latent_dim: int,
+        gamma: float | str = "learned",
+        gamma_lr: float = 0.01,
+        beta: float = 1.0,
+        kl_warmup: int = 0,
+        **options: Any,
     ) -> None:
         super().__init__(backbone.image_shape, latent_dim, **options)
         if gamma != "learned" and not (isinstance(gamma, int | float) and gamma > 0):
@@ -42,6 +50,8 @@ class VAE(Autoencoder):
         self.encoder = backbone.encoder(2 * latent_dim)
         self.decoder = backbone.decoder(latent_dim)
         self.learned = gamma == "learned"
+        if self.learned:
+            self.player_options["scale"] = {"lr": gamma_lr} | self.player_options.get("scale", {})
         self.log_gamma = nn.Parameter(torch.zeros(()) if self.learned else torch.tensor(math.log(float(gamma))), requires_grad=self.learned)
         self.beta, self.kl_warmup = beta, kl_warmup
 

@@ -1,0 +1,136 @@
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+import zoo as package
+from zoo.engine.config import conf_dir
+
+
+@pytest.mark.parametrize("model", sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml")))
+def test_every_model_goes_from_images_to_pictures_and_numbers(zoo, tiny, tmp_path, model):
+    done = zoo("train", *tiny, f"model={model}", "hydra.run.dir=run")
+    assert done.code == 0, done.err
+    run = tmp_path / "run"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["model"] == model
+    assert summary["images_seen"] == 64
+    assert summary["split"] == "val"
+    assert summary["metrics"]["val/images"] == 4
+    assert 0 < summary["metrics"]["val/mse"] < 1
+    assert summary["parameters"] > 0
+    assert summary["images_per_second"] > 0
+    assert summary["peak_memory_mib"] > 0
+    assert {"torch", "zoo", "commit"} <= summary["versions"].keys()
+    lines = (run / "metrics.csv").read_text().splitlines()
+    header = lines[0].split(",")
+    assert len(lines) == 1 + 8
+    for name in ("train/loss", "train/learning_rate/autoencoder", "train/gradient_norm/autoencoder", "train/images_per_second", "val/mse", "val/psnr"):
+        assert name in header
+    pictures = sorted(path.name for path in (run / "pictures").iterdir())
+    expected = [f"{kind}-{seen:012d}.png" for kind in ("interpolations", "reconstructions", "samples") for seen in (32, 64)]
+    assert pictures == expected
+    assert Image.open(run / "pictures" / pictures[0]).convert("L").getextrema()[1] > 0
+    assert sorted(path.name for path in (run / "checkpoints").glob("*.ckpt")) == ["000000000048.ckpt", "000000000064.ckpt"]
+    assert "config.yaml" in {path.name for path in run.iterdir()}
+    loaded = package.load(run)
+    assert not loaded.training
+    assert loaded.sample(3, torch.Generator().manual_seed(0)).shape == (3, 1, 28, 28)
+
+
+def test_the_summary_is_what_the_loaded_model_gives(zoo, tiny, tmp_path):
+    """The last checkpoint, reloaded and measured by hand, has the reconstruction error that was reported."""
+    from zoo.data.loader import to_float
+    from zoo.data.module import DataModule
+    from zoo.engine.config import build
+    from zoo.engine.resume import resumed_config
+
+    assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
+    model, config = package.load(tmp_path / "run"), resumed_config(tmp_path / "run", [])
+    data = DataModule(build(config.data.source), 8)
+    batch = to_float(next(iter(data.loader("val"))))
+    with torch.no_grad():
+        error = ((model.reconstruct(batch.image).clamp(-1, 1) - batch.image) / 2).square().mean()
+    reported = json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]["val/mse"]
+    assert abs(error.item() - reported) < 1e-6
+
+
+def test_ae_samples_from_a_fitted_gaussian_inside_the_checkpoint(zoo, tiny, tmp_path):
+    assert zoo("train", *tiny, "model=ae", "hydra.run.dir=run").code == 0
+    prior = package.load(tmp_path / "run").prior
+    assert not torch.equal(prior.scale_tril, torch.eye(4))
+
+
+def test_pictures_show_the_same_images_and_latents_each_time(zoo, tiny, tmp_path):
+    assert zoo("train", *tiny, "optimizer.lr=0", "hydra.run.dir=run").code == 0
+    for kind in ("samples", "reconstructions", "interpolations"):
+        first, last = ((tmp_path / "run" / "pictures" / f"{kind}-{seen:012d}.png").read_bytes() for seen in (32, 64))
+        if kind != "samples":  # log γ has a learning rate of its own, but no part in a picture
+            assert first == last
+        assert Image.open(tmp_path / "run" / "pictures" / f"{kind}-000000000064.png").mode == "RGB"
+    assert zoo("train", *tiny, "optimizer.lr=0", "hydra.run.dir=again").code == 0
+    name = "pictures/samples-000000000064.png"
+    assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+@pytest.mark.parametrize("options", [
+    ["trainer.precision=bf16-mixed"],
+    ["compile=true"],
+    ["trainer.accumulate=2", "clip=1.0", "ema=0.9", "scheduler=cosine", "optimizer=adamw"],
+    ["data.storage=device", "data.flip=true", "model.gamma=0.1", "model.beta=4", "model.kl_warmup=32"],
+    ["data.image_size=32", "model.backbone.norm=none", "model.backbone.output=linear"],
+])  # fmt: skip
+def test_ordinary_settings(zoo, tiny, options):
+    done = zoo("train", *tiny, *options, "hydra.run.dir=run")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("preset", ["overfit", "fast_dev_run"])
+def test_debug_presets(zoo, tiny, tmp_path, preset):
+    own = [o for o in tiny if not o.startswith(("budget", "batch_size", "watch", "check", "log_every"))]
+    done = zoo("train", *own, f"trainer={preset}", *(["budget=64"] if preset == "overfit" else []), "hydra.run.dir=run")
+    assert done.code == 0, done.err
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_averaged_weights_are_what_is_loaded(zoo, tiny, tmp_path):
+    assert zoo("train", *tiny, "ema=0.5", "hydra.run.dir=run").code == 0
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "000000000064.ckpt", weights_only=True)
+    name = "decoder.0.weight"
+    assert not torch.equal(saved["state_dict"][name], saved["current_model_state"][name])
+    assert torch.equal(package.load(tmp_path / "run").state_dict()[name], saved["state_dict"][name])
+
+
+def test_two_runs_with_one_seed_are_bit_equal_and_another_seed_differs(zoo, tiny, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert zoo("train", *tiny, f"seed={seed}", f"hydra.run.dir={name}").code == 0
+    a, b, c = (package.load(tmp_path / name).state_dict() for name in "abc")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not all(torch.equal(a[key], c[key]) for key in a)
+
+
+def test_wandb_logs_offline_without_an_account(zoo, tiny, tmp_path, monkeypatch):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    own = [o for o in tiny if not o.startswith("logger")]
+    done = zoo("train", *own, "hydra.run.dir=run")
+    assert done.code == 0, done.err
+    assert len(list((tmp_path / "run" / "wandb").glob("offline-run-*"))) == 1
+    assert "wandb sync run/wandb" in done.out
+
+
+def test_tensorboard_is_a_choice(zoo, tiny, tmp_path):
+    own = [o for o in tiny if not o.startswith("logger")]
+    assert zoo("train", *own, "logger=tensorboard", "hydra.run.dir=run").code == 0
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+    assert (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_help_names_groups_options_and_examples(zoo):
+    out = zoo("train", "--help").out
+    for part in ("model: ae", "data: celeba", "budget=", "trainer.devices=8", "python -m zoo.train model=ae data=mnist"):
+        assert part in out
+    assert "batch_size: 128" in zoo("train", "--cfg", "job").out
+    assert "data.root=DIR" in zoo("prepare", "--help").out

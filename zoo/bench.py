@@ -1,0 +1,165 @@
+"""Measures what the zoo promises: how fast it reads and trains, and what its training adds to a bare PyTorch loop.
+
+    python -m zoo.bench                                      # all tables, a few minutes
+    python -m zoo.bench what=loader out=bench.json
+    python -m zoo.bench what=training models=[vae] sizes=[64,256] compile=true
+
+Compare ratios and the figures of one run with each other, not the figures of two machines.
+"""
+
+import json
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from zoo.benchmarks.figures import Figure, RandomImages, machine, threads
+from zoo.benchmarks.loading import BATCH_SIZE, measure_loaders, measure_memory
+from zoo.benchmarks.training import measure_overhead, measure_training
+from zoo.data.store import prepare
+from zoo.engine import report
+from zoo.engine.checkpoint import write_atomically
+from zoo.engine.cli import run_verb
+from zoo.engine.config import conf_dir, nearest
+from zoo.errors import ZooError
+
+SECTIONS = ("memory", "loader", "overhead", "training")  # in the order in which they are measured
+
+
+def main() -> None:
+    """The command line's entry."""
+    run_verb(bench, "bench")
+
+
+def bench(config: DictConfig) -> dict[str, Any]:
+    """Measures, prints and returns the tables; writes them to `out`. Raises ZooError before any work for settings that do not fit."""
+    sections, models, out = check(config)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|torch")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    console, notes = Console(), Console(stderr=True)
+
+    def say(sentence: str) -> None:
+        notes.print(f"[dim]{sentence} …", highlight=False)
+
+    count = config.threads or torch.get_num_threads()
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    found: dict[str, Any] = {"machine": machine() | {"threads": count, "versions": report.versions()}, "settings": settings}
+    console.print(headline(found["machine"]), highlight=False, soft_wrap=True)
+    with tempfile.TemporaryDirectory(prefix="zoo-bench-") as temporary, threads(count):
+        folder = Path(temporary)
+        if {"memory", "loader", "overhead"} & sections:
+            say(f"writing a store of {config.images:,} random images of 3×64×64")
+            store = prepare(RandomImages(config.images), folder / "cache")
+        for section in (name for name in SECTIONS if name in sections):
+            if section == "memory":
+                figures = measure_memory(store.path)
+                title = f"Memory: an epoch from the memory-mapped store, batch {BATCH_SIZE}"
+            elif section == "loader":
+                figures = measure_loaders(store, config.seconds, config.jpegs, say)
+                title = f"Loader: 3×64×64, batch {BATCH_SIZE}, one core; fastest pass"
+            elif section == "overhead":
+                figures = measure_overhead(config.images, folder / "cache", folder, config.batch_size, config.seconds, say)
+                title = f"Trainer: ms per step, batch {config.batch_size}, {count} threads; medians, the two loops in turns"
+            else:
+                rows = measure_training(models, list(config.sizes), config.batch_size, config.seconds, config.compile, say)
+                found[section] = rows
+                console.print(training_table(rows, count))
+                continue
+            found[section] = {figure.name: {**figure._asdict(), "met": figure.met} for figure in figures}
+            console.print(figure_table(title, figures))
+    if out is not None:
+        text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+        write_atomically(out, lambda file: file.write(text.encode()))
+        console.print(f"{out}: the same numbers", highlight=False, soft_wrap=True)
+    return found
+
+
+def check(config: DictConfig) -> tuple[set[str], list[str], Path | None]:
+    """The sections, models and output file that are asked for. Raises ZooError."""
+    asked = [config.what] if isinstance(config.what, str) else list(config.what)
+    for name in asked:
+        if name not in SECTIONS:
+            raise ZooError(f"what={name} cannot be measured; {nearest(str(name), list(SECTIONS))}")
+    known = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
+    models = known if config.models is None else [config.models] if isinstance(config.models, str) else list(config.models)
+    for name in models:
+        if name not in known:
+            raise ZooError(f"There is no model '{name}'; {nearest(str(name), known)}")
+    for name in ("batch_size", "images", "jpegs", "seconds", "threads"):
+        value = config[name]
+        if not (name == "threads" and value is None) and (not isinstance(value, int | float) or value <= 0):
+            raise ZooError(f"{name}={value} must be a number greater than 0.")
+    smallest = max(BATCH_SIZE, config.batch_size)
+    if config.images < smallest:
+        raise ZooError(f"images={config.images} do not fill one batch; give at least {smallest}.")
+    if not OmegaConf.is_list(config.sizes) or not all(isinstance(size, int) for size in config.sizes):
+        raise ZooError(f"sizes={config.sizes} must be a list of pixels, for example sizes=[32,64].")
+    out = None if config.out is None else Path(config.out)
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise ZooError(f"out={out} cannot be written: it must be a file in a folder that is there.")
+    return set(asked), models, out
+
+
+def headline(about: dict[str, Any]) -> str:
+    """One line on the machine."""
+    versions = about["versions"]
+    parts = [about["cpu"], f"{about['cores']} cores", f"{about['threads']} threads", about["gpu"] or "no GPU"]
+    parts += [f"torch {versions['torch']}", f"zoo {versions['commit']}", f"load {about['load_average']}"]
+    return ", ".join(parts)
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, with thousands separators; a dash for what was not measured."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def answer(met: bool | None) -> str:
+    """ "yes", "no", or nothing without a target."""
+    return "" if met is None else "[green]yes" if met else "[red]no"
+
+
+def figure_table(title: str, figures: list[Figure]) -> Table:
+    """Figures with their targets."""
+    table = Table(title=title, title_justify="left")
+    medians = any(figure.median is not None for figure in figures)
+    table.add_column("")
+    for heading in ("figure", *(["median"] if medians else [])):
+        table.add_column(heading, justify="right")
+    for heading in ("unit", "target", "met"):
+        table.add_column(heading)
+    for figure in figures:
+        goal = "" if figure.goal is None else f"{'≥' if figure.at_least else '≤'} {number(figure.goal)}"
+        middle = [number(figure.median)] if medians else []
+        table.add_row(figure.what, number(figure.value), *middle, figure.unit, goal, answer(figure.met))
+    return table
+
+
+def training_table(rows: list[dict[str, Any]], threads: int) -> Table:
+    """Images/s and memory of all models."""
+    table = Table(title=f"Training: random batches, {threads} threads; median step", title_justify="left")
+    for heading in ("model", "pixels", "mode"):
+        table.add_column(heading)
+    for heading in ("batch", "images/s", "ms/step", "peak MiB"):
+        table.add_column(heading, justify="right")
+    for heading in ("target", "met"):
+        table.add_column(heading)
+    for row in rows:
+        if "note" in row:
+            table.add_row(row["model"], str(row["image_size"]), row["note"])
+            continue
+        numbers = (number(row[key]) for key in ("images_per_second", "ms_per_step", "peak_memory_mib"))
+        goal = "" if row["goal_images_per_second"] is None else f"≥ {number(row['goal_images_per_second'])} images/s"
+        table.add_row(row["model"], str(row["image_size"]), row["mode"], str(row["batch_size"]), *numbers, goal, answer(row["met"]))
+    return table
+
+
+if __name__ == "__main__":
+    main()
