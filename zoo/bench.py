@@ -156,7 +156,7 @@ def training_table(rows: list[dict[str, Any]], threads: int) -> Table:
             table.add_row(row["model"], str(row["image_size"]), row["note"])
             continue
         numbers = (number(row[key]) for key in ("images_per_second", "ms_per_step", "peak_memory_mib"))
-        goal = "" if row["goal_images_per_second"] is None else f"≥ {number(row['goal_images_per_second'])} images/s"
+        goal = "" if row["goal_images_per_second"] is None else f"≥ {number(row['goal_images_per_second'])}"
         table.add_row(row["model"], str(row["image_size"]), row["mode"], str(row["batch_size"]), *numbers, goal, answer(row["met"]))
     return table
 

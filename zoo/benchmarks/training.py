@@ -129,7 +129,7 @@ def measure_overhead(
     """What a step takes more in the zoo than in a bare loop over the same batches, for a one-layer model and the default VAE."""
     figures = []
     config = train_config("model=vae", f"batch_size={batch_size}", "trainer.devices=1")
-    for name, title, share in (("one_layer", "one-layer model", 1), ("vae", "default VAE, 64×64", 6)):
+    for name, title, share in (("one_layer", "one layer", 1), ("vae", "VAE 64×64", 6)):
         say(f"overhead: {title}, batch {batch_size}")
         model = model_of(config, devices.resolve(config.trainer)[2])
         if name == "one_layer":
@@ -142,13 +142,13 @@ def measure_overhead(
         figures += [
             Figure(f"{name}_bare_ms_per_step", f"{title}: bare loop", bare, "ms/step"),
             Figure(f"{name}_zoo_ms_per_step", f"{title}: zoo.train", zoo, "ms/step"),
-            Figure(f"{name}_reading_ms_per_step", f"{title}: of which reading the batch", reading, "ms/step"),
+            Figure(f"{name}_reading_ms_per_step", f"{title}: reading alone", reading, "ms/step"),
         ]
         if name == "one_layer":
-            figures.append(Figure("one_layer_added_ms_per_step", f"{title}: added", added, "ms/step", GOAL_ADDED_MS, at_least=False))
+            figures.append(Figure("one_layer_added_ms_per_step", f"{title}: zoo − bare", added, "ms/step", GOAL_ADDED_MS, at_least=False))
         else:
-            figures.append(Figure(f"{name}_added_ms_per_step", f"{title}: added", added, "ms/step"))
-            figures.append(Figure(f"{name}_added_percent", f"{title}: added", percent, "%", GOAL_ADDED_PERCENT, at_least=False))
+            figures.append(Figure(f"{name}_added_ms_per_step", f"{title}: zoo − bare", added, "ms/step"))
+            figures.append(Figure(f"{name}_added_percent", f"{title}: added to bare", percent, "%", GOAL_ADDED_PERCENT, at_least=False))
     return figures
 
 

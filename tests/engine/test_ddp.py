@@ -1,0 +1,54 @@
+"""Two gloo processes train what one process trains, noise included: same global batches, same draws, sums in another order."""
+
+import csv
+import json
+
+import torch
+
+from zoo.engine.checkpoint import all_of
+
+TOLERANCE = 2e-5  # of weights after 12 Adam steps at a learning rate of 1e-3; measured: 2e-6
+
+
+def weights(run):
+    return torch.load(all_of(run)[0], weights_only=True)["state_dict"]
+
+
+def furthest(one, other):
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+def test_two_processes_equal_one_and_either_resumes_the_other(shell, zoo, tiny, tmp_path):
+    settings = [*(o for o in tiny if not o.startswith("budget")), "data.flip=true", "model.kl_warmup=40", "clip=100"]
+    two = shell("train", *settings, "budget=96", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=two")
+    half = shell("train", *settings, "budget=48", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=half")
+    assert zoo("train", *settings, "budget=96", "hydra.run.dir=one").code == 0
+    for process in (two, half):
+        output = process.communicate(timeout=120)[0]
+        assert process.returncode == 0, output
+    one = weights(tmp_path / "one")
+    assert 0 < furthest(one, weights(tmp_path / "two")) < TOLERANCE
+    moved = furthest(one, {name: torch.zeros_like(value) for name, value in one.items()})
+    assert moved > 100 * TOLERANCE
+
+    assert zoo("train", "resume=half", "budget=96", "trainer.devices=1").code == 0  # 2 ranks, then 1
+    assert furthest(one, weights(tmp_path / "half")) < TOLERANCE
+
+    with open(tmp_path / "one" / "metrics.csv") as first, open(tmp_path / "two" / "metrics.csv") as second:
+        for row, twin in zip(csv.DictReader(first), csv.DictReader(second), strict=True):
+            for name in ("train/loss", "train/rate", "train/gradient_norm/autoencoder", "val/loss", "val/mse", "val/psnr", "val/images"):
+                assert bool(row[name]) == bool(twin[name])
+                if row[name]:
+                    assert abs(float(row[name]) - float(twin[name])) < 1e-4 * max(1, abs(float(row[name]))), name
+    summary = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert summary["devices"] == 2
+    assert summary["metrics"]["val/images"] == 4
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(path.name for path in (tmp_path / "one").iterdir())
+
+
+def test_a_mistake_is_said_once_and_no_process_is_left(shell, tiny):
+    process = shell("train", *tiny, "trainer.devices=2", "trainer.accelerator=cpu", "batch_size=9")
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 2
+    assert output.count("cannot be divided") == 1
+    assert "Traceback" not in output

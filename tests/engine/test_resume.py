@@ -1,0 +1,138 @@
+"""A resumed run equals the uninterrupted one bit for bit: weights, averaged weights, optimizer, metrics."""
+
+import csv
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from zoo.engine.checkpoint import all_of, digest_file
+
+EVERYTHING = ["ema=0.9", "data.flip=true", "model.kl_warmup=40", "scheduler=cosine", "clip=10"]
+
+
+def final(run: Path) -> dict:
+    return torch.load(all_of(run)[0], weights_only=True)
+
+
+def assert_equal(a, b, path=""):
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_equal(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for position, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{path}/{position}")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    a, b = final(one), final(other)
+    for part in ("state_dict", "current_model_state", "optimizer_states", "global_step"):
+        if part in a or part in b:
+            assert_equal(a[part], b[part], part)
+    with open(one / "metrics.csv") as first, open(other / "metrics.csv") as second:
+        for row, twin in zip(csv.DictReader(first), csv.DictReader(second), strict=True):
+            for name, value in row.items():
+                if "images_per_second" not in name and "memory" not in name:
+                    assert value == twin[name], (row["images_seen"], name)
+
+
+@pytest.mark.parametrize("kept", range(8, 64, 8))
+def test_from_every_position_in_an_epoch(zoo, tiny, tmp_path, kept):
+    """36 images, batches of 8: 4 steps an epoch; checkpoints after each of the 8 steps."""
+    full, cut = tmp_path / "full", tmp_path / "cut"
+    assert zoo("train", *tiny, *EVERYTHING, "checkpoint_every=8", "keep_checkpoints=99", "hydra.run.dir=full").code == 0
+    shutil.copytree(full, cut)
+    for path in all_of(cut):
+        if int(path.stem) > kept:
+            path.unlink()
+            digest_file(path).unlink()
+    (cut / "summary.json").unlink()
+    resumed = zoo("train", "resume=cut")
+    assert resumed.code == 0, resumed.err
+    assert_same_end(full, cut)
+    assert (cut / "summary.json").exists()
+
+
+def test_killed_in_mid_epoch_then_resumed(zoo, shell, tiny, tmp_path):
+    own = [o for o in tiny if not o.startswith(("budget", "checkpoint_every", "log_every"))]
+    settings = [*own, *EVERYTHING, "budget=3200", "checkpoint_every=104", "log_every=104", "watch_every=1600"]
+    assert zoo("train", *settings, "hydra.run.dir=full").code == 0
+    process = shell("train", *settings, "hydra.run.dir=cut")
+    while not [path for path in all_of(tmp_path / "cut") if int(path.stem) >= 312]:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    reached = int(all_of(tmp_path / "cut")[0].stem)
+    assert reached < 3200
+    assert not (tmp_path / "cut" / "summary.json").exists()
+    resumed = zoo("train", "resume=cut")
+    assert resumed.code == 0, resumed.err
+    assert_same_end(tmp_path / "full", tmp_path / "cut")
+
+
+def test_a_broken_newest_checkpoint_costs_only_the_steps_after_the_one_before(zoo, tiny, tmp_path):
+    assert zoo("train", *tiny, "hydra.run.dir=full").code == 0
+    shutil.copytree(tmp_path / "full", tmp_path / "cut")
+    newest = all_of(tmp_path / "cut")[0]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    resumed = zoo("train", "resume=cut")
+    assert resumed.code == 0
+    assert f"{newest.name} is damaged" in resumed.err
+    assert_same_end(tmp_path / "full", tmp_path / "cut")
+
+
+def test_a_finished_run_says_so_and_a_larger_budget_goes_on(zoo, tiny, tmp_path):
+    assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
+    before = final(tmp_path / "run")
+    again = zoo("train", "resume=run")
+    assert again.code == 0
+    assert "reached its budget" in again.out
+    assert_equal(before["state_dict"], final(tmp_path / "run")["state_dict"])
+    assert zoo("train", "resume=run", "budget=96").code == 0
+    assert all_of(tmp_path / "run")[0].stem == "000000000096"
+
+
+def test_latest_takes_the_newest_run(zoo, tiny, tmp_path):
+    for name in ("runs/2026-01-02/10-00-00-vae-mnist", "runs/2026-01-01/11-00-00-vae-mnist"):
+        assert zoo("train", *tiny, f"hydra.run.dir={name}").code == 0
+    resumed = zoo("train", "resume=latest", "budget=72")
+    assert resumed.code == 0, resumed.err
+    assert all_of(tmp_path / "runs/2026-01-02/10-00-00-vae-mnist")[0].stem == "000000000072"
+    assert all_of(tmp_path / "runs/2026-01-01/11-00-00-vae-mnist")[0].stem == "000000000064"
+
+
+@pytest.mark.parametrize("override", ["model=ae", "seed=3", "batch_size=16", "optimizer.lr=0.1", "trainer=cpu", "data.image_size=32"])
+def test_what_would_change_the_trajectory_is_refused(zoo, tiny, tmp_path, override):
+    assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
+    resumed = zoo("train", "resume=run", override)
+    assert resumed.code == 2
+    assert override in resumed.err
+    assert len(resumed.err.strip().splitlines()) == 1
+
+
+def test_a_checkpoint_of_another_model_is_refused(zoo, tiny, tmp_path):
+    assert zoo("train", *tiny, "hydra.run.dir=vae").code == 0
+    assert zoo("train", *tiny, "model=ae", "hydra.run.dir=ae").code == 0
+    shutil.rmtree(tmp_path / "vae" / "checkpoints")
+    shutil.copytree(tmp_path / "ae" / "checkpoints", tmp_path / "vae" / "checkpoints")
+    resumed = zoo("train", "resume=vae")
+    assert resumed.code == 2
+    assert "belongs to another model than VAE" in resumed.err
+
+
+def test_the_same_wandb_run_goes_on(zoo, tiny, tmp_path):
+    own = [o for o in tiny if not o.startswith("logger")]
+    assert zoo("train", *own, "logger.mode=offline", "hydra.run.dir=run").code == 0
+    assert zoo("train", "resume=run", "budget=96").code == 0
+    ids = {path.name.rpartition("-")[2] for path in (tmp_path / "run" / "wandb").glob("offline-run-*")}
+    assert len(ids) == 1
