@@ -2,18 +2,20 @@
 # make test: runs all tests.          Both create .venv first if it is not there.
 .PHONY: demo test test-slow lint bench clean
 PYTHON ?= python3
+BUDGET ?= 40_000
 PY := .venv/bin/python
+INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 demo: .venv/ready
-	$(PY) -m zoo.train budget=$${BUDGET:-40_000}
+	$(PY) -m zoo.train experiment=demo budget=$(BUDGET)
 
-test: .venv/ready
+test: .venv/ready-dev
 	$(PY) -m pytest
 
-test-slow: .venv/ready
+test-slow: .venv/ready-dev
 	$(PY) -m pytest -m slow
 
-lint: .venv/ready
+lint: .venv/ready-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
@@ -23,8 +25,12 @@ bench: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	touch .venv/ready
+	$(INSTALL) .
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	$(INSTALL) '.[dev]'
+	touch $@
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

@@ -26,7 +26,8 @@ def test_every_model_goes_from_images_to_pictures_and_numbers(zoo, tiny, tmp_pat
     lines = (run / "metrics.csv").read_text().splitlines()
     header = lines[0].split(",")
     assert len(lines) == 1 + 8
-    for name in ("train/loss", "train/learning_rate/autoencoder", "train/gradient_norm/autoencoder", "train/images_per_second", "val/mse", "val/psnr"):
+    logged = ["loss", "learning_rate/autoencoder", "gradient_norm/autoencoder", "images_per_second", "peak_memory_mib"]
+    for name in (*(f"train/{name}" for name in logged), "val/mse", "val/psnr"):
         assert name in header
     pictures = sorted(path.name for path in (run / "pictures").iterdir())
     expected = [f"{kind}-{seen:012d}.png" for kind in ("interpolations", "reconstructions", "samples") for seen in (32, 64)]

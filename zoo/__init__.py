@@ -1,8 +1,8 @@
 """zoo: trains and compares autoencoder-family generative models.
 
-    import zoo
-    model = zoo.load("runs/2026-11-20/10-00-00-vae-faces")
-    images = model.sample(16)                                # (16, 3, 64, 64) in [-1, 1]
+import zoo
+model = zoo.load("runs/2026-11-20/10-00-00-vae-faces")
+images = model.sample(16)                                # (16, 3, 64, 64) in [-1, 1]
 """
 
 from pathlib import Path

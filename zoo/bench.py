@@ -51,6 +51,8 @@ def bench(config: DictConfig) -> dict[str, Any]:
     settings: Any = OmegaConf.to_container(config, resolve=True)
     found: dict[str, Any] = {"machine": machine() | {"threads": count, "versions": report.versions()}, "settings": settings}
     console.print(headline(found["machine"]), highlight=False, soft_wrap=True)
+    if count > 1 and found["machine"]["load_average"] > 0.5:
+        say("other work runs on this machine, which slows several threads down several times over: better wait, or give threads=1")
     with tempfile.TemporaryDirectory(prefix="zoo-bench-") as temporary, threads(count):
         folder = Path(temporary)
         if {"memory", "loader", "overhead"} & sections:
@@ -65,7 +67,7 @@ def bench(config: DictConfig) -> dict[str, Any]:
                 title = f"Loader: 3×64×64, batch {BATCH_SIZE}, one core; fastest pass"
             elif section == "overhead":
                 figures = measure_overhead(config.images, folder / "cache", folder, config.batch_size, config.seconds, say)
-                title = f"Trainer: ms per step, batch {config.batch_size}, {count} threads; medians, the two loops in turns"
+                title = f"Trainer: batch {config.batch_size}, {count} threads; medians"
             else:
                 rows = measure_training(models, list(config.sizes), config.batch_size, config.seconds, config.compile, say)
                 found[section] = rows
@@ -144,20 +146,21 @@ def figure_table(title: str, figures: list[Figure]) -> Table:
 
 def training_table(rows: list[dict[str, Any]], threads: int) -> Table:
     """Images/s and memory of all models."""
-    table = Table(title=f"Training: random batches, {threads} threads; median step", title_justify="left")
+    table = Table(title=f"Training: random batches, {threads} threads; median step", title_justify="left", caption_justify="left")
+    notes = []  # on what could not be built
     for heading in ("model", "pixels", "mode"):
         table.add_column(heading)
     for heading in ("batch", "images/s", "ms/step", "peak MiB"):
         table.add_column(heading, justify="right")
-    for heading in ("target", "met"):
-        table.add_column(heading)
+    table.add_column("target")
     for row in rows:
         if "note" in row:
-            table.add_row(row["model"], str(row["image_size"]), row["note"])
+            notes.append(f"{row['model']}, {row['image_size']} pixels: {row['note']}")
             continue
         numbers = (number(row[key]) for key in ("images_per_second", "ms_per_step", "peak_memory_mib"))
-        goal = "" if row["goal_images_per_second"] is None else f"≥ {number(row['goal_images_per_second'])}"
-        table.add_row(row["model"], str(row["image_size"]), row["mode"], str(row["batch_size"]), *numbers, goal, answer(row["met"]))
+        goal = "" if row["goal_images_per_second"] is None else f"≥ {number(row['goal_images_per_second'])}: {answer(row['met'])}"
+        table.add_row(row["model"], str(row["image_size"]), row["mode"], str(row["batch_size"]), *numbers, goal)
+    table.caption = "\n".join(notes) or None
     return table
 
 

@@ -1,7 +1,7 @@
 """Builds the packed store of a data set ahead of training, or writes the drawn faces out in CelebA's layout.
 
-    python -m zoo.prepare data=celeba data.root=DIR
-    python -m zoo.prepare data=faces export=DIR
+python -m zoo.prepare data=celeba data.root=DIR
+python -m zoo.prepare data=faces export=DIR
 """
 
 from pathlib import Path

@@ -23,6 +23,7 @@ from pytorch_lightning.callbacks import EMAWeightAveraging
 from zoo.callbacks.checkpoints import PeriodicCheckpoint
 from zoo.callbacks.monitor import Monitor
 from zoo.callbacks.progress import ProgressLine
+from zoo.callbacks.signals import StopOnSignal
 from zoo.callbacks.watch import Watch
 from zoo.data.module import DataModule
 from zoo.engine import checkpoint, devices, report
@@ -52,7 +53,9 @@ def train(config: DictConfig) -> None:
         config = resumed_config(run, list(HydraConfig.get().overrides.task))
     elif (run / "config.yaml").exists() and devices.is_first_process():
         raise ZooError(f"{run} already holds a run; go on with it by resume={run}, or set another hydra.run.dir.")
-    _, count, precision = devices.resolve(config.trainer)
+    accelerator, count, precision = devices.resolve(config.trainer)
+    if accelerator == "cpu":
+        devices.keep_freed_memory()
     check_sizes(config, count * config.trainer.num_nodes)
 
     pl.seed_everything(config.seed, verbose=False)
@@ -67,8 +70,9 @@ def train(config: DictConfig) -> None:
     tenth = max(1, config.budget // 10)
     monitor, watch = Monitor(config.log_every or max(1, config.budget // 200)), Watch(run, config.watch_every or tenth)
     averaging = [EMAWeightAveraging(decay=config.ema)] if config.ema else []
-    saver = PeriodicCheckpoint(run, config.checkpoint_every or tenth, config.keep_checkpoints)
-    callbacks = [*averaging, monitor, watch, ProgressLine(monitor, config.budget), saver]
+    stop = StopOnSignal()
+    saver = PeriodicCheckpoint(run, config.checkpoint_every or tenth, config.keep_checkpoints, stop)
+    callbacks = [*averaging, monitor, watch, ProgressLine(monitor, config.budget), stop, saver]
 
     start = None
     if resuming:

@@ -14,7 +14,8 @@ def test_only_classes_of_the_zoo_and_torch_are_built():
 
 @pytest.mark.parametrize("target", [
     "os.system", "subprocess.Popen", "builtins.exec", "zoo.engine.checkpoint.os.system", "zoo.engine.checkpoint.save",
-    "zoo.engine.checkpoint.Path", "torch.load", "torch.nn.functional.relu", "zoo.nowhere.Thing", "zoo", 7, "torch.nn.modules.module.torch.load",
+    "zoo.engine.checkpoint.Path", "torch.load", "torch.nn.functional.relu", "zoo.nowhere.Thing", "zoo", 7,
+    "torch.nn.modules.module.torch.load",
 ])  # fmt: skip
 def test_anything_else_is_refused_before_it_is_called(target):
     with pytest.raises(ZooError):

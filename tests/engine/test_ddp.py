@@ -7,7 +7,7 @@ import torch
 
 from zoo.engine.checkpoint import all_of
 
-TOLERANCE = 2e-5  # of weights after 12 Adam steps at a learning rate of 1e-3; measured: 2e-6
+TOLERANCE = 5e-6  # of weights after 12 Adam steps at a learning rate of 1e-3; measured: 1.2e-7, one unit in the last place of 1
 
 
 def weights(run):

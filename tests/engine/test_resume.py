@@ -136,3 +136,23 @@ def test_the_same_wandb_run_goes_on(zoo, tiny, tmp_path):
     assert zoo("train", "resume=run", "budget=96").code == 0
     ids = {path.name.rpartition("-")[2] for path in (tmp_path / "run" / "wandb").glob("offline-run-*")}
     assert len(ids) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_says_how_to_go_on(zoo, shell, tiny, tmp_path, number, code):
+    own = [o for o in tiny if not o.startswith(("budget", "checkpoint_every", "log_every", "watch_every"))]
+    settings = [*own, "budget=4000", "checkpoint_every=2000", "log_every=400", "watch_every=2000"]
+    process = shell("train", *settings, "hydra.run.dir=cut")
+    while not (tmp_path / "cut" / "metrics.csv").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+    process.send_signal(number)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == code, output
+    assert "resume=" in output
+    assert "Traceback" not in output
+    assert int(all_of(tmp_path / "cut")[0].stem) % 2000
+    assert not (tmp_path / "cut" / "summary.json").exists()
+    assert zoo("train", "resume=cut").code == 0
+    assert zoo("train", *settings, "hydra.run.dir=full").code == 0
+    assert_same_end(tmp_path / "full", tmp_path / "cut")

@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from zoo.callbacks.clock import Pauses, images_seen, is_due
+from zoo.callbacks.signals import StopOnSignal
 from zoo.engine import checkpoint
 from zoo.errors import ZooError
 
@@ -16,12 +17,21 @@ class PeriodicCheckpoint(pl.callbacks.Checkpoint):
     Lightning runs Checkpoint callbacks last, so what is saved at a step has been averaged, validated and drawn at that step.
     """
 
-    def __init__(self, run: Path, every: int, keep: int = 2) -> None:
-        self.run, self.every, self.keep = run, every, keep
+    def __init__(self, run: Path, every: int, keep: int = 2, stop: StopOnSignal | None = None) -> None:
+        self.run, self.every, self.keep, self.stop = run, every, keep, stop
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if not is_due(trainer, pl_module, self.every):
-            return
+        stopped = self.stop.wanted(trainer) if self.stop else 0
+        if is_due(trainer, pl_module, self.every) or (stopped and is_due(trainer, pl_module, 1)):
+            self.save(trainer, pl_module)
+            if stopped:
+                seen = images_seen(trainer, pl_module)
+                if trainer.is_global_zero:
+                    print(f"Stopped by a signal after {seen:,} images; go on with: python -m zoo.train resume={self.run}", flush=True)
+                raise SystemExit(128 + stopped if trainer.is_global_zero else 0)
+
+    def save(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Writes a checkpoint of this moment and removes the oldest. Raises ZooError instead if a parameter is not finite."""
         for name, parameter in pl_module.named_parameters():
             if not parameter.isfinite().all():
                 raise ZooError(

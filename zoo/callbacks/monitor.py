@@ -32,7 +32,8 @@ class Monitor(pl.Callback):
         self.images_per_second: float | None = None
         self._sums: torch.Tensor | None = None
         self._steps = 0
-        self._mark: float | None = None
+        self._mark: float | None = None  # when the interval began, at which image, and the pauses until then
+        self._first, self._paused = 0, 0.0
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self._mark is None:
@@ -48,9 +49,8 @@ class Monitor(pl.Callback):
 
     def _log(self, trainer: pl.Trainer, model: Any, names: list[str]) -> None:
         assert self._sums is not None
-        assert self._mark is not None
         means = (trainer.strategy.reduce(self._sums, reduce_op="mean") / self._steps).tolist()
-        seconds = time.perf_counter() - self._mark - (Pauses.seconds - self._paused)
+        seconds = self._seconds()
         seen = images_seen(trainer, model)
         rate = (seen - self._first) / seconds
         self.train_seconds += seconds
@@ -71,11 +71,19 @@ class Monitor(pl.Callback):
                 f"and start anew or resume from the last checkpoint."
             )
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"train_seconds": self.train_seconds}
+    def _seconds(self) -> float:
+        """Spent training since the interval began."""
+        return 0.0 if self._mark is None else time.perf_counter() - self._mark - (Pauses.seconds - self._paused)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.train_seconds = state_dict["train_seconds"]
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """A resumed run's log goes on in the middle of an interval, too; called on all ranks."""
+        sums = None if self._sums is None else trainer.strategy.reduce(self._sums.clone(), reduce_op="mean").tolist()
+        checkpoint["monitor"] = {"train_seconds": self.train_seconds + self._seconds(), "sums": sums, "steps": self._steps}
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["monitor"]
+        self.train_seconds, self._steps = state["train_seconds"], state["steps"]
+        self._sums = None if state["sums"] is None else torch.tensor(state["sums"], device=pl_module.device)
 
 
 def log(trainer: pl.Trainer, seen: int, metrics: dict[str, float]) -> None:

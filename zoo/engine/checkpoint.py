@@ -84,7 +84,8 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
             f"use one written by zoo.train."
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ZooError(f"The checkpoint {path} is damaged ({(str(error) or 'it ends too early').splitlines()[0][:80]}); use an earlier one of the run.") from None
+        reason = (str(error) or "it ends too early").splitlines()[0][:80]
+        raise ZooError(f"The checkpoint {path} is damaged ({reason}); use an earlier one of the run.") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "config" not in checkpoint.get("zoo", {}):
         raise ZooError(f"The checkpoint {path} was not written by zoo.train; use one that was.")
     return checkpoint

@@ -66,4 +66,3 @@ def check_target(target: Any) -> None:
         raise ZooError(f"The configuration asks for '{target}', which does not exist ({error}).") from None
     if not isinstance(found, type) or not f"{found.__module__}.".startswith(ALLOWED):
         raise refused
-

@@ -130,22 +130,26 @@ class Autoencoder(pl.LightningModule):
 
         No generator state needs saving for an exact resume, and 2 ranks draw what 1 rank draws.
         """
-        torch.manual_seed(seed_of(*key))
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(seed_of(*key))  # torch.manual_seed does the same, 0.6 ms slower
+        else:
+            torch.manual_seed(seed_of(*key))
         self._first_row.fill_(first_row)
         self._global_rows = global_rows
 
-    def _rows(self, drawn: Tensor, count: int) -> Tensor:
-        if len(drawn) == count:
-            return drawn
-        return drawn.index_select(0, self._first_row + torch.arange(count, device=drawn.device))
-
     def normal(self, count: int, *shape: int) -> Tensor:
         """N(0, 1) draws (count, *shape): this rank's rows of the draws for the whole global batch."""
-        return self._rows(torch.randn(max(self._global_rows, count), *shape, device=self.device, dtype=self.dtype), count)
+        return self._rows(torch.randn, count, shape)
 
     def uniform(self, count: int, *shape: int) -> Tensor:
         """U[0, 1) draws (count, *shape): this rank's rows of the draws for the whole global batch."""
-        return self._rows(torch.rand(max(self._global_rows, count), *shape, device=self.device, dtype=self.dtype), count)
+        return self._rows(torch.rand, count, shape)
+
+    def _rows(self, draw: Callable[..., Tensor], count: int, shape: tuple[int, ...]) -> Tensor:
+        drawn = draw(max(self._global_rows, count), *shape, device=self.device, dtype=self.dtype)
+        if len(drawn) == count:
+            return drawn
+        return drawn.index_select(0, self._first_row + torch.arange(count, device=drawn.device))
 
     def ramp(self, images: int) -> Tensor:
         """Grows from 0 to 1 over the first `images` images, then stays: scalar tensor. Always 1 if `images` is 0."""
