@@ -30,7 +30,7 @@ from zoo.engine import checkpoint, devices, report
 from zoo.engine.cli import run_verb, sentences
 from zoo.engine.config import build, build_model
 from zoo.engine.load import fit_weights
-from zoo.engine.loggers import CsvLog, build_loggers
+from zoo.engine.loggers import CsvLog, build_loggers, close_loggers
 from zoo.engine.resume import point_hydra_at_run, resumed_config
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder, Recipe, check_output_range
@@ -46,7 +46,8 @@ def main() -> None:
 def train(config: DictConfig) -> None:
     """Trains as configured; on every rank of a DDP run."""
     warnings.filterwarnings("ignore", module="pytorch_lightning|torch")
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     run = Path(HydraConfig.get().runtime.output_dir)
     resuming = config.resume is not None
     if resuming:
@@ -92,9 +93,12 @@ def train(config: DictConfig) -> None:
         next(logger for logger in loggers if isinstance(logger, CsvLog)).rewind(images_seen)
 
     trainer: Any = devices.build_trainer(config.trainer, run, config.budget // config.batch_size, callbacks, loggers)
-    trainer.fit(model, data, ckpt_path=start, weights_only=True)
-    if trainer.is_global_zero:
-        report.write_summary(run, trainer, model, monitor, watch, settings)
+    try:
+        trainer.fit(model, data, ckpt_path=start, weights_only=True)
+        if trainer.is_global_zero:
+            report.write_summary(run, trainer, model, monitor, watch, settings)
+    finally:
+        close_loggers(loggers)
     failed = trainer.strategy.checkpoint_io.failed
     if failed:
         raise ZooError(failed)

@@ -67,6 +67,13 @@ class CsvLog(Logger):
         write_atomically(self.path, lambda file: file.write(text.getvalue().encode()))
 
 
+def close_loggers(loggers: list[Logger]) -> None:
+    """Ends the W&B run, so that the next job of a sweep begins its own."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and is_first_process():
+            logger.experiment.finish()
+
+
 def has_wandb_account() -> bool:
     """Whether a W&B key is configured, in the environment or in ~/.netrc; asks no server."""
     if os.environ.get("WANDB_API_KEY"):
