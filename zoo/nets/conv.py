@@ -40,12 +40,12 @@ class ConvBackbone:
         channels: 1 or 3.
         width: Channels after the first convolution; doubled at each level.
         max_width: Upper limit of the doubling.
-        norm: "group" or "none".
+        norm: "none", or "group" for GroupNorm (at 40,000 faces its error is a third larger and its colours are pale).
         output: "tanh" (exactly [-1, 1]) or "linear". "sigmoid" is refused: images live in [-1, 1].
     """
 
     def __init__(
-        self, image_size: int, channels: int, width: int = 32, max_width: int = 256, norm: str = "group", output: str = "tanh"
+        self, image_size: int, channels: int, width: int = 32, max_width: int = 256, norm: str = "none", output: str = "tanh"
     ) -> None:
         if output not in ("tanh", "linear"):
             raise ZooError(f"model.backbone.output is '{output}'; images live in [-1, 1], so it must be 'tanh' or 'linear'.")
