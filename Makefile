@@ -7,7 +7,7 @@ PY := .venv/bin/python
 INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 demo: .venv/ready
-	$(PY) -m zoo.train experiment=demo budget=$(BUDGET)
+	$(PY) -m zoo.train budget=$(BUDGET)
 
 test: .venv/ready-dev
 	$(PY) -m pytest

@@ -133,5 +133,5 @@ def test_help_names_groups_options_and_examples(zoo):
     out = zoo("train", "--help").out
     for part in ("model: ae", "data: celeba", "budget=", "trainer.devices=8", "python -m zoo.train model=ae data=mnist"):
         assert part in out
-    assert "batch_size: 64" in zoo("train", "--cfg", "job").out
+    assert "batch_size: 32" in zoo("train", "--cfg", "job").out
     assert "data.root=DIR" in zoo("prepare", "--help").out
