@@ -63,7 +63,7 @@ def build_trainer(config: Any, run: Path, steps: int, callbacks: list[pl.Callbac
     strategy: str | Strategy = "auto"
     if devices * config["num_nodes"] > 1:
         strategy = DDPStrategy(find_unused_parameters=False, broadcast_buffers=False, gradient_as_bucket_view=True)
-    return pl.Trainer(
+    trainer: Any = pl.Trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=config["num_nodes"],
@@ -84,3 +84,6 @@ def build_trainer(config: Any, run: Path, steps: int, callbacks: list[pl.Callbac
         inference_mode=False,
         enable_model_summary=False,
     )
+    # Lightning asks all ranks for a SIGTERM before each batch and waits for the answer; StopOnSignal asks every few steps.
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+    return trainer

@@ -94,28 +94,19 @@ def build_loggers(config: Any, run: Path, settings: dict[str, Any]) -> list[Logg
         settings: The resolved configuration, for W&B.
     """
     loggers: list[Logger] = [CsvLog(run / "metrics.csv")]
-    if config["kind"] == "wandb":
+    if config["kind"] == "wandb" and is_first_process():
+        import wandb  # a second of imports that other loggers need not wait for
+
         mode = config["mode"]
         if mode == "auto":
             mode = "online" if has_wandb_account() else "offline"
-        os.environ.setdefault("WANDB_SILENT", "true")
-        wandb = WandbLogger(
-            project=config["project"],
-            entity=config["entity"],
-            group=config["group"],
-            tags=list(config["tags"]),
-            name=config["name"],
-            id=config["id"],
-            resume="allow",
-            job_type="train",
-            offline=mode == "offline",
-            save_dir=run,
-            config=settings,
-        )
-        if is_first_process():
-            wandb.experiment.define_metric("images_seen")
-            wandb.experiment.define_metric("*", step_metric="images_seen")
-        loggers.append(wandb)
+        names = ("project", "entity", "group", "tags", "name", "id")
+        about = {name: config[name] for name in names}
+        silent = wandb.Settings(silent=True)
+        experiment = wandb.init(dir=run, mode=mode, resume="allow", job_type="train", config=settings, settings=silent, **about)
+        experiment.define_metric("images_seen")
+        experiment.define_metric("*", step_metric="images_seen")
+        loggers.append(WandbLogger(experiment=experiment))
     elif config["kind"] == "tensorboard":
         try:
             loggers.append(TensorBoardLogger(run, name="", version="tensorboard"))
