@@ -1,3 +1,4 @@
+import csv
 import json
 
 import pytest
@@ -17,6 +18,7 @@ def test_every_model_goes_from_images_to_pictures_and_numbers(zoo, tiny, tmp_pat
     assert summary["model"] == model
     assert summary["images_seen"] == 64
     assert summary["split"] == "val"
+    assert (summary["precision"], summary["accelerator"], summary["devices"]) == ("32-true", "cpu", 1)
     assert summary["metrics"]["val/images"] == 4
     assert 0 < summary["metrics"]["val/mse"] < 1
     assert summary["parameters"] > 0
@@ -85,6 +87,38 @@ def test_pictures_show_the_same_images_and_latents_each_time(zoo, tiny, tmp_path
 def test_ordinary_settings(zoo, tiny, options):
     done = zoo("train", *tiny, *options, "hydra.run.dir=run")
     assert done.code == 0, done.err
+
+
+def test_the_logged_loss_is_whole_under_accumulation(zoo, tiny, tmp_path):
+    assert zoo("train", *tiny, "trainer.accumulate=2", "hydra.run.dir=run").code == 0
+    with open(tmp_path / "run" / "metrics.csv") as file:
+        for row in csv.DictReader(file):
+            assert float(row["train/loss"]) == pytest.approx(float(row["train/distortion"]) + float(row["train/rate"]), rel=1e-5)
+
+
+def test_batches_of_two_domains_train(zoo, tiny):
+    done = zoo("train", *tiny, "data.domain=3", "batch_size=4", "budget=32", "hydra.run.dir=run")
+    assert done.code == 0, done.err
+
+
+def test_averaging_the_weights_does_not_wash_the_prior_out(zoo, tiny, tmp_path):
+    """Checkpoints lie between two fits of the prior; each holds the last fit, though the weights go on."""
+    settings = [*tiny, "model=ae", "ema=0.5", "checkpoint_every=8", "keep_checkpoints=9", "hydra.run.dir=run"]
+    assert zoo("train", *settings).code == 0
+    states = {int(path.stem): torch.load(path, weights_only=True) for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt")}
+    fitted = states[32]["state_dict"]["prior.scale_tril"]
+    assert not torch.equal(fitted, torch.eye(4))
+    for seen in (40, 48, 56):
+        torch.testing.assert_close(states[seen]["state_dict"]["prior.scale_tril"], fitted)
+        assert torch.equal(states[seen]["current_model_state"]["prior.scale_tril"], fitted)
+    assert not torch.equal(states[64]["state_dict"]["prior.scale_tril"], fitted)
+
+
+def test_a_loaded_model_knows_how_far_it_was_trained(zoo, tiny, tmp_path):
+    assert zoo("train", *tiny, "model.kl_warmup=128", "hydra.run.dir=run").code == 0
+    model = package.load(tmp_path / "run")
+    assert model.images_seen == 64
+    assert model.ramp(128) == 0.5
 
 
 @pytest.mark.parametrize("preset", ["overfit", "fast_dev_run"])

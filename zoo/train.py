@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EMAWeightAveraging
@@ -25,15 +24,13 @@ from zoo.callbacks.monitor import Monitor
 from zoo.callbacks.progress import ProgressLine
 from zoo.callbacks.signals import StopOnSignal
 from zoo.callbacks.watch import Watch
-from zoo.data.module import DataModule
 from zoo.engine import checkpoint, devices, report
 from zoo.engine.cli import run_verb, sentences
-from zoo.engine.config import build, build_model
 from zoo.engine.load import fit_weights
 from zoo.engine.loggers import CsvLog, build_loggers, close_loggers
 from zoo.engine.resume import point_hydra_at_run, resumed_config
+from zoo.engine.settings import data_of, model_of, settle
 from zoo.errors import ZooError
-from zoo.models.base import Autoencoder, Recipe, check_output_range
 
 
 def main() -> None:
@@ -54,25 +51,23 @@ def train(config: DictConfig) -> None:
         config = resumed_config(run, list(HydraConfig.get().overrides.task))
     elif (run / "config.yaml").exists() and devices.is_first_process():
         raise ZooError(f"{run} already holds a run; go on with it by resume={run}, or set another hydra.run.dir.")
-    accelerator, count, precision = devices.resolve(config.trainer)
-    if accelerator == "cpu":
+    settle(config)
+    if config.trainer.accelerator == "cpu":
         devices.keep_freed_memory()
-    check_sizes(config, count * config.trainer.num_nodes)
 
     pl.seed_everything(config.seed, verbose=False)
-    data = data_of(config)
-    data.check()  # data and settings are read, or refused, before anything is written
-    model = model_of(config, precision)
+    model, data = model_of(config), data_of(config)
+    # Data and settings are read, or refused, before anything is written.
+    data.check(config.trainer.devices * config.trainer.num_nodes, config.trainer.accumulate)
     if config.logger.get("id", "") is None:
         config.logger.id = secrets.token_hex(4)
     settings: Any = OmegaConf.to_container(config, resolve=True)
     model.provenance = {"format": checkpoint.FORMAT, "config": settings, "versions": report.versions()}
 
-    tenth = max(1, config.budget // 10)
-    monitor, watch = Monitor(config.log_every or max(1, config.budget // 200)), Watch(run, config.watch_every or tenth)
+    monitor, watch = Monitor(config.log_every), Watch(run, config.watch_every)
     averaging = [EMAWeightAveraging(decay=config.ema)] if config.ema else []
     stop = StopOnSignal()
-    saver = PeriodicCheckpoint(run, config.checkpoint_every or tenth, config.keep_checkpoints, stop)
+    saver = PeriodicCheckpoint(run, config.checkpoint_every, config.keep_checkpoints, stop)
     callbacks = [*averaging, monitor, watch, ProgressLine(monitor, config.budget), stop, saver]
 
     start = None
@@ -89,6 +84,7 @@ def train(config: DictConfig) -> None:
     if devices.is_first_process():
         run.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(OmegaConf.create(settings), run / "config.yaml")
+        checkpoint.remove_leftovers(run)
     if resuming:
         next(logger for logger in loggers if isinstance(logger, CsvLog)).rewind(images_seen)
 
@@ -96,49 +92,12 @@ def train(config: DictConfig) -> None:
     try:
         trainer.fit(model, data, ckpt_path=start, weights_only=True)
         if trainer.is_global_zero:
-            report.write_summary(run, trainer, model, monitor, watch, settings)
+            report.write_summary(run, settings, model, watch.latest, trainer.global_step * config.batch_size, monitor.train_seconds)
     finally:
         close_loggers(loggers)
     failed = trainer.strategy.checkpoint_io.failed
     if failed:
         raise ZooError(failed)
-
-
-def check_sizes(config: DictConfig, ranks: int) -> None:
-    """Raises ZooError if the batch cannot be divided or the budget is less than one batch."""
-    pieces = ranks * config.trainer.accumulate
-    if config.batch_size < 1 or config.batch_size % pieces:
-        raise ZooError(
-            f"batch_size={config.batch_size} cannot be divided over {ranks} devices × {config.trainer.accumulate} pieces; "
-            f"make it a multiple of {pieces}."
-        )
-    if config.budget < config.batch_size:
-        raise ZooError(f"budget={config.budget} images is less than one batch of {config.batch_size}; raise budget or lower batch_size.")
-
-
-def data_of(config: DictConfig) -> DataModule:
-    """The data module of a configuration."""
-    data = config.data
-    options = {name: data[name] for name in ("cache", "storage", "flip", "skip_bad", "limit", "domain")}
-    return DataModule(build(data.source), config.batch_size, seed=config.seed, **options)
-
-
-def model_of(config: DictConfig, precision: str) -> Autoencoder:
-    """The model of a configuration with its recipe, ready for the Trainer."""
-    model = build_model(config.model)
-    fused = {"fused": True} if precision != "16-mixed" else {}  # a fused step cannot be clipped under the fp16 scaler
-    model.recipe = Recipe(
-        batch_size=config.batch_size,
-        budget=config.budget,
-        optimizer=build({**config.optimizer, "_partial_": True}, **fused),
-        schedule=build(config.scheduler),
-        clip=config.clip,
-        seed=config.seed,
-        compile=config.compile,
-    )
-    check_output_range(model)
-    model.configure_optimizers()  # refuses unknown players now rather than after the run's folder is written
-    return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
 
 
 if __name__ == "__main__":

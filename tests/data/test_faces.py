@@ -200,3 +200,10 @@ def test_export_reads_back_as_celeba(tmp_path: Path) -> None:
 
 
 GOLDEN_MEANS = [[148.5, 159.2, 140.7], [112.2, 108.6, 94.7], [123.2, 98.4, 98.1], [106.8, 106.4, 98.4]]
+
+
+def test_no_face_is_in_two_splits():
+    faces = Faces(image_size=16, train=300, val=100, test=200)
+    rows = {row.tobytes() for row in faces.factors}
+    assert len(rows) == 600
+    assert sum((faces.scan().splits == k).sum() for k in range(3)) == 600

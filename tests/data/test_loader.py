@@ -112,9 +112,17 @@ def test_evaluation_reads_every_image_once(store, world_size, batch_size):
     assert indices(loaders[0]) == passes[0]  # and again, without set_epoch
 
 
-def test_limit_takes_the_first_images(store):
-    assert joined(indices(BatchLoader(store, "val", 4, shuffle=False, limit=10))) == store.indices("val")[:10].tolist()
-    assert set(joined(indices(BatchLoader(store, "train", 10, limit=20)))) == set(store.indices("train")[:20].tolist())
+def test_limit_takes_always_the_same_images_from_everywhere(store):
+    """A source may list one class after the other, so not the first ones."""
+    taken = joined(indices(BatchLoader(store, "val", 4, shuffle=False, limit=10)))
+    assert taken == sorted(taken)
+    assert len(set(taken)) == 10
+    assert set(taken) < set(store.indices("val").tolist())
+    assert taken != store.indices("val")[:10].tolist()
+    assert joined(indices(BatchLoader(store, "val", 5, shuffle=False, limit=10))) == taken
+    assert set(joined(indices(BatchLoader(store, "train", 10, limit=20)))) == set(
+        joined(indices(BatchLoader(store, "train", 20, seed=3, limit=20)))
+    )
     assert len(BatchLoader(store, "val", 16, shuffle=False, limit=1000)) == 4
 
 

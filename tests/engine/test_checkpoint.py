@@ -1,5 +1,5 @@
-import errno
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -130,17 +130,49 @@ def _loads(path):
     return True
 
 
-def test_a_full_disk_leaves_earlier_checkpoints_and_training_goes_on(tmp_path, monkeypatch, capsys):
+def test_a_write_that_fails_leaves_earlier_checkpoints_and_training_goes_on(tmp_path, capsys):
+    """A limit on the size of files stands in for a full disk: the operating system refuses in the middle of the write."""
     writer = checkpoint.SafeCheckpointIO()
     first, second = tmp_path / "1.ckpt", tmp_path / "2.ckpt"
     writer.save_checkpoint(good(), first)
-
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    writer.save_checkpoint(good(), second)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        writer.save_checkpoint(good(weights=torch.zeros(100_000)), second)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert writer.failed is not None
-    assert "disk is full" in capsys.readouterr().err
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["1.ckpt", "1.ckpt.sha256"]
+    assert "earlier ones are intact" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir() if p.suffix == ".ckpt") == ["1.ckpt"]
+    assert not list(tmp_path.glob(".*"))
     assert checkpoint.load(first)
+
+
+def test_a_flipped_bit_is_found_without_the_digest_too(tmp_path):
+    path = tmp_path / "8.ckpt"
+    checkpoint.save(good(), path)
+    data = bytearray(path.read_bytes())
+    data[data.index(torch.arange(4.0).numpy().tobytes()) + 9] ^= 1
+    path.write_bytes(data)
+    checkpoint.digest_file(path).unlink()
+    with pytest.raises(ZooError, match="damaged"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("hide", [lambda node: (node,), lambda node: [(node,)], lambda node: {"a": ({"b": node},)}])
+def test_a_target_hidden_in_a_tuple_is_refused(tmp_path, hide):
+    path, canary = tmp_path / "8.ckpt", tmp_path / "canary"
+    evil = {"_target_": "logging.FileHandler", "filename": str(canary)}
+    model = {"name": "vae", "_target_": "zoo.models.vae.VAE", "latent_dim": 4, "backbone": hide(evil)}
+    checkpoint.save(good(zoo={"config": {"model": model, "batch_size": 1}}, global_step=0), path)
+    with pytest.raises(ZooError, match=r"logging\.FileHandler"):
+        package.load(path)
+    assert not canary.exists()
+
+
+def test_interpolations_in_a_checkpoint_are_refused(tmp_path):
+    path = tmp_path / "8.ckpt"
+    model = {"name": "vae", "_target_": "zoo.models.vae.VAE", "latent_dim": "${oc.env:HOME}", "backbone": None}
+    checkpoint.save(good(zoo={"config": {"model": model, "batch_size": 1}}, global_step=0), path)
+    with pytest.raises(ZooError, match="unresolved"):
+        package.load(path)

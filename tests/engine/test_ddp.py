@@ -2,6 +2,9 @@
 
 import csv
 import json
+import shutil
+import signal
+import time
 
 import torch
 
@@ -20,6 +23,7 @@ def furthest(one, other):
 
 def test_two_processes_equal_one_and_either_resumes_the_other(shell, zoo, tiny, tmp_path):
     settings = [*(o for o in tiny if not o.startswith("budget")), "data.flip=true", "model.kl_warmup=40", "clip=100"]
+    settings += ["scheduler=constant"]  # another budget would be another schedule
     two = shell("train", *settings, "budget=96", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=two")
     half = shell("train", *settings, "budget=48", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=half")
     assert zoo("train", *settings, "budget=96", "hydra.run.dir=one").code == 0
@@ -27,12 +31,17 @@ def test_two_processes_equal_one_and_either_resumes_the_other(shell, zoo, tiny, 
         output = process.communicate(timeout=120)[0]
         assert process.returncode == 0, output
     one = weights(tmp_path / "one")
-    assert 0 < furthest(one, weights(tmp_path / "two")) < TOLERANCE
+    assert furthest(one, weights(tmp_path / "two")) < TOLERANCE
     moved = furthest(one, {name: torch.zeros_like(value) for name, value in one.items()})
     assert moved > 100 * TOLERANCE
 
+    shutil.copytree(tmp_path / "half", tmp_path / "again")
+    again = shell("train", "resume=again", "budget=96")  # 2 ranks, then 2
     assert zoo("train", "resume=half", "budget=96", "trainer.devices=1").code == 0  # 2 ranks, then 1
     assert furthest(one, weights(tmp_path / "half")) < TOLERANCE
+    output = again.communicate(timeout=120)[0]
+    assert again.returncode == 0, output
+    assert furthest(one, weights(tmp_path / "again")) < TOLERANCE
 
     with open(tmp_path / "one" / "metrics.csv") as first, open(tmp_path / "two" / "metrics.csv") as second:
         for row, twin in zip(csv.DictReader(first), csv.DictReader(second), strict=True):
@@ -52,3 +61,17 @@ def test_a_mistake_is_said_once_and_no_process_is_left(shell, tiny):
     assert process.returncode == 2
     assert output.count("cannot be divided") == 1
     assert "Traceback" not in output
+
+
+def test_a_signal_to_the_first_process_stops_all(shell, tiny, tmp_path):
+    own = [o for o in tiny if not o.startswith(("budget", "checkpoint_every", "log_every", "watch_every"))]
+    settings = [*own, "budget=40000", "checkpoint_every=20000", "log_every=400", "watch_every=20000"]
+    process = shell("train", *settings, "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=cut")
+    while not (tmp_path / "cut" / "metrics.csv").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 143, output
+    assert len(all_of(tmp_path / "cut")) == 1
+    assert output.count("resume=") == 1

@@ -91,6 +91,19 @@ def test_a_broken_newest_checkpoint_costs_only_the_steps_after_the_one_before(zo
     assert_same_end(tmp_path / "full", tmp_path / "cut")
 
 
+def test_leftovers_of_a_killed_session_do_no_harm(zoo, tiny, tmp_path):
+    assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
+    torn = tmp_path / "run" / "checkpoints" / ".000000000080.ckpt.123"
+    torn.write_bytes(b"half")
+    with open(tmp_path / "run" / "metrics.csv", "a") as file:
+        file.write("abc")
+    resumed = zoo("train", "resume=run", "budget=96")
+    assert resumed.code == 0, resumed.err
+    assert not torn.exists()
+    with open(tmp_path / "run" / "metrics.csv") as file:
+        assert [int(row["images_seen"]) for row in csv.DictReader(file)] == list(range(8, 104, 8))
+
+
 def test_a_finished_run_says_so_and_a_larger_budget_goes_on(zoo, tiny, tmp_path):
     assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
     before = final(tmp_path / "run")
@@ -111,7 +124,10 @@ def test_latest_takes_the_newest_run(zoo, tiny, tmp_path):
     assert all_of(tmp_path / "runs/2026-01-01/11-00-00-vae-mnist")[0].stem == "000000000064"
 
 
-@pytest.mark.parametrize("override", ["model=ae", "seed=3", "batch_size=16", "optimizer.lr=0.1", "trainer=cpu", "data.image_size=32"])
+@pytest.mark.parametrize(
+    "override",
+    ["model=ae", "seed=3", "batch_size=16", "optimizer.lr=0.1", "trainer=cpu", "data.image_size=32", "trainer.precision=bf16-mixed"],
+)
 def test_what_would_change_the_trajectory_is_refused(zoo, tiny, tmp_path, override):
     assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
     resumed = zoo("train", "resume=run", override)

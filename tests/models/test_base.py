@@ -67,7 +67,7 @@ class Data(pl.LightningDataModule):
     def train_dataloader(self):
         return Batches(self.batches)
 
-    def first_images(self, split, count):
+    def some_images(self, split, count):
         return self.batches[0]
 
 
@@ -148,19 +148,21 @@ def test_each_player_is_clipped_on_its_own_and_its_norm_is_kept():
 
 def test_noise_belongs_to_the_position_in_the_global_batch():
     model = Game()
-    model.place((0, 128), 0, 8)
-    whole = model.normal(8, 3)
+    model.place((0, 128), 0, 8, 8)
+    whole, second = model.normal(8, 3), model.uniform(8)
     for first in (0, 2, 4, 6):
-        model.place((0, 128), first, 8)
+        model.place((0, 128), first, 2, 8)
         assert torch.equal(model.normal(2, 3), whole[first : first + 2])
-        model.place((0, 128), first, 8)
-        model.normal(2, 3)
-        second = model.uniform(2)
-        model.place((0, 128), 0, 8)
-        model.normal(8, 3)
-        assert torch.equal(second, model.uniform(8)[first : first + 2])
-    model.place((0, 136), 0, 8)
+        assert torch.equal(model.uniform(2), second[first : first + 2])
+    model.place((0, 136), 0, 8, 8)
     assert not torch.equal(model.normal(8, 3), whole)
+
+
+def test_noise_for_another_number_of_rows_is_an_error():
+    model = Game()
+    model.place((0, 0), 2, 2, 8)
+    with pytest.raises(ValueError, match="3 rows of noise for a batch of 2"):
+        model.normal(3)
 
 
 def test_noise_differs_from_step_to_step_and_repeats_with_the_seed():

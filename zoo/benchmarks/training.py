@@ -34,9 +34,9 @@ from zoo.data.module import DataModule
 from zoo.engine import devices
 from zoo.engine.config import conf_dir
 from zoo.engine.loggers import CsvLog
+from zoo.engine.settings import model_of, settle
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder
-from zoo.train import model_of
 
 GOAL_ADDED_MS = 1.5  # per step of a one-layer model
 GOAL_ADDED_PERCENT = 3  # of a step of the default VAE
@@ -48,9 +48,12 @@ PROBE = 8  # images with which the time of a step is estimated
 def train_config(*overrides: str) -> DictConfig:
     """What `python -m zoo.train` with these overrides would run with."""
     if GlobalHydra.instance().is_initialized():  # by the verb
-        return hydra.compose("train", list(overrides))
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return hydra.compose("train", list(overrides))
+        config = hydra.compose("train", list(overrides))
+    else:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            config = hydra.compose("train", list(overrides))
+    settle(config)
+    return config
 
 
 def step(model: Autoencoder, optimizer: torch.optim.Optimizer, batch: Batch, mixed: bool) -> Tensor:
@@ -133,7 +136,7 @@ def measure_overhead(
     config = train_config("model=vae", f"batch_size={batch_size}", "trainer.devices=1")
     for name, title, share in (("one_layer", "one layer", 1), ("vae", "VAE 64×64", 6)):
         say(f"overhead: {title}, batch {batch_size}")
-        model = model_of(config, devices.resolve(config.trainer)[2])
+        model = model_of(config)
         if name == "one_layer":
             tiny = OneLayer((3, 64, 64))
             tiny.recipe, model = model.recipe, tiny
@@ -218,7 +221,7 @@ def measure_model(name: str, size: int, batch_size: int, seconds: float, modes: 
     resident = {}
     for mode in modes:
         config.compile = mode == "compiled"
-        model = model_of(config, precision).to(device).train()
+        model = model_of(config).to(device).train()
         model.on_fit_start()
         with torch.no_grad():
             model.initialize(random_batch(PROBE, size, device))

@@ -1,7 +1,6 @@
 """Logs the same names for all models: loss terms, learning rates, gradient norms, images/s, peak memory."""
 
 import math
-import resource
 import time
 from typing import Any
 
@@ -9,14 +8,8 @@ import pytorch_lightning as pl
 import torch
 
 from zoo.callbacks.clock import Pauses, images_seen, is_due
+from zoo.engine.devices import peak_memory_mib
 from zoo.errors import ZooError
-
-
-def peak_memory_mib() -> float:
-    """Most memory this process has held so far, in MiB: the GPU's if there is one, else the process's."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 class Monitor(pl.Callback):
@@ -41,7 +34,8 @@ class Monitor(pl.Callback):
         pl_module.watch_gradients = images_seen(trainer, pl_module) % self.every + pl_module.recipe.batch_size >= self.every
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        terms = torch.stack([value.detach().float() for value in outputs.values()])
+        whole = {"loss": trainer.accumulate_grad_batches}  # Lightning hands out the part of the loss that was accumulated
+        terms = torch.stack([value.detach().float() * whole.get(name, 1) for name, value in outputs.items()])
         self._sums = terms if self._sums is None else self._sums.add_(terms)
         self._steps += 1
         if is_due(trainer, pl_module, self.every):
@@ -60,7 +54,7 @@ class Monitor(pl.Callback):
             metrics[f"train/learning_rate/{group['name']}"] = float(group["lr"])
         for player, norm in model.gradient_norms.items():
             metrics[f"train/gradient_norm/{player}"] = norm.item()
-        metrics |= {"train/images_per_second": rate, "train/peak_memory_mib": peak_memory_mib()}
+        metrics |= {"train/images_per_second": rate, "train/peak_memory_mib": peak_memory_mib(model.device)}
         self.latest = metrics
         log(trainer, seen, metrics)
         self._sums, self._steps, self._mark = None, 0, None

@@ -24,8 +24,12 @@ class Watch(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if is_due(trainer, pl_module, self.every):
-            with Pauses.counted(), quiet(pl_module, trainer):
-                self.look(trainer, pl_module)
+            with Pauses.counted():
+                with quiet(pl_module, trainer):
+                    self.look(trainer, pl_module)
+                    fitted = [buffer.clone() for buffer in pl_module.prior.buffers()]
+                for buffer, value in zip(pl_module.prior.buffers(), fitted, strict=True):
+                    buffer.copy_(value)  # into the raw model, too: averaging the weights on must not wash the prior out
 
     def look(self, trainer: Any, model: Any) -> None:
         """Measures the validation split, fits the prior, draws and logs; on all ranks."""
@@ -35,7 +39,7 @@ class Watch(pl.Callback):
         log(trainer, seen, self.latest)
         fit_prior(model, data.loader("train", limit=self.prior_images, shared=True))
         if trainer.is_global_zero:
-            faces = data.first_images("val", 16).image
+            faces = data.some_images("val", 16).image
             for name, grid in pictures.grids(model, faces).items():
                 path = self.run / "pictures" / f"{name}-{seen:012d}.png"
                 pictures.save(grid, path)

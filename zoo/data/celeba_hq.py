@@ -23,7 +23,7 @@ from zoo.data.celeba import (
     table_rows,
 )
 from zoo.data.folder import fingerprint, open_root, split_by_name
-from zoo.data.images import Recipe, decode_all
+from zoo.data.images import ImageRecipe, decode_all
 from zoo.data.source import Chunk, Listing, Source
 from zoo.errors import ZooError
 
@@ -47,7 +47,7 @@ class CelebAHQ(Source):
 
     def __init__(self, root: str | Path | None = None, image_size: int = 128, partial: bool = False) -> None:
         self.root, self.image_size, self.partial = root, image_size, partial
-        self.recipe = Recipe(image_size)
+        self.recipe = ImageRecipe(image_size)
         self._names: list[str] = []
         self._load: Callable[[str], bytes] | None = None
 

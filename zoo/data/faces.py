@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -240,15 +241,23 @@ def _render_in_parallel(factors: np.ndarray, size: int | tuple[int, int], square
 def export_celeba(faces: Faces, directory: str | Path) -> None:
     """Writes the faces in CelebA's layout: img_align_celeba/*.jpg (178 x 218), list_eval_partition.txt, list_attr_celeba.txt.
 
-    The middle 148 x 148 pixels show what `render(factors, 148)` shows, as in CelebA's usual crop. The attributes are written last, so
-    an export that broke off has none. Raises ZooError if the folder is not empty.
+    The middle 148 x 148 pixels show what `render(factors, 148)` shows, as in CelebA's usual crop. The attributes are written last, and
+    an export that breaks off is removed. Raises ZooError if the folder is not empty.
     """
     directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ZooError(f"{directory} is not an empty folder; export the faces to a new one.")
     listing = faces.scan()
-    count = len(listing.names)
     (directory / "img_align_celeba").mkdir(parents=True)
+    try:
+        _write_celeba(faces, listing, directory)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _write_celeba(faces: Faces, listing: Listing, directory: Path) -> None:
+    count = len(listing.names)
     for start in track(range(0, count, 64), "faces as CelebA", disable=count < 512, transient=True):
         images = _render_in_parallel(faces.factors[start : start + 64], (218, 178), 148)
         for name, image in zip(listing.names[start : start + 64], images, strict=True):

@@ -62,7 +62,7 @@ class Lines(Source):
         if image_size != SIZE:
             raise ZooError(f"data=lines is drawn at 32×32 only, but data.image_size={image_size}: leave it out, or choose other data.")
         if min(train, val, test) < 1 or seed < 0:
-            raise ZooError("data=lines needs at least one image in each of data.train, data.val and data.test, and data.seed of 0 or more.")
+            raise ZooError("data=lines needs at least one image in data.source.train, val and test, and a seed of 0 or more.")
         self.image_size, self.counts, self.seed = image_size, (train, val, test), seed
         # Raw bits of Philox, which numpy keeps the same for all versions; one stream per split, so a larger split keeps its first lines.
         bits = [np.random.Philox(key=np.array([seed, k], np.uint64)).random_raw(count) for k, count in enumerate(self.counts)]

@@ -28,7 +28,7 @@ from zoo.errors import ZooError
 
 STATE_FORMAT = 1
 STORAGES = ("auto", "mmap", "device")
-ORDER, FLIPS, POOR, RICH = range(4)  # independent streams of random numbers for one (seed, epoch)
+ORDER, FLIPS, POOR, RICH, SUBSET = range(5)  # independent streams of random numbers for one (seed, epoch)
 SCALE = float(np.nextafter(np.float32(1 / 127.5), np.float32(0)))  # rounded down: white must not exceed 1
 BLOCK_BYTES = 3 * 2**18  # of uint8 converted at once, so that it stays in the cache: 64 images of 3×64×64
 
@@ -47,7 +47,7 @@ class BatchLoader:
     device      where the batches shall be
     domain      an attribute's name: even rows lack it, odd rows have it, in every slice and micro-batch; the smaller of the two
                 domains ends the epoch
-    limit       use only the first `limit` images of the split
+    limit       use only `limit` images of the split, always the same ones
     prefetch    gather the next batch in a background thread; by default only for "mmap" on a GPU
 
     On the CPU images lie in a ring of reused buffers: a batch is valid until the next but one is taken.
@@ -78,7 +78,7 @@ class BatchLoader:
         self.store, self.split, self.batch_size, self.domain, self.shuffle = store, split, batch_size, domain, shuffle
         self.seed, self.rank, self.world_size, self.accumulate = seed, rank, world_size, accumulate
         self.device = torch.device(device)
-        positions = store.indices(split)[: None if limit is None else max(0, limit)]
+        positions = subset(store.indices(split), limit)
         if len(positions) == 0:
             raise ZooError(f"the split '{split}' of {store.path.name} holds no images: choose another split or a larger limit.")
         self._groups = [positions] if domain is None else _domains(store, positions, domain, batch_size if shuffle else 2)
@@ -86,7 +86,7 @@ class BatchLoader:
         self._pieces = self._cut()
 
         self.storage = choose_storage(storage, len(positions) * store.images[0].nbytes, self.device)
-        self._positions = positions
+        self.positions = positions
         self._attributes = torch.from_numpy(store.attributes).to(self.device)
         self._table = np.asarray(store.images)  # a view: indexing the memmap object itself is slower
         self._resident: Tensor | None = None
@@ -208,7 +208,7 @@ class BatchLoader:
 
     def _fetch(self, order: np.ndarray, start: int) -> Iterator[tuple[int, int, Tensor]]:
         """The pieces from `start` on with their images, gathered here or, one batch ahead, in a thread."""
-        rows: Any = order if self.storage == "mmap" else np.searchsorted(self._positions, order)
+        rows: Any = order if self.storage == "mmap" else np.searchsorted(self.positions, order)
         if self._resident is not None:
             rows = torch.from_numpy(rows).to(self.device)
         pieces = self._pieces[start:]
@@ -277,6 +277,13 @@ def choose_storage(requested: str, nbytes: int, device: torch.device) -> str:
     return "device" if device.type == "cuda" and nbytes <= torch.cuda.mem_get_info(device)[0] / 2 else "mmap"
 
 
+def subset(positions: np.ndarray, limit: int | None) -> np.ndarray:
+    """`limit` of the positions, sorted, always the same ones. Not the first: sources may list one class after the other."""
+    if limit is None or limit >= len(positions):
+        return positions
+    return np.sort(positions[np.argsort(_draws(0, 0, SUBSET, len(positions)), kind="stable")[: max(0, limit)]])
+
+
 def to_float(batch: Batch, flips: Tensor | None = None, out: Tensor | None = None) -> Batch:
     """The batch with its image as float32, v / 127.5 − 1 to within 1.2e-7 and never outside [-1, 1], the chosen images mirrored.
 
@@ -311,6 +318,7 @@ def _draws(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
 
 def _domains(store: Store, positions: np.ndarray, name: str, batch_size: int) -> list[np.ndarray]:
     """The positions without and those with an attribute."""
+    name = str(name)  # classes may be digits
     if name not in store.attribute_names:
         nearest = difflib.get_close_matches(name, store.attribute_names, 1, 0.0)
         hint = f"did you mean '{nearest[0]}'? " if nearest else ""

@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
 from zoo.data import store as packed
 from zoo.data.batch import Batch
-from zoo.data.loader import BatchLoader, choose_storage, to_float
+from zoo.data.loader import BatchLoader, choose_storage, subset, to_float
 from zoo.data.source import Source
 
 
@@ -28,7 +29,7 @@ class DataModule(pl.LightningDataModule):
         storage: "device", "mmap" or "auto".
         flip: Mirror half of the training images, drawn anew each epoch.
         skip_bad: Drop images that cannot be read, with their attributes, instead of stopping.
-        limit: Train and validate on the first `limit` images of each split only.
+        limit: Train and validate on only `limit` images of each split.
         domain: An attribute; training batches then interleave: even rows without it, odd rows with it.
     """
 
@@ -55,14 +56,16 @@ class DataModule(pl.LightningDataModule):
     def store(self) -> packed.Store:
         """The packed store; built the first time it is asked for."""
         if self._store is None:
-            self._store = packed.prepare(self.source, self.cache, self.skip_bad)
+            self._store = packed.prepare(self.source, self.cache, self.skip_bad, verify=os.environ.get("LOCAL_RANK", "0") == "0")
             del self.source  # some hold all their images in memory
         return self._store
 
-    def check(self) -> None:
+    def check(self, ranks: int = 1, accumulate: int = 1) -> None:
         """Builds or opens the store and refuses settings that do not fit it, before any other work. Raises ZooError."""
         choose_storage(self.storage, 0, torch.device("cpu"))
-        BatchLoader(store=self.store, split="train", batch_size=self.batch_size, domain=self.domain, limit=self.limit)
+        options: dict[str, Any] = {"batch_size": self.batch_size, "world_size": ranks, "limit": self.limit}
+        BatchLoader(self.store, "train", accumulate=accumulate, domain=self.domain, **options)
+        BatchLoader(self.store, "val", shuffle=False, **options)
 
     def loader(self, split: str, limit: int | None = None, shared: bool = False) -> BatchLoader:
         """Reads a split once, in order, in uint8 batches: every image exactly once over all ranks, or with `shared` once on each rank."""
@@ -110,9 +113,9 @@ class DataModule(pl.LightningDataModule):
         flips = self._train.flips if self.flip and self._train is not None else None
         return to_float(batch, flips, self._buffer)
 
-    def first_images(self, split: str, count: int) -> Batch:
-        """The first images of a split in the store's order as a float batch on the device, the same on every rank."""
-        positions = self.store.indices(split)[: min(count, self.limit or count)]
+    def some_images(self, split: str, count: int) -> Batch:
+        """A few images of a split as a float batch on the device: the same each time and on every rank."""
+        positions = subset(self.store.indices(split), min(count, self.limit or count))
         parts = self.store.images[positions], self.store.attributes[positions], positions
         return to_float(Batch(*(torch.from_numpy(part).to(self._device()) for part in parts)))
 

@@ -103,7 +103,7 @@ class Store:
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
 
-def prepare(source: Source, cache: Path, skip_bad: bool = False) -> Store:
+def prepare(source: Source, cache: Path, skip_bad: bool = False, verify: bool = True) -> Store:
     """The store of a source: verified and opened if it is there, built otherwise.
 
     Bad images are an error that names them all, or with `skip_bad` left out together with their attributes, split, factors and
@@ -119,7 +119,7 @@ def prepare(source: Source, cache: Path, skip_bad: bool = False) -> Store:
             if not _fits(path, key):  # it may have been built while we waited
                 _build(source, path, key)
                 return Store.open(path)  # hashed a moment ago
-    return Store.open(path, verify=True)
+    return Store.open(path, verify)
 
 
 def _locked(cache: Path, name: str) -> filelock.AcquireReturnProxy:

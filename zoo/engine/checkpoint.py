@@ -8,9 +8,11 @@ its archive's CRC, so a flipped bit would load silently. Files are `checkpoints/
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import pickle
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +57,12 @@ def write_atomically(path: Path, write: Any) -> None:
 def save(checkpoint: dict[str, Any], path: Path) -> None:
     """Writes a checkpoint and its sha256. The digest comes first: a checkpoint that is there always has one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        line = f"{sha256_of(temporary)}  {path.name}\n".encode()
-        write_atomically(digest_file(path), lambda file: file.write(line))
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    buffer = io.BytesIO()  # torch.save would hide a full disk behind a RuntimeError
+    torch.save(checkpoint, buffer)
+    data = buffer.getbuffer()
+    line = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n".encode()
+    write_atomically(digest_file(path), lambda file: file.write(line))
+    write_atomically(path, lambda file: file.write(data))
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -77,18 +73,26 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     if sidecar.is_file() and sidecar.read_text().split()[:1] != [sha256_of(path)]:
         raise ZooError(f"The checkpoint {path} is damaged: its sha256 is not the one in {sidecar.name}; use an earlier one of the run.")
     try:
+        if not sidecar.is_file() and (broken := zipfile.ZipFile(path).testzip()):  # torch.load does not look at the archive's CRC
+            raise ValueError(f"{broken} does not match its CRC")
         checkpoint = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError:
         raise ZooError(
             f"The checkpoint {path} is refused: it holds code or objects, not only tensors and plain containers; "
             f"use one written by zoo.train."
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = (str(error) or "it ends too early").splitlines()[0][:80]
         raise ZooError(f"The checkpoint {path} is damaged ({reason}); use an earlier one of the run.") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "config" not in checkpoint.get("zoo", {}):
         raise ZooError(f"The checkpoint {path} was not written by zoo.train; use one that was.")
     return checkpoint
+
+
+def remove_leftovers(run: Path) -> None:
+    """Removes what a killed process was writing."""
+    for path in (run / "checkpoints").glob(".*.ckpt*"):
+        path.unlink()
 
 
 def all_of(run: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Runs a verb under Hydra. A user's mistake becomes one sentence on stderr and exit code 2; no traceback, nothing half-written."""
 
+import errno
 import os
 import re
 import sys
@@ -17,6 +18,9 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 
 from zoo.engine.config import conf_dir, nearest
 from zoo.errors import ZooError
+
+# Errors of the file system that are no bug of ours.
+UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
 
 
 def run_verb(task: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -48,6 +52,10 @@ def sentences(config_name: str) -> Iterator[None]:
         say(missing_value(error))
     except (HydraException, OmegaConfBaseException) as error:
         say(explain(error, config_name, sys.argv[1:]))
+    except OSError as error:
+        if error.errno not in UNUSABLE:
+            raise
+        say(f"{error.filename or 'A file'} cannot be written ({os.strerror(error.errno or 0)}); make room, or set another folder.")
     else:
         return
     raise SystemExit(2)
@@ -62,12 +70,13 @@ def say(sentence: str) -> None:
 def remove_if_empty(folder: Path) -> None:
     """Removes the run's folder that Hydra made, and the ones it lies in, as far as they are below this one and empty."""
     here = Path.cwd()
-    while here in folder.parents:
+    for path in (folder, *folder.parents):
+        if path == here or (here not in path.parents and path != folder):
+            return
         try:
-            folder.rmdir()
+            path.rmdir()
         except OSError:
             return
-        folder = folder.parent
 
 
 def missing_value(error: OmegaConfBaseException) -> str:

@@ -1,7 +1,7 @@
 """Reading configurations: where conf/ lies, what may be instantiated, and sentences for what does not fit."""
 
 import difflib
-from collections.abc import Iterator
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +26,14 @@ def nearest(name: str, valid: list[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(sorted(valid))}"
 
 
-def _targets(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield node["_target_"]
-        node = list(node.values())
-    if isinstance(node, list):
-        for child in node:
-            yield from _targets(child)
-
-
 def build(config: Any, **arguments: Any) -> Any:
     """Instantiates a config node, if every `_target_` in it is a class of the zoo, torch.nn or torch.optim. Raises ZooError otherwise."""
     plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
-    for target in _targets(plain):
-        check_target(target)
+    try:
+        plain = json.loads(json.dumps(plain))  # what is checked is what is built: Hydra would look into tuples, too
+    except (TypeError, ValueError) as error:
+        raise ZooError(f"The configuration holds something that is not plain data ({error}).") from None
+    check_node(plain)
     try:
         return instantiate(plain, **arguments, _convert_="all")
     except InstantiationException as error:
@@ -53,6 +46,19 @@ def build_model(node: Any) -> Any:
     """The model of a `model` node; its `name` is for folders and tables."""
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     return build({key: value for key, value in plain.items() if key != "name"})
+
+
+def check_node(node: Any) -> None:
+    """Checks every `_target_` in nested dicts and lists; refuses interpolations, which Hydra would resolve afterwards. Raises ZooError."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            check_target(node["_target_"])
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            check_node(child)
+    elif isinstance(node, str) and "${" in node:
+        raise ZooError(f"The configuration holds the unresolved value '{node}'; write the value itself.")
 
 
 def check_target(target: Any) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,18 @@ def resolve(config: Any) -> tuple[str, int, Any]:
     precision = config["precision"]
     if precision == "auto":
         precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
-    if precision not in ("32-true", "64-true", "bf16-mixed", "16-mixed"):
-        raise ZooError(f"trainer.precision={precision} is not known; use 32-true, bf16-mixed, 16-mixed or 64-true.")
+    if precision not in ("32-true", "bf16-mixed", "16-mixed"):
+        raise ZooError(f"trainer.precision={precision} is not known; use 32-true, bf16-mixed or 16-mixed.")
     if precision == "16-mixed" and accelerator == "cpu":
         raise ZooError("trainer.precision=16-mixed needs a GPU; use bf16-mixed or 32-true on a CPU.")
     return accelerator, devices, precision
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Most memory this process has held so far, in MiB: on the GPU if `device` is one, else of the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def keep_freed_memory() -> None:

@@ -39,12 +39,12 @@ def measure(model: Autoencoder, loader: BatchLoader) -> dict[str, float]:
     """Means over the loader's images: every loss term, and `mse` (per value on [0, 1]) and `psnr` (dB) where the model can encode."""
     sums: dict[str, Tensor] = {}
     images = torch.zeros((), dtype=torch.float64, device=model.device)
-    positions = loader.store.indices(loader.split)
     for uint8_batch in loader:
         batch = to_float(uint8_batch)
         count = len(batch.image)
-        global_batch, first_row = divmod(int(np.searchsorted(positions, int(batch.index[0]))), loader.batch_size)
-        model.place((VALIDATION, global_batch), first_row, min(loader.batch_size, loader.n - global_batch * loader.batch_size))
+        global_batch, first_row = divmod(int(np.searchsorted(loader.positions, int(batch.index[0]))), loader.batch_size)
+        rows = min(loader.batch_size, loader.n - global_batch * loader.batch_size)
+        model.place((VALIDATION, global_batch), first_row, count, rows)
         values = {name: value.double() * count for name, value in model.losses(batch).items()}
         if model.can_encode:
             error = squared_error(batch.image, model.reconstruct(batch.image, batch.attributes))
@@ -65,7 +65,7 @@ def fit_prior(model: Autoencoder, loader: BatchLoader, seed: int = 0) -> None:
     latents = []
     for uint8_batch in loader:
         batch = to_float(uint8_batch)
-        model.place((PRIOR, seed, int(batch.index[0])), 0, len(batch.image))
+        model.place((PRIOR, seed, int(batch.index[0])), 0, len(batch.image), len(batch.image))
         latents.append(model.latents_for_prior(batch.image))
     model.prior.fit(torch.cat(latents), seed)
     if dist.is_available() and dist.is_initialized():

@@ -32,4 +32,5 @@ def load_model(path: Path, device: str = "cpu") -> Autoencoder:
         raise ZooError(f"The checkpoint {path} configures a {type(model).__name__}, which is not a model of the zoo.")
     fit_weights(model, state, path)
     model.load_state_dict(state["state_dict"])
+    model.images_seen.fill_(state["global_step"] * state["zoo"]["config"]["batch_size"])
     return model.to(device).eval()

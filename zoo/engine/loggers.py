@@ -41,7 +41,8 @@ class CsvLog(Logger):
             with open(self.path, newline="") as file:
                 reader = csv.DictReader(file)
                 self.columns = list(reader.fieldnames or self.columns)
-                rows = {int(row["images_seen"]): {k: v for k, v in row.items() if v} for row in reader}
+                whole = [row for row in reader if row["images_seen"].isdigit() and None not in row.values()]  # the last may be torn
+                rows = {int(row["images_seen"]): {k: v for k, v in row.items() if v} for row in whole}
             self.rows = {seen: row for seen, row in rows.items() if seen <= images_seen}
             self._write_all()
 
@@ -98,8 +99,8 @@ def build_loggers(config: Any, run: Path, settings: dict[str, Any]) -> list[Logg
         import wandb  # a second of imports that other loggers need not wait for
 
         mode = config["mode"]
-        if mode == "auto":
-            mode = "online" if has_wandb_account() else "offline"
+        if mode == "auto":  # WANDB_MODE decides where it is set
+            mode = None if "WANDB_MODE" in os.environ else "online" if has_wandb_account() else "offline"
         names = ("project", "entity", "group", "tags", "name", "id")
         about = {name: config[name] for name in names}
         silent = wandb.Settings(silent=True)

@@ -1,21 +1,19 @@
 """What a run says of itself: the configuration as a tree, versions, summary.json."""
 
+import contextlib
 import json
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from zoo.callbacks.clock import images_seen
-from zoo.callbacks.monitor import Monitor, peak_memory_mib
-from zoo.callbacks.watch import Watch
 from zoo.engine.checkpoint import write_atomically
+from zoo.engine.devices import peak_memory_mib
 from zoo.models.base import Autoencoder
 
 PACKAGES = ("zoo", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy")
@@ -29,11 +27,12 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    git = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        found["commit"] = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        found["commit"] = "unknown"
+    checkout = Path(__file__).resolve().parents[2]
+    git = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    found["commit"] = "unknown"
+    if (checkout / ".git").exists():  # an installed zoo may lie inside somebody else's repository
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            found["commit"] = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     return found
 
 
@@ -63,45 +62,56 @@ def print_model(model: Autoencoder) -> None:
     Console().print(table)
 
 
-def write_summary(run: Path, trainer: Any, model: Autoencoder, monitor: Monitor, watch: Watch, settings: dict[str, Any]) -> None:
-    """Writes summary.json, prints the final numbers and where everything lies; on rank 0."""
-    hours = monitor.train_seconds / 3600
-    seen = images_seen(trainer, model)
+def write_summary(
+    run: Path, settings: dict[str, Any], model: Autoencoder, metrics: dict[str, float], images_seen: int, train_seconds: float
+) -> None:
+    """Writes summary.json, prints the final numbers and where everything lies; on rank 0.
+
+    Args:
+        run: The run's folder.
+        settings: Its settled configuration.
+        model: Its model, on its device.
+        metrics: The last measurement of the validation split.
+        images_seen: Images trained on.
+        train_seconds: Seconds spent training, over all sessions of the run, without validation, pictures and checkpoints.
+    """
+    trainer = settings["trainer"]
+    ranks, hours = trainer["devices"] * trainer["num_nodes"], train_seconds / 3600
+    rate = images_seen / train_seconds if train_seconds else None
     summary = {
         "model": settings["model"]["name"],
         "data": settings["data"]["name"],
         "seed": settings["seed"],
         "split": "val",
-        "metrics": watch.latest,
-        "images_seen": seen,
+        "metrics": metrics,
+        "images_seen": images_seen,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "images_per_second": seen / monitor.train_seconds if monitor.train_seconds else None,
+        "images_per_second": rate,
         "train_hours": hours,
-        "devices": trainer.world_size,
-        "accelerator": type(trainer.accelerator).__name__,
-        "precision": settings["trainer"]["precision"],
-        "device_hours": hours * trainer.world_size,
-        "peak_memory_mib": peak_memory_mib(),
+        "device_hours": hours * ranks,
+        "devices": ranks,
+        "accelerator": trainer["accelerator"],
+        "precision": trainer["precision"],
+        "peak_memory_mib": peak_memory_mib(model.device),
         "versions": versions(),
     }
     text = json.dumps(summary, indent=2) + "\n"
     write_atomically(run / "summary.json", lambda file: file.write(text.encode()))
 
-    table = Table(title=f"{summary['model']} on {summary['data']}, validation split, {seen:,} images seen")
+    table = Table(title=f"{summary['model']} on {summary['data']}, validation split, {images_seen:,} images seen")
     table.add_column("metric")
     table.add_column("value", justify="right")
-    for name, value in watch.latest.items():
+    for name, value in metrics.items():
         table.add_row(name, f"{value:,.6g}")
-    if summary["images_per_second"]:
-        table.add_row("training images/s", f"{summary['images_per_second']:,.0f}")
+    if rate:
+        table.add_row("training images/s", f"{rate:,.0f}")
     console = Console()
     console.print(table)
     for what, where in (("pictures", "pictures/"), ("numbers", "summary.json"), ("curves", "metrics.csv"), ("weights", "checkpoints/")):
         console.print(f"{what + ':':10} {_shown(run)}/{where}", soft_wrap=True, highlight=False)
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger) and logger.experiment.offline:
-            upload = f"wandb login && wandb sync {_shown(run)}/wandb/offline-run-*"
-            console.print(f"W&B:       logged offline; to upload, run: {upload}", soft_wrap=True, highlight=False)
+    if list((run / "wandb").glob("offline-run-*")):
+        upload = f"wandb login && wandb sync {_shown(run)}/wandb/offline-run-*"
+        console.print(f"W&B:       logged offline; to upload, run: {upload}", soft_wrap=True, highlight=False)
 
 
 def _shown(run: Path) -> Path:

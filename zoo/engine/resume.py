@@ -8,7 +8,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from zoo.errors import ZooError
 
-CHANGEABLE = ("budget", "trainer.", "logger.", "keep_checkpoints", "compile", "data.cache", "data.root", "data.storage")
+CHANGEABLE = (
+    *("budget", "keep_checkpoints", "compile", "data.cache", "data.storage", "logger."),
+    *("trainer.devices", "trainer.accelerator", "trainer.num_nodes", "trainer.accumulate"),
+)
 
 
 def find_run(name: str, runs: Path = Path("runs")) -> Path:
@@ -28,7 +31,7 @@ def point_hydra_at_run(argv: list[str] | None = None) -> None:
     """If the command line resumes a run, its folder becomes Hydra's output folder; the processes of other ranks inherit both."""
     argv = sys.argv if argv is None else argv
     for position, argument in enumerate(argv):
-        name = argument.removeprefix("resume=")
+        name = argument.removeprefix("resume=").strip("'\"")  # other ranks get what rank 0 has rewritten
         if argument.startswith("resume=") and name not in ("null", ""):
             run = find_run(name)
             argv[position] = f"resume='{run}'"
@@ -37,7 +40,10 @@ def point_hydra_at_run(argv: list[str] | None = None) -> None:
 
 
 def resumed_config(run: Path, overrides: list[str]) -> DictConfig:
-    """The run's own configuration, with the few overrides that cannot change its trajectory. Raises ZooError for any other."""
+    """The run's own configuration, with the few overrides that keep its data order, noise and objective. Raises ZooError for any other.
+
+    A larger budget stretches the learning-rate schedule from here on.
+    """
     config = OmegaConf.load(run / "config.yaml")
     assert isinstance(config, DictConfig)
     for override in overrides:

@@ -75,7 +75,7 @@ class Autoencoder(pl.LightningModule):
         self.watch_gradients = True
         # The clock is a tensor, not a buffer: a Python number would recompile the loss, a buffer would be averaged by EMA.
         self.images_seen = torch.zeros((), dtype=torch.int64)
-        self._first_row, self._global_rows = torch.zeros((), dtype=torch.int64), 0
+        self._first_row, self._rows, self._global_rows = torch.zeros((), dtype=torch.int64), 0, 0  # of the batch at hand
         self._losses = self.losses
 
     # What a method is -------------------------------------------------------------------------------------------------
@@ -125,8 +125,8 @@ class Autoencoder(pl.LightningModule):
 
     # Randomness belongs to the position in the global batch -------------------------------------------------------------
 
-    def place(self, key: tuple[int, ...], first_row: int, global_rows: int) -> None:
-        """Says where the coming batch stands: it starts at `first_row` of a global batch of `global_rows`; reseeds from `key`.
+    def place(self, key: tuple[int, ...], first_row: int, rows: int, global_rows: int) -> None:
+        """Says where the coming batch stands: its `rows` begin at `first_row` of a global batch of `global_rows`; reseeds from `key`.
 
         No generator state needs saving for an exact resume, and 2 ranks draw what 1 rank draws.
         """
@@ -135,18 +135,20 @@ class Autoencoder(pl.LightningModule):
         else:
             torch.manual_seed(seed_of(*key))
         self._first_row.fill_(first_row)
-        self._global_rows = global_rows
+        self._rows, self._global_rows = rows, global_rows
 
     def normal(self, count: int, *shape: int) -> Tensor:
         """N(0, 1) draws (count, *shape): this rank's rows of the draws for the whole global batch."""
-        return self._rows(torch.randn, count, shape)
+        return self._draw(torch.randn, count, shape)
 
     def uniform(self, count: int, *shape: int) -> Tensor:
         """U[0, 1) draws (count, *shape): this rank's rows of the draws for the whole global batch."""
-        return self._rows(torch.rand, count, shape)
+        return self._draw(torch.rand, count, shape)
 
-    def _rows(self, draw: Callable[..., Tensor], count: int, shape: tuple[int, ...]) -> Tensor:
-        drawn = draw(max(self._global_rows, count), *shape, device=self.device, dtype=self.dtype)
+    def _draw(self, draw: Callable[..., Tensor], count: int, shape: tuple[int, ...]) -> Tensor:
+        if self._global_rows and count != self._rows:
+            raise ValueError(f"{count} rows of noise for a batch of {self._rows}: other ranks would draw the same rows")
+        drawn = draw(self._global_rows or count, *shape, device=self.device, dtype=self.dtype)
         if len(drawn) == count:
             return drawn
         return drawn.index_select(0, self._first_row + torch.arange(count, device=drawn.device))
@@ -184,16 +186,16 @@ class Autoencoder(pl.LightningModule):
         if self.trainer.global_step == 0:
             with torch.no_grad():
                 data: Any = self.trainer
-                self.initialize(data.datamodule.first_images("train", 1024))
+                self.initialize(data.datamodule.some_images("train", 1024))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         recipe, trainer = self.recipe, self.trainer
         seen = trainer.global_step * recipe.batch_size
         self.images_seen.fill_(seen)
-        rank_rows = recipe.batch_size // trainer.world_size
-        piece = batch_idx % trainer.accumulate_grad_batches
-        first_row = trainer.global_rank * rank_rows + piece * (rank_rows // trainer.accumulate_grad_batches)
-        self.place((recipe.seed, seen), first_row, recipe.batch_size)
+        pieces = trainer.accumulate_grad_batches
+        rows = recipe.batch_size // (trainer.world_size * pieces)
+        first_row = (trainer.global_rank * pieces + batch_idx % pieces) * rows
+        self.place((recipe.seed, seen), first_row, rows, recipe.batch_size)
         for group in trainer.optimizers[0].param_groups:
             schedule = recipe.player_schedules.get(group["name"], recipe.schedule)
             group["lr"] = group["initial_lr"] * schedule(seen / recipe.budget)
@@ -228,10 +230,12 @@ class Autoencoder(pl.LightningModule):
 
 def check_output_range(model: Autoencoder) -> None:
     """Raises ZooError if the decoder cannot make dark pixels: images live in [-1, 1], a sigmoid stays in [0, 1]."""
+    model.eval()  # BatchNorm must not learn from noise
     with torch.no_grad():
         generator = torch.Generator().manual_seed(0)
         wild = 10 * torch.randn(64, model.latent_dim, generator=generator).to(model.device)
         lowest = model.decode(wild).min().item()
+    model.train()
     if lowest >= 0:
         raise ZooError(
             f"The decoder of {type(model).__name__} never goes below 0, but images are in [-1, 1]; "

@@ -82,12 +82,11 @@ class ConvBackbone:
 
 
 class Output(nn.Module):
-    """The last layer of a decoder. `range` tells what it can make: (-1, 1), or None if it is unbounded."""
+    """The last layer of a decoder: tanh, exactly [-1, 1], or linear."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.kind = kind
-        self.range = (-1.0, 1.0) if kind == "tanh" else None
 
     def forward(self, x: Tensor) -> Tensor:
         return x.tanh() if self.kind == "tanh" else x

@@ -1,0 +1,82 @@
+"""From a composed configuration to checked settings, data and model."""
+
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from zoo.data.module import DataModule
+from zoo.engine import devices
+from zoo.engine.config import build, build_model
+from zoo.errors import ZooError
+from zoo.models.base import Autoencoder, Recipe, check_output_range
+
+WHOLE = {
+    "seed": 0,
+    "batch_size": 1,
+    "budget": 1,
+    "keep_checkpoints": 1,
+    "model.latent_dim": 1,
+    "trainer.accumulate": 1,
+    "trainer.num_nodes": 1,
+}
+WHOLE_OR_NULL = {"watch_every": 1, "checkpoint_every": 1, "log_every": 1, "data.limit": 1}
+SWITCHES = ("compile", "trainer.deterministic", "trainer.channels_last", "data.flip", "data.skip_bad")
+SHARES = {"optimizer.lr": (0, None), "clip": (0, None), "ema": (0, 1), "scheduler.warmup": (0, 1)}  # from (clip and ema: above), below
+
+
+def settle(config: DictConfig) -> None:
+    """Checks the plain settings and writes what `auto` and `null` mean on this machine into them. Raises ZooError."""
+    for key, least in (WHOLE | WHOLE_OR_NULL).items():
+        value = OmegaConf.select(config, key)
+        if not (value is None and key in WHOLE_OR_NULL) and (type(value) is not int or value < least):
+            raise ZooError(f"{key}={value} must be a whole number of at least {least}.")
+    for key in SWITCHES:
+        if not isinstance(OmegaConf.select(config, key), bool):
+            raise ZooError(f"{key}={OmegaConf.select(config, key)} must be true or false.")
+    for key, (low, high) in SHARES.items():
+        value = OmegaConf.select(config, key)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (value is None and key in ("clip", "ema")) and not (number and low <= value and (high is None or value < high)):
+            raise ZooError(f"{key}={value} must be a number of at least {low}{'' if high is None else f' and below {high}'}.")
+    accelerator, count, precision = devices.resolve(config.trainer)
+    config.trainer.accelerator, config.trainer.devices, config.trainer.precision = accelerator, count, precision
+    ranks, pieces = count * config.trainer.num_nodes, count * config.trainer.num_nodes * config.trainer.accumulate
+    if config.batch_size % pieces:
+        raise ZooError(
+            f"batch_size={config.batch_size} cannot be divided over {ranks} devices × {config.trainer.accumulate} pieces; "
+            f"make it a multiple of {pieces}."
+        )
+    if config.budget < config.batch_size:
+        raise ZooError(f"budget={config.budget} images is less than one batch of {config.batch_size}; raise budget or lower batch_size.")
+    for key, share in (("watch_every", 10), ("checkpoint_every", 10), ("log_every", 200)):
+        config[key] = config[key] or max(1, config.budget // share)
+
+
+def data_of(config: DictConfig) -> DataModule:
+    """The data module of a configuration."""
+    data = config.data
+    options = {name: data[name] for name in ("cache", "storage", "flip", "skip_bad", "limit", "domain")}
+    return DataModule(build(data.source), config.batch_size, seed=config.seed, **options)
+
+
+def model_of(config: DictConfig) -> Autoencoder:
+    """The model of settled settings with its recipe, ready for the Trainer."""
+    model = build_model(config.model)
+    optimizer: Any = OmegaConf.to_container(config.optimizer, resolve=True)
+    fused = {"fused": True} if config.trainer.precision != "16-mixed" else {}  # a fused step cannot be clipped under the fp16 scaler
+    model.recipe = Recipe(
+        batch_size=config.batch_size,
+        budget=config.budget,
+        optimizer=build(optimizer | {"_partial_": True}, **fused),
+        schedule=build(config.scheduler),
+        clip=config.clip,
+        seed=config.seed,
+        compile=config.compile,
+    )
+    check_output_range(model)
+    try:
+        model.configure_optimizers()  # refuses unknown players and options now rather than after the run's folder is written
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ZooError(f"The optimizer {optimizer['_target_']} does not take these settings ({error}); see conf/optimizer.") from None
+    return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
