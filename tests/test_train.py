@@ -82,7 +82,8 @@ def test_pictures_show_the_same_images_and_latents_each_time(zoo, tiny, tmp_path
     ["compile=true"],
     ["trainer.accumulate=2", "clip=1.0", "ema=0.9", "scheduler=cosine", "optimizer=adamw"],
     ["data.storage=device", "data.flip=true", "model.gamma=0.1", "model.beta=4", "model.kl_warmup=32"],
-    ["data.image_size=32", "model.backbone.norm=none", "model.backbone.output=linear"],
+    ["model=ae", "model.prior._target_=zoo.priors.Mixture"],
+    ["data.image_size=32", "model.backbone.norm=group", "model.backbone.output=linear"],
 ])  # fmt: skip
 def test_ordinary_settings(zoo, tiny, options):
     done = zoo("train", *tiny, *options, "hydra.run.dir=run")

@@ -1,5 +1,6 @@
 """The drawn faces: the same everywhere, redrawable factor by factor, with attributes that agree with what is seen."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from zoo.data.faces import (
     swap_factors,
 )
 from zoo.data.source import SPLITS
+from zoo.data.store import prepare
 from zoo.errors import ZooError
 
 STYLES = {  # what has no influence while the presence is 0
@@ -207,3 +209,10 @@ def test_no_face_is_in_two_splits():
     rows = {row.tobytes() for row in faces.factors}
     assert len(rows) == 600
     assert sum((faces.scan().splits == k).sum() for k in range(3)) == 600
+
+
+@pytest.mark.slow
+def test_all_faces_are_drawn_in_ninety_seconds_on_two_cores(tmp_path):
+    start = time.perf_counter()
+    assert len(prepare(Faces(), tmp_path)) == 32_000
+    assert time.perf_counter() - start < 90

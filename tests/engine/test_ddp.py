@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 
+import pytest
 import torch
 
 from zoo.engine.checkpoint import all_of
@@ -75,3 +76,14 @@ def test_a_signal_to_the_first_process_stops_all(shell, tiny, tmp_path):
     assert process.returncode == 143, output
     assert len(all_of(tmp_path / "cut")) == 1
     assert output.count("resume=") == 1
+
+
+@pytest.mark.slow
+def test_eight_processes_equal_one(shell, zoo, tiny, tmp_path):
+    settings = [*(o for o in tiny if not o.startswith(("budget", "batch_size"))), "batch_size=16", "budget=96", "data.limit=16"]
+    settings += ["watch_every=96"]
+    eight = shell("train", *settings, "trainer.devices=8", "trainer.accelerator=cpu", "hydra.run.dir=eight")
+    assert zoo("train", *settings, "hydra.run.dir=one").code == 0
+    output = eight.communicate(timeout=220)[0]
+    assert eight.returncode == 0, output
+    assert furthest(weights(tmp_path / "one"), weights(tmp_path / "eight")) < TOLERANCE

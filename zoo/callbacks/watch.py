@@ -55,6 +55,8 @@ class Watch(pl.Callback):
 def _log_picture(trainer: pl.Trainer, seen: int, name: str, grid: Tensor) -> None:
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            logger.log_image(f"pictures/{name}", [grid.permute(1, 2, 0).cpu().numpy()], step=None)
+            import wandb  # there, since its logger is
+
+            logger.experiment.log({f"pictures/{name}": wandb.Image(grid.permute(1, 2, 0).cpu().numpy()), "images_seen": seen})
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(f"pictures/{name}", grid.to(torch.uint8), seen)

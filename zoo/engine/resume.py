@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -57,9 +56,5 @@ def resumed_config(run: Path, overrides: list[str]) -> DictConfig:
             )
         if isinstance(OmegaConf.select(config, key), DictConfig):
             raise ZooError(f"A resumed run keeps its groups, so '{override}' cannot be given; change one setting, like trainer.devices=2.")
-        OmegaConf.update(config, key, OmegaConf.create({"value": _parsed(value)}).value)
+        OmegaConf.update(config, key, OmegaConf.from_dotlist([f"value={value}"]).value)
     return config
-
-
-def _parsed(value: str) -> Any:
-    return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]  # type: ignore[index,call-overload]
