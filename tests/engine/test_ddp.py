@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 
+from tests.data.makers import make_mnist
 from zoo.engine.checkpoint import all_of
 
 TOLERANCE = 5e-6  # of weights after 12 Adam steps at a learning rate of 1e-3; measured: 1.2e-7, one unit in the last place of 1
@@ -80,8 +81,9 @@ def test_a_signal_to_the_first_process_stops_all(shell, tiny, tmp_path):
 
 @pytest.mark.slow
 def test_eight_processes_equal_one(shell, zoo, tiny, tmp_path):
-    settings = [*(o for o in tiny if not o.startswith(("budget", "batch_size"))), "batch_size=16", "budget=96", "data.limit=16"]
-    settings += ["watch_every=96"]
+    make_mnist(tmp_path / "many", train=200)  # each process needs an image of the validation split
+    own = [o for o in tiny if not o.startswith(("budget", "batch_size", "data.root"))]
+    settings = [*own, f"data.root={tmp_path / 'many'}", "batch_size=16", "budget=96", "watch_every=96"]
     eight = shell("train", *settings, "trainer.devices=8", "trainer.accelerator=cpu", "hydra.run.dir=eight")
     assert zoo("train", *settings, "hydra.run.dir=one").code == 0
     output = eight.communicate(timeout=220)[0]
