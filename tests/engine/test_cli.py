@@ -28,6 +28,7 @@ CASES = {
     "seed=-1": ["seed=-1", "at least 0"],
     "ema=2": ["ema=2", "below 1"],
     "clip=abc": ["clip=abc", "number"],
+    "clip=0": ["clip=0", "above 0"],
     "optimizer.lr=fast": ["optimizer.lr=fast", "number"],
     "optimizer._target_=torch.optim.RMSprop": ["RMSprop does not take these settings"],
     "scheduler.warmup=1": ["scheduler.warmup=1", "below 1"],

@@ -126,7 +126,16 @@ def test_latest_takes_the_newest_run(zoo, tiny, tmp_path):
 
 @pytest.mark.parametrize(
     "override",
-    ["model=ae", "seed=3", "batch_size=16", "optimizer.lr=0.1", "trainer=cpu", "data.image_size=32", "trainer.precision=bf16-mixed"],
+    [
+        "model=ae",
+        "seed=3",
+        "batch_size=16",
+        "optimizer.lr=0.1",
+        "trainer=cpu",
+        "data.image_size=32",
+        "trainer.precision=bf16-mixed",
+        "trainer.accumulate=2",
+    ],
 )
 def test_what_would_change_the_trajectory_is_refused(zoo, tiny, tmp_path, override):
     assert zoo("train", *tiny, "hydra.run.dir=run").code == 0

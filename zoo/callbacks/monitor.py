@@ -22,7 +22,6 @@ class Monitor(pl.Callback):
         self.every = every
         self.latest: dict[str, float] = {}  # for the progress bar
         self.train_seconds = 0.0  # over all sessions of the run; kept in the checkpoint
-        self.images_per_second: float | None = None
         self._sums: torch.Tensor | None = None
         self._steps = 0
         self._mark: float | None = None  # when the interval began, at which image, and the pauses until then
@@ -48,7 +47,6 @@ class Monitor(pl.Callback):
         seen = images_seen(trainer, model)
         rate = (seen - self._first) / seconds
         self.train_seconds += seconds
-        self.images_per_second = rate
         metrics = {f"train/{name}": mean for name, mean in zip(names, means, strict=True)}
         for group in trainer.optimizers[0].param_groups:
             metrics[f"train/learning_rate/{group['name']}"] = float(group["lr"])

@@ -6,7 +6,6 @@ zip in place (nothing is unpacked to disk) and lists bad files with reasons.
 References use different crops (ACAI 146, VAE-GAN 148, two-stage 128, RAE 140, GLF 160, UDT 178), so numbers only compare at the same crop.
 """
 
-import hashlib
 import os
 import threading
 import zipfile
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from zoo.data.files import sha256_of
 from zoo.data.folder import fingerprint, natural, open_root
 from zoo.data.images import ImageRecipe, decode_all
 from zoo.data.source import SPLITS, Chunk, Listing, Source
@@ -63,7 +63,7 @@ class CelebA(Source):
         names = join(present, table.rows, images, attribute_file, self.partial)
         splits = official_splits(names, read_partition(partition_file), partition_file)
         self._names, self.attribute_names = names, table.columns
-        digests = {path.name: file_digest(path) for path in (attribute_file, partition_file)}
+        digests = {path.name: sha256_of(path) for path in (attribute_file, partition_file)}
         return Listing(names, splits, table.select(names), digests=digests)
 
     def read(self, start: int, stop: int) -> Chunk:
@@ -144,12 +144,6 @@ def _open_zip(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
                 raise ZooError(f"{path} holds {inside.name} twice: download it again.")
             members[inside.name] = member
     return archive, members
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from zoo.data.celeba import (
-    file_digest,
     find,
     image_paths,
     join,
@@ -22,6 +21,7 @@ from zoo.data.celeba import (
     some,
     table_rows,
 )
+from zoo.data.files import sha256_of
 from zoo.data.folder import fingerprint, open_root, split_by_name
 from zoo.data.images import ImageRecipe, decode_all
 from zoo.data.source import Chunk, Listing, Source
@@ -67,7 +67,7 @@ class CelebAHQ(Source):
         part = max(1, len(names) // 20)
         splits = mapped_splits(names, tables[1], tables[2]) if len(tables) == 3 else split_by_name(names, part, part)
         self._names, self.attribute_names = names, table.columns
-        return Listing(names, splits, table.select(names), digests={path.name: file_digest(path) for path in tables})
+        return Listing(names, splits, table.select(names), digests={path.name: sha256_of(path) for path in tables})
 
     def read(self, start: int, stop: int) -> Chunk:
         if self._load is None:

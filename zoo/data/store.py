@@ -27,6 +27,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from zoo.data.files import sha256_of, sync_folder
 from zoo.data.source import SPLITS, Listing, Source
 from zoo.errors import ZooError
 
@@ -69,7 +70,7 @@ class Store:
                 raise ZooError(f"{path / name} is missing; {remedy}")
             if (size := (path / name).stat().st_size) != file["bytes"]:
                 raise ZooError(f"{path / name} has {size:,} bytes instead of {file['bytes']:,}; {remedy}")
-            if verify and _sha256(path / name) != file["sha256"]:
+            if verify and sha256_of(path / name) != file["sha256"]:
                 raise ZooError(f"{path / name} does not match its sha256; {remedy}")
         return cls(path, manifest)
 
@@ -158,7 +159,7 @@ def _build(source: Source, path: Path, key: dict[str, Any]) -> None:
         if len(kept) == 0:
             raise ZooError(f"none of the {count:,} images of '{source.name}' can be read; the first: {listing.names[0]}: {bad[0]}.")
         _write_tables(temporary, listing, kept)
-        files = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(temporary.iterdir())}
+        files = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in sorted(temporary.iterdir())}
         _write_manifest(
             temporary,
             {
@@ -173,11 +174,11 @@ def _build(source: Source, path: Path, key: dict[str, Any]) -> None:
                 "files": files,
             },
         )
-        _sync(temporary)
+        sync_folder(temporary)
         if path.exists():  # written by another version or with a broken manifest
             os.rename(path, temporary.with_name(f"{temporary.name}-old"))
         os.rename(temporary, path)
-        _sync(path.parent)
+        sync_folder(path.parent)
         _bad_list(path.parent, source.name).unlink(missing_ok=True)  # of an earlier try
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -326,19 +327,6 @@ def _json_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _flush(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

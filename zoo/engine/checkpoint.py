@@ -19,15 +19,10 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from zoo.data.files import sha256_of, sync_folder
 from zoo.errors import ZooError
 
 FORMAT = 1
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_file(path: Path) -> Path:
@@ -47,11 +42,7 @@ def write_atomically(path: Path, write: Any) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def save(checkpoint: dict[str, Any], path: Path) -> None:

@@ -9,7 +9,7 @@ from zoo.errors import ZooError
 
 CHANGEABLE = (
     *("budget", "keep_checkpoints", "compile", "data.cache", "data.storage", "logger."),
-    *("trainer.devices", "trainer.accelerator", "trainer.num_nodes", "trainer.accumulate"),
+    *("trainer.devices", "trainer.accelerator", "trainer.num_nodes"),  # not accumulate: Lightning counts pieces of batches
 )
 
 

@@ -22,7 +22,8 @@ WHOLE = {
 }
 WHOLE_OR_NULL = {"watch_every": 1, "checkpoint_every": 1, "log_every": 1, "data.limit": 1}
 SWITCHES = ("compile", "trainer.deterministic", "trainer.channels_last", "data.flip", "data.skip_bad")
-SHARES = {"optimizer.lr": (0, None), "clip": (0, None), "ema": (0, 1), "scheduler.warmup": (0, 1)}  # from (clip and ema: above), below
+NUMBERS = {"optimizer.lr": (0, None), "scheduler.warmup": (0, 1)}  # from, below
+ABOVE_OR_NULL = {"clip": (0, None), "ema": (0, 1)}  # above, below
 
 
 def settle(config: DictConfig) -> None:
@@ -34,11 +35,15 @@ def settle(config: DictConfig) -> None:
     for key in SWITCHES:
         if not isinstance(OmegaConf.select(config, key), bool):
             raise ZooError(f"{key}={OmegaConf.select(config, key)} must be true or false.")
-    for key, (low, high) in SHARES.items():
-        value = OmegaConf.select(config, key)
+    for key, (low, high) in (NUMBERS | ABOVE_OR_NULL).items():
+        value, strict = OmegaConf.select(config, key), key in ABOVE_OR_NULL
+        if value is None and strict:
+            continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (value is None and key in ("clip", "ema")) and not (number and low <= value and (high is None or value < high)):
-            raise ZooError(f"{key}={value} must be a number of at least {low}{'' if high is None else f' and below {high}'}.")
+        if not number or value < low or (strict and value == low) or (high is not None and value >= high):
+            raise ZooError(
+                f"{key}={value} must be a number {'above' if strict else 'of at least'} {low}{'' if high is None else f' and below {high}'}."
+            )
     accelerator, count, precision = devices.resolve(config.trainer)
     config.trainer.accelerator, config.trainer.devices, config.trainer.precision = accelerator, count, precision
     ranks, pieces = count * config.trainer.num_nodes, count * config.trainer.num_nodes * config.trainer.accumulate
