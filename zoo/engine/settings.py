@@ -41,8 +41,8 @@ def settle(config: DictConfig) -> None:
             continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or value < low or (strict and value == low) or (high is not None and value >= high):
-            least, below = "above" if strict else "of at least", "" if high is None else f" and below {high}"
-            raise ZooError(f"{key}={value} must be a number {least} {low}{below}.")
+            bound, below = "above" if strict else "of at least", "" if high is None else f" and below {high}"
+            raise ZooError(f"{key}={value} must be a number {bound} {low}{below}.")
     accelerator, count, precision = devices.resolve(config.trainer)
     config.trainer.accelerator, config.trainer.devices, config.trainer.precision = accelerator, count, precision
     ranks, pieces = count * config.trainer.num_nodes, count * config.trainer.num_nodes * config.trainer.accumulate
