@@ -16,6 +16,7 @@ def test_every_model_goes_from_images_to_pictures_and_numbers(zoo, tiny, tmp_pat
     run = tmp_path / "run"
     summary = json.loads((run / "summary.json").read_text())
     assert summary["model"] == model
+    assert summary["command"].startswith("python -m zoo.train data=mnist")
     assert summary["images_seen"] == 64
     assert summary["split"] == "val"
     assert (summary["precision"], summary["accelerator"], summary["devices"]) == ("32-true", "cpu", 1)

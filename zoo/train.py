@@ -10,6 +10,7 @@ A run leaves config.yaml, metrics.csv, summary.json, checkpoints/ and pictures/ 
 
 import logging
 import secrets
+import shlex
 import warnings
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def train(config: DictConfig) -> None:
     if config.logger.get("id", "") is None:
         config.logger.id = secrets.token_hex(4)
     settings: Any = OmegaConf.to_container(config, resolve=True)
-    model.provenance = {"format": checkpoint.FORMAT, "config": settings, "versions": report.versions()}
+    command = shlex.join(["python", "-m", "zoo.train", *HydraConfig.get().overrides.task])
+    model.provenance = {"format": checkpoint.FORMAT, "config": settings, "versions": report.versions(), "command": command}
 
     monitor, watch = Monitor(config.log_every), Watch(run, config.watch_every)
     averaging = [EMAWeightAveraging(decay=config.ema)] if config.ema else []
@@ -74,6 +76,7 @@ def train(config: DictConfig) -> None:
     if resuming:
         start, state = checkpoint.newest_good(run)
         fit_weights(model, state, start)
+        model.provenance["command"] = state["zoo"].get("command", command)
         images_seen = int(start.stem)
         if images_seen // config.batch_size >= config.budget // config.batch_size:
             print(f"This run has reached its budget of {config.budget:,} images; give a larger budget to train it further.")

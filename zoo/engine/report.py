@@ -82,6 +82,7 @@ def write_summary(
         "model": settings["model"]["name"],
         "data": settings["data"]["name"],
         "seed": settings["seed"],
+        "command": model.provenance["command"],
         "split": "val",
         "metrics": metrics,
         "images_seen": images_seen,
