@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from zoo import progress
 from zoo.data import store as module
 from zoo.data.source import Chunk, Listing, Source
 from zoo.data.store import Store, prepare
@@ -344,7 +345,7 @@ def test_a_cache_that_cannot_be_written_to(tmp_path):
 
 
 def test_progress_is_told_without_a_terminal(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(module, "NOTE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "NOTE_SECONDS", 0.0)
     prepare(Toy(), tmp_path)
     lines = capfd.readouterr().err.splitlines()
     assert lines[0].startswith("preparing toy: 256 of 600 images")

@@ -15,8 +15,6 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Generator
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
@@ -24,17 +22,15 @@ from typing import Any, BinaryIO
 
 import filelock
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from zoo.data.files import sha256_of, sync_folder
 from zoo.data.source import SPLITS, Listing, Source
 from zoo.errors import ZooError
+from zoo.progress import chunks
 
 STORE_FORMAT = 1
 CHUNK = 256  # images read at once
 SHOWN = 20  # bad images named in an error
-NOTE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 
 class Store:
@@ -198,9 +194,8 @@ def _write_images(source: Source, count: int, skip_bad: bool, file: BinaryIO, so
     shape = (source.channels, source.image_size, source.image_size)
     bad: dict[int, str] = {}
     _write_header(file, (count, *shape))
-    with closing(_progress(source.name, count)) as starts:  # so that the bar is gone before an error is shown
-        for start in starts:
-            stop = min(start + CHUNK, count)
+    with closing(chunks(count, CHUNK, f"preparing {source.name}")) as pieces:  # so that the bar is gone before an error is shown
+        for start, stop in pieces:
             chunk = source.read(start, stop)
             if chunk.images.shape != (stop - start, *shape) or chunk.images.dtype != np.uint8:
                 raise ValueError(
@@ -270,29 +265,6 @@ def _disk_full(cache: Path, needed: int) -> ZooError:
         f"the store needs {needed / 1e6:,.1f} MB and {cache} has {free / 1e6:,.1f} MB free: "
         "make room, or choose another folder with data.cache=DIR."
     )
-
-
-def _progress(name: str, count: int) -> Generator[int, None, None]:
-    """Chunk starts 0, CHUNK, … while showing images/s and the time left: a bar on a terminal, else a line now and then."""
-    console = Console(stderr=True)
-    rate = TextColumn("{task.fields[rate]:,.0f} images/s")
-    columns = (TextColumn("preparing {task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-    began = noted = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(name, total=count, rate=0.0)
-        for start in range(0, count, CHUNK):
-            yield start
-            done, now = min(start + CHUNK, count), time.monotonic()
-            rate_now = done / max(now - began, 1e-9)
-            bar.update(task, completed=done, rate=rate_now)
-            if not console.is_terminal and now - noted > NOTE_SECONDS:
-                noted = now
-                left = (count - done) / rate_now
-                print(
-                    f"preparing {name}: {done:,} of {count:,} images, {rate_now:,.0f} images/s, {left:.0f} s left",
-                    file=sys.stderr,
-                    flush=True,
-                )
 
 
 def _remove_leftovers(cache: Path, name: str) -> None:
