@@ -11,12 +11,13 @@ NOTE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 
 def chunks(total: int, size: int, task: str, unit: str = "images", shown: bool = True) -> Generator[tuple[int, int], None, None]:
-    """(start, stop) of consecutive pieces of `range(total)`, `size` long, the last one maybe shorter; shows `task`, the rate and the time left.
+    """(start, stop) of consecutive pieces of `range(total)`, `size` long, the last one maybe shorter; shows `task`, rate and time left.
 
     `shown=False` keeps silent: for ranks other than 0.
     """
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    rate_column = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate_column, TimeRemainingColumn())
     began = noted = time.monotonic()
     with Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True) as bar:
         row = bar.add_task(task, total=total, rate="")

@@ -1,0 +1,98 @@
+"""What is measured, and the one loop that all measurements share: rows computed in chunks over all ranks, returned in order."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from zoo.data.batch import Batch
+from zoo.data.loader import subset, to_float
+from zoo.data.store import Store
+from zoo.features import Features
+from zoo.models.base import Autoencoder
+from zoo.progress import chunks
+
+CHUNK = 128  # images at once; a part of the protocol as far as rounding goes
+
+
+class Codes(NamedTuple):
+    """Codes of N images, in the order of the store."""
+
+    latents: Tensor  # (N, latent_dim) float32
+    attributes: Tensor  # (N, A) uint8 in {0, 1}
+    positions: Tensor  # (N,) int64, in the store
+
+
+@dataclass
+class Subject:
+    """A model in eval mode, the data it is measured on, and the protocol's settings. Callers hold `torch.no_grad()`.
+
+    Args:
+        model: On its device.
+        store: The data.
+        split: What is measured on: "test", or "val" during training.
+        count: N, images of every comparison; fewer where the split has fewer.
+        features: The features network on the model's device; None where the data have no labels and none was named.
+        seed: Of all draws.
+    """
+
+    model: Autoencoder
+    store: Store
+    split: str = "test"
+    count: int = 10_000
+    features: Features | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.count = min(self.count, len(self.store.indices(self.split)))
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def positions(self, split: str, limit: int | None) -> Tensor:
+        """Positions in the store of at most `limit` images of a split, always the same ones: (N,) int64."""
+        return torch.from_numpy(subset(self.store.indices(split), limit))
+
+    def batch(self, positions: Tensor) -> Batch:
+        """These images of the store as a float batch on the device."""
+        rows = positions.numpy()
+        parts = (torch.from_numpy(self.store.images[rows]), torch.from_numpy(self.store.attributes[rows]), positions)
+        return to_float(Batch(*(part.to(self.device) for part in parts)))
+
+    def codes(self, split: str, limit: int | None = None, task: str = "codes") -> Codes:
+        """Deterministic codes (`Autoencoder.encode`) of at most `limit` images of a split, on the device."""
+        positions = self.positions(split, limit)
+
+        def encode(start: int, stop: int) -> Tensor:
+            batch = self.batch(positions[start:stop])
+            return self.model.encode(batch.image, batch.attributes).float()
+
+        latents = rows_of(len(positions), f"{task} of {split} images", encode)
+        return Codes(latents, torch.from_numpy(self.store.attributes[positions.numpy()]).to(self.device), positions)
+
+
+def place() -> tuple[int, int]:
+    """This process's rank and the number of ranks."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+def rows_of(total: int, task: str, work: Callable[[int, int], Tensor], size: int = CHUNK) -> Tensor:
+    """`work(start, stop)` for consecutive chunks of `range(total)`, each on one rank: all rows in order, on every rank.
+
+    Chunks are the same for any number of ranks, so the rows are, too: none doubled, none padded. Shows progress as `task`.
+    """
+    rank, world = place()
+    mine: dict[int, Tensor] = {}
+    for start, stop in chunks(total, size, task, shown=rank == 0):
+        if start // size % world == rank:
+            mine[start] = work(start, stop)
+    if world > 1:
+        everyone: list[dict[int, Tensor]] = [{} for _ in range(world)]
+        device = next(iter(mine.values())).device if mine else torch.device("cpu")
+        dist.all_gather_object(everyone, {start: rows.cpu() for start, rows in mine.items()})
+        mine = {start: rows.to(device) for part in everyone for start, rows in part.items()}
+    return torch.cat([mine[start] for start in sorted(mine)])
