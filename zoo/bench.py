@@ -22,9 +22,9 @@ from rich.table import Table
 from zoo.benchmarks.figures import Figure, RandomImages, machine, threads
 from zoo.benchmarks.loading import BATCH_SIZE, measure_loaders, measure_memory
 from zoo.benchmarks.training import measure_overhead, measure_training
+from zoo.data.files import write_atomically
 from zoo.data.store import prepare
 from zoo.engine import devices, report
-from zoo.engine.checkpoint import write_atomically
 from zoo.engine.cli import run_verb
 from zoo.engine.config import conf_dir, nearest
 from zoo.errors import ZooError

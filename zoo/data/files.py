@@ -1,8 +1,10 @@
-"""Files whose content and presence can be trusted: one way to hash them, one to make a rename last."""
+"""Files whose content and presence can be trusted: one way to hash them, one to write them whole, one to make a rename last."""
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 
 def sha256_of(path: Path) -> str:
@@ -18,3 +20,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Calls `write(file)` on a temporary file beside `path`, fsyncs it and renames it into place; leaves nothing on failure."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)

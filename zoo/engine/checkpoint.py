@@ -9,7 +9,6 @@ import contextlib
 import errno
 import hashlib
 import io
-import os
 import pickle
 import sys
 import zipfile
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from zoo.data.files import sha256_of, sync_folder
+from zoo.data.files import sha256_of, write_atomically
 from zoo.errors import ZooError
 
 FORMAT = 1
@@ -28,21 +27,6 @@ FORMAT = 1
 def digest_file(path: Path) -> Path:
     """Where the sha256 of a checkpoint lies."""
     return path.with_name(path.name + ".sha256")
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Calls `write(file)` on a temporary file beside `path`, fsyncs it and renames it into place; leaves nothing on failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
 
 
 def save(checkpoint: dict[str, Any], path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from zoo.engine.checkpoint import write_atomically
+from zoo.data.files import write_atomically
 from zoo.engine.devices import is_first_process
 from zoo.errors import ZooError
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from zoo.engine.checkpoint import write_atomically
+from zoo.data.files import write_atomically
 from zoo.engine.devices import peak_memory_mib
 from zoo.models.base import Autoencoder
 
