@@ -66,7 +66,7 @@ def train(config: DictConfig) -> None:
     command = shlex.join(["python", "-m", "zoo.train", *HydraConfig.get().overrides.task])
     model.provenance = {"format": checkpoint.FORMAT, "config": settings, "versions": report.versions(), "command": command}
 
-    monitor, watch = Monitor(config.log_every), Watch(run, config.watch_every)
+    monitor, watch = Monitor(config.log_every), Watch(run, config.watch_every, config.evaluation.samples, config.evaluation.metrics)
     averaging = [EMAWeightAveraging(decay=config.ema)] if config.ema else []
     stop = StopOnSignal()
     saver = PeriodicCheckpoint(run, config.checkpoint_every, config.keep_checkpoints, stop)

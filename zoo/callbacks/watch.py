@@ -1,5 +1,6 @@
-"""At fixed intervals in images: validation, the fit of the prior, and pictures of the same faces and the same latents."""
+"""At fixed intervals in images: validation, the fit of the prior, and pictures; after the last step also the evaluation, with a small N."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,29 @@ from torch import Tensor
 from zoo.callbacks.clock import Pauses, images_seen, is_due
 from zoo.callbacks.monitor import log
 from zoo.engine import pictures
-from zoo.engine.evaluation import fit_prior, measure, quiet
+from zoo.errors import ZooError
+from zoo.evaluation.protocol import LEAST, evaluate
+from zoo.evaluation.subject import Subject, features_of
+from zoo.evaluation.validation import fit_prior, measure, quiet
 
 
 class Watch(pl.Callback):
-    """Validates and draws every `every` images and after the last step, with the averaged weights where averaging is on."""
+    """Validates and draws every `every` images and after the last step, with the averaged weights where averaging is on.
 
-    def __init__(self, run: Path, every: int, validation_images: int = 10_000, prior_images: int = 10_000) -> None:
-        self.run, self.every = run, every
+    After the last step the validation split is measured by the protocol of `zoo.evaluate`, with `samples` images (0 = not at all) and
+    the groups `metrics`.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        every: int,
+        samples: int = 0,
+        metrics: list[str] | None = None,
+        validation_images: int = 10_000,
+        prior_images: int = 10_000,
+    ) -> None:
+        self.run, self.every, self.samples, self.metrics = run, every, samples, metrics
         self.validation_images, self.prior_images = validation_images, prior_images
         self.latest: dict[str, float] = {}  # kept in the checkpoint: a run killed before its summary still has its numbers
 
@@ -36,14 +52,30 @@ class Watch(pl.Callback):
         data, seen = trainer.datamodule, images_seen(trainer, model)
         found = measure(model, data.loader("val", limit=self.validation_images))
         self.latest = {f"val/{name}": value for name, value in found.items()}
-        log(trainer, seen, self.latest)
         fit_prior(model, data.loader("train", limit=self.prior_images, shared=True))
+        if trainer.global_step >= trainer.max_steps:
+            self.latest |= self.evaluate(trainer, model)
+        log(trainer, seen, self.latest)
         if trainer.is_global_zero:
             faces = data.some_images("val", 16).image
             for name, grid in pictures.grids(model, faces).items():
                 path = self.run / "pictures" / f"{name}-{seen:012d}.png"
                 pictures.save(grid, path)
                 _log_picture(trainer, seen, name, grid)
+
+    def evaluate(self, trainer: Any, model: Any) -> dict[str, float]:
+        """The numbers of the protocol on the validation split, on rank 0. What cannot be measured does not spoil a trained run."""
+        data = trainer.datamodule
+        samples = min(self.samples, data.limit or self.samples, len(data.store.indices("val")))
+        if samples < LEAST:
+            return {}
+        try:
+            subject = Subject(model, data.store, "val", samples, cache=data.cache)
+            subject.features = features_of(subject, "classifier", None)
+            return {f"val/{name}": value for name, value in evaluate(subject, self.metrics).items()}
+        except ZooError as error:
+            print(f"The evaluation was left out: {error}", file=sys.stderr)
+            return {}
 
     def state_dict(self) -> dict[str, Any]:
         return {"latest": self.latest}

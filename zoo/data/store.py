@@ -84,6 +84,11 @@ class Store:
         return self.images.shape[2]
 
     @cached_property
+    def has_classes(self) -> bool:
+        """Whether the attributes are one-hot classes: each image has exactly one."""
+        return self.attributes.shape[1] > 1 and bool((self.attributes.sum(1) == 1).all())
+
+    @cached_property
     def names(self) -> list[str]:
         """N names, in the order of the images."""
         return (self.path / "names.txt").read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]

@@ -2,6 +2,9 @@
 
 import contextlib
 import ctypes
+import os
+import platform
+import re
 import resource
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,25 @@ def resolve(config: Any) -> tuple[str, int, Any]:
     if precision == "16-mixed" and accelerator == "cpu":
         raise ZooError("trainer.precision=16-mixed needs a GPU; use bf16-mixed or 32-true on a CPU.")
     return accelerator, devices, precision
+
+
+def single(device: str) -> str:
+    """ "auto", "cpu" or "cuda" -> what one process computes on. Raises ZooError for what this machine cannot do."""
+    gpus = torch.cuda.device_count()
+    if device not in ("auto", "cpu", "cuda"):
+        raise ZooError(f"device={device} is not known; use auto, cpu or cuda.")
+    if device == "cuda" and not gpus:
+        raise ZooError("device=cuda was asked for, but this machine has no GPU; use device=cpu.")
+    return "cuda" if gpus and device != "cpu" else "cpu"
+
+
+def machine(device: torch.device) -> str:
+    """What computes: the GPU's name, or cores and the processor's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.is_file() else []
+    return f"{os.cpu_count()} cores, {names[0] if names else platform.processor() or platform.machine()}"
 
 
 def peak_memory_mib(device: torch.device) -> float:

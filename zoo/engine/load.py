@@ -1,12 +1,69 @@
-"""From a checkpoint to a model."""
+"""From a checkpoint to a model, and to the data it was trained on."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from omegaconf import DictConfig, OmegaConf
+
+from zoo.data.module import DataModule
 from zoo.engine import checkpoint
 from zoo.engine.config import build_model
+from zoo.engine.resume import find_run
+from zoo.engine.settings import data_of
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder
+
+
+class Run(NamedTuple):
+    """A trained run, opened."""
+
+    model: Autoencoder  # on its device, in eval mode
+    config: DictConfig  # as it was resolved when training began
+    checkpoint: Path  # the file the weights come from
+    command: str  # that trained it
+    versions: dict[str, str]  # it was trained with
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder; for a checkpoint that lies elsewhere, the folder it lies in."""
+        parent = self.checkpoint.parent
+        return parent.parent if parent.name == "checkpoints" else parent
+
+    def data(self, root: str | None = None, cache: str | None = None) -> DataModule:
+        """The data it was trained on; `root` names the folder they have moved to, `cache` another folder of packed stores."""
+        config = self.config.copy()
+        if root is not None:
+            if "root" not in config.data.source:
+                raise ZooError(f"data_root={root} cannot be given: the data '{config.data.name}' are made by the program.")
+            config.data.source.root = root
+        config.data.cache = cache or config.data.cache
+        return data_of(config)
+
+
+def open_run(name: str | Path, device: str = "cpu") -> Run:
+    """Opens a run's folder (its newest good checkpoint), a .ckpt file, or "latest". Raises ZooError."""
+    path = find_run("latest", option="run") if str(name) == "latest" else Path(name)
+    if not path.exists():
+        raise ZooError(f"run={name} does not exist; name a run's folder, a .ckpt file, or latest.")
+    if path.is_dir():
+        path, state = checkpoint.newest_good(path)
+    else:
+        state = checkpoint.load(path)
+    about = state["zoo"]
+    model = build_model(about["config"]["model"])
+    if not isinstance(model, Autoencoder):
+        raise ZooError(f"The checkpoint {path} configures a {type(model).__name__}, which is not a model of the zoo.")
+    fit_weights(model, state, path)
+    model.load_state_dict(state["state_dict"])
+    model.images_seen.fill_(state["global_step"] * about["config"]["batch_size"])
+    config = OmegaConf.create(about["config"])
+    assert isinstance(config, DictConfig)
+    return Run(model.to(device).eval(), config, path, about.get("command", "unknown"), about["versions"])
+
+
+def load_model(path: Path, device: str = "cpu") -> Autoencoder:
+    """A run's folder or a checkpoint file -> the model in eval mode on `device`."""
+    return open_run(path, device).model
 
 
 def fit_weights(model: Autoencoder, state: dict[str, Any], path: Path, key: str = "state_dict") -> None:
@@ -19,18 +76,3 @@ def fit_weights(model: Autoencoder, state: dict[str, Any], path: Path, key: str 
             f"The checkpoint {path} belongs to another model than {type(model).__name__}: '{name}' is {other.get(name, 'missing')} there "
             f"and {own.get(name, 'missing')} here; name a run of the same model and settings."
         )
-
-
-def load_model(path: Path, device: str = "cpu") -> Autoencoder:
-    """A run's folder or a checkpoint file -> the model in eval mode on `device`."""
-    if path.is_dir():
-        path, state = checkpoint.newest_good(path)
-    else:
-        state = checkpoint.load(path)
-    model = build_model(state["zoo"]["config"]["model"])
-    if not isinstance(model, Autoencoder):
-        raise ZooError(f"The checkpoint {path} configures a {type(model).__name__}, which is not a model of the zoo.")
-    fit_weights(model, state, path)
-    model.load_state_dict(state["state_dict"])
-    model.images_seen.fill_(state["global_step"] * state["zoo"]["config"]["batch_size"])
-    return model.to(device).eval()

@@ -99,21 +99,38 @@ def write_summary(
     text = json.dumps(summary, indent=2) + "\n"
     write_atomically(run / "summary.json", lambda file: file.write(text.encode()))
 
-    table = Table(title=f"{summary['model']} on {summary['data']}, validation split, {images_seen:,} images seen")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in metrics.items():
-        table.add_row(name, f"{value:,.6g}")
-    if rate:
-        table.add_row("training images/s", f"{rate:,.0f}")
     console = Console()
-    console.print(table)
+    shown = {name.removeprefix("val/"): value for name, value in metrics.items()} | ({"training images/s": rate} if rate else {})
+    print_metrics(console, f"{summary['model']} on {summary['data']}, validation split, {images_seen:,} images seen", shown)
     for what, where in (("pictures", "pictures/"), ("numbers", "summary.json"), ("curves", "metrics.csv"), ("weights", "checkpoints/")):
-        console.print(f"{what + ':':10} {_shown(run)}/{where}", soft_wrap=True, highlight=False)
+        console.print(f"{what + ':':10} {shown_path(run)}/{where}", soft_wrap=True, highlight=False)
     if list((run / "wandb").glob("offline-run-*")):
-        upload = f"wandb login && wandb sync {_shown(run)}/wandb/offline-run-*"
+        upload = f"wandb login && wandb sync {shown_path(run)}/wandb/offline-run-*"
         console.print(f"W&B:       logged offline; to upload, run: {upload}", soft_wrap=True, highlight=False)
 
 
-def _shown(run: Path) -> Path:
+def print_metrics(console: Console, title: str, metrics: dict[str, float]) -> None:
+    """Prints numbers: those of samples as one row per prior, the others one below the other."""
+    by_prior: dict[str, dict[str, float]] = {}
+    table = Table("metric", "value", title=title)
+    table.columns[1].justify = "right"
+    for name, value in metrics.items():
+        if name.startswith("samples/"):
+            _, prior, metric = name.split("/", 2)
+            by_prior.setdefault(prior, {})[metric] = value
+        elif name.count("/") < 2:  # not the single attributes
+            table.add_row(name, f"{value:,.5g}")
+    console.print(table)
+    if by_prior:
+        columns = list(dict.fromkeys(metric for row in by_prior.values() for metric in row))
+        table = Table("samples", *by_prior)
+        for metric in columns:
+            table.add_row(metric, *(f"{row[metric]:,.5g}" if metric in row else "–" for row in by_prior.values()))
+        for column in table.columns[1:]:
+            column.justify = "right"
+        console.print(table)
+
+
+def shown_path(run: Path) -> Path:
+    """The path as seen from here, if it lies below."""
     return run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run

@@ -13,16 +13,16 @@ CHANGEABLE = (
 )
 
 
-def find_run(name: str, runs: Path = Path("runs")) -> Path:
+def find_run(name: str, runs: Path = Path("runs"), option: str = "resume") -> Path:
     """A run's folder, or for "latest" the newest one below `runs`, by the date and time in its path."""
     if name == "latest":
         found = sorted(path.parent for path in runs.glob("*/*/config.yaml"))
         if not found:
-            raise ZooError(f"resume=latest found no run below {runs}/; start one with python -m zoo.train, or name its folder.")
+            raise ZooError(f"{option}=latest found no run below {runs}/; start one with python -m zoo.train, or name its folder.")
         return found[-1].resolve()
     run = Path(name)
     if not (run / "config.yaml").is_file():
-        raise ZooError(f"resume={name} is not a run's folder: it has no config.yaml; name a folder below runs/, or resume=latest.")
+        raise ZooError(f"{option}={name} is not a run's folder: it has no config.yaml; name a folder below runs/, or {option}=latest.")
     return run.resolve()
 
 

@@ -9,6 +9,7 @@ from zoo.data.module import DataModule
 from zoo.engine import devices
 from zoo.engine.config import build, build_model
 from zoo.errors import ZooError
+from zoo.evaluation.protocol import selected
 from zoo.models.base import Autoencoder, Recipe, check_output_range
 
 WHOLE = {
@@ -16,6 +17,7 @@ WHOLE = {
     "batch_size": 1,
     "budget": 1,
     "keep_checkpoints": 1,
+    "evaluation.samples": 0,
     "model.latent_dim": 1,
     "trainer.accumulate": 1,
     "trainer.num_nodes": 1,
@@ -43,6 +45,7 @@ def settle(config: DictConfig) -> None:
         if not number or value < low or (strict and value == low) or (high is not None and value >= high):
             bound, below = "above" if strict else "of at least", "" if high is None else f" and below {high}"
             raise ZooError(f"{key}={value} must be a number {bound} {low}{below}.")
+    config.evaluation.metrics = selected(config.evaluation.metrics, "evaluation.metrics")
     accelerator, count, precision = devices.resolve(config.trainer)
     config.trainer.accelerator, config.trainer.devices, config.trainer.precision = accelerator, count, precision
     ranks, pieces = count * config.trainer.num_nodes, count * config.trainer.num_nodes * config.trainer.accumulate

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -11,10 +12,16 @@ from torch import Tensor
 from zoo.data.batch import Batch
 from zoo.data.loader import subset, to_float
 from zoo.data.store import Store
+from zoo.errors import ZooError
 from zoo.features import Features
+from zoo.features.classifier import classifier_of
+from zoo.features.inception import inception_from
+from zoo.features.reference import reference_features
+from zoo.features.training import varying
 from zoo.models.base import Autoencoder
 from zoo.progress import chunks
 
+T = TypeVar("T")
 CHUNK = 128  # images at once; a part of the protocol as far as rounding goes
 
 
@@ -36,6 +43,7 @@ class Subject:
         split: What is measured on: "test", or "val" during training.
         count: N, images of every comparison; fewer where the split has fewer.
         features: The features network on the model's device; None where the data have no labels and none was named.
+        cache: Folder of the packed stores, where features of real images are kept.
         seed: Of all draws.
     """
 
@@ -44,10 +52,24 @@ class Subject:
     split: str = "test"
     count: int = 10_000
     features: Features | None = None
+    cache: Path = Path()
     seed: int = 0
 
     def __post_init__(self) -> None:
         self.count = min(self.count, len(self.store.indices(self.split)))
+        self.wanted: set[str] | None = None  # names of metrics; None = all
+        self.notes: list[str] = []  # what is not measured, and why
+        self._kept: dict[str, Any] = {}
+
+    def wants(self, *names: str) -> bool:
+        """Whether any of these metrics is asked for."""
+        return self.wanted is None or not self.wanted.isdisjoint(names)
+
+    def once(self, what: str, compute: Callable[[], T]) -> T:
+        """The result of `compute()`, kept under the name `what`: several metrics share codes and statistics."""
+        if what not in self._kept:
+            self._kept[what] = compute()
+        return self._kept[what]
 
     @property
     def device(self) -> torch.device:
@@ -63,16 +85,37 @@ class Subject:
         parts = (torch.from_numpy(self.store.images[rows]), torch.from_numpy(self.store.attributes[rows]), positions)
         return to_float(Batch(*(part.to(self.device) for part in parts)))
 
-    def codes(self, split: str, limit: int | None = None, task: str = "codes") -> Codes:
+    def reference(self) -> Tensor:
+        """Features of the N real images (N, D): computed once for all models, then read from the cache."""
+        assert self.features is not None
+        features, positions = self.features, self.positions(self.split, self.count)
+
+        def compute() -> Tensor:
+            def look(start: int, stop: int) -> Tensor:
+                return features(torch.from_numpy(self.store.images[positions[start:stop].numpy()]).to(self.device))
+
+            return rows_of(len(positions), f"features of {self.split} images", look)
+
+        return self.once("reference", lambda: reference_features(features, self.store, self.split, positions, self.cache, compute))
+
+    def codes(self, split: str, limit: int | None = None) -> Codes:
         """Deterministic codes (`Autoencoder.encode`) of at most `limit` images of a split, on the device."""
+        return self.once(f"codes {split} {limit}", lambda: self._codes(split, limit))
+
+    def _codes(self, split: str, limit: int | None) -> Codes:
         positions = self.positions(split, limit)
 
         def encode(start: int, stop: int) -> Tensor:
             batch = self.batch(positions[start:stop])
             return self.model.encode(batch.image, batch.attributes).float()
 
-        latents = rows_of(len(positions), f"{task} of {split} images", encode)
+        latents = rows_of(len(positions), f"codes of {split} images", encode)
         return Codes(latents, torch.from_numpy(self.store.attributes[positions.numpy()]).to(self.device), positions)
+
+
+def is_first() -> bool:
+    """Whether this is rank 0, where numbers are made of the gathered rows."""
+    return place()[0] == 0
 
 
 def place() -> tuple[int, int]:
@@ -96,3 +139,17 @@ def rows_of(total: int, task: str, work: Callable[[int, int], Tensor], size: int
         dist.all_gather_object(everyone, {start: rows.cpu() for start, rows in mine.items()})
         mine = {start: rows.to(device) for part in everyone for start, rows in part.items()}
     return torch.cat([mine[start] for start in sorted(mine)])
+
+
+def features_of(subject: Subject, name: str, weights: str | None) -> Features | None:
+    """The features network for a subject: "classifier" or "inception". None, and a note, for data without labels. Raises ZooError."""
+    if name == "inception":
+        return inception_from(weights, subject.device)
+    if name != "classifier":
+        raise ZooError(f"features={name} is not known; use classifier or inception.")
+    if weights is not None:
+        raise ZooError("features.weights belongs to features=inception; the classifier ships with the package or is trained once.")
+    if not varying(subject.store.attributes).any():
+        subject.notes.append("Nothing is measured in feature space: the data have no labels for a classifier; use features=inception.")
+        return None
+    return classifier_of(subject.store, subject.cache, subject.device)

@@ -123,6 +123,14 @@ class Autoencoder(pl.LightningModule):
         """The latents a fitted prior should follow: codes here, posterior samples for a VAE. (B, C, H, W) -> (B, latent_dim)."""
         return self.encode(image)
 
+    def log_weights(self, image: Tensor, draws: int) -> Tensor | None:
+        """log p(x, z) - log q(z|x) in nats for posterior draws z: (B, C, H, W) -> (B, draws), on images in [-1, 1].
+
+        Their mean estimates the ELBO, their log-mean-exp the tighter importance-weighted bound. A flow gives its exact log p(x) as
+        (B, 1). None where the method defines no likelihood.
+        """
+        return None
+
     # Randomness belongs to the position in the global batch -------------------------------------------------------------
 
     def place(self, key: tuple[int, ...], first_row: int, rows: int, global_rows: int) -> None:

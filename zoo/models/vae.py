@@ -88,6 +88,16 @@ class VAE(Autoencoder):
     def decode(self, latent: Tensor) -> Tensor:
         return self.decoder(latent)  # (B, C, H, W)
 
+    def log_weights(self, image: Tensor, draws: int) -> Tensor:
+        mean, log_variance = (part.repeat_interleave(draws, 0) for part in self.posterior(image))  # (B·draws, latent_dim)
+        noise = self.normal(len(image), draws, self.latent_dim).flatten(0, 1)
+        latent = mean + (0.5 * log_variance).exp() * noise
+        squared = (wide(self.decode(latent)) - image.repeat_interleave(draws, 0)).square().flatten(1).sum(1, dtype=torch.float64)
+        dimensions = image[0].numel()
+        log_likelihood = -squared * (-2 * self.log_gamma).exp() / 2 - dimensions * (self.log_gamma + math.log(2 * math.pi) / 2)
+        log_posterior = -0.5 * (noise.square() + log_variance + math.log(2 * math.pi)).sum(1)
+        return (log_likelihood + self.prior.log_prob(latent) - log_posterior).unflatten(0, (-1, draws))  # (B, draws)
+
     def latents_for_prior(self, image: Tensor) -> Tensor:
         mean, log_variance = self.posterior(image)
         return mean + (0.5 * log_variance).exp() * self.normal(*mean.shape)

@@ -15,6 +15,7 @@ class Prior(nn.Module, ABC):
         super().__init__()
         self.dim = dim
 
+    name: str  # in tables
     needs_fit = True
 
     def fit(self, latents: Tensor, seed: int = 0) -> None:

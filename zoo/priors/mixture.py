@@ -16,6 +16,7 @@ class Mixture(Prior):
     Fitted in float32 from a k-means++ start: three times faster than float64 with the same bound.
     """
 
+    name = "mixture"
     weights: Tensor
     means: Tensor
     scale_trils: Tensor

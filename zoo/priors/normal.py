@@ -29,6 +29,7 @@ class StandardNormal(Prior):
 
     anchor: Tensor
 
+    name = "normal"
     needs_fit = False
 
     def __init__(self, dim: int) -> None:
@@ -45,6 +46,7 @@ class StandardNormal(Prior):
 class Gaussian(Prior):
     """N(m, Σ) with the latents' mean and full covariance (ex-post density estimation, RAE, 1903.12436 §4)."""
 
+    name = "gaussian"
     mean: Tensor
     scale_tril: Tensor
 

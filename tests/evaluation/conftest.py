@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from zoo.data.faces import Faces
+from zoo.data.store import Store, prepare
+from zoo.evaluation.subject import Subject
+from zoo.features.classifier import classifier_of
+from zoo.models.vae import VAE
+from zoo.nets.conv import ConvBackbone
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory) -> Store:
+    """640 small faces: 400 to train on, 40 to validate, 200 to test."""
+    return prepare(Faces(image_size=32, train=400, val=40, test=200), tmp_path_factory.mktemp("faces"))
+
+
+@pytest.fixture
+def subject(faces, tmp_path):
+    """An untrained VAE on faces, measured with the shipped classifier: call it with another model or other settings."""
+    features = classifier_of(faces, tmp_path)
+
+    def make(model=None, **settings) -> Subject:
+        if model is None:
+            torch.manual_seed(0)
+            model = VAE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8)
+        return Subject(model.eval(), faces, **({"features": features, "cache": Path(tmp_path)} | settings))
+
+    return make

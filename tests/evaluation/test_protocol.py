@@ -1,0 +1,170 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from zoo.data.batch import Batch
+from zoo.errors import ZooError
+from zoo.evaluation import interpolations, protocol
+from zoo.evaluation.protocol import GROUPS, evaluate, selected
+from zoo.evaluation.subject import rows_of
+from zoo.models.ae import AE
+from zoo.models.base import Autoencoder
+from zoo.nets.conv import ConvBackbone
+from zoo.priors import Prior
+
+
+class Memory(Autoencoder):
+    """Knows the images of a store by heart: the code of an image is its position and, to be decodable linearly, its factors."""
+
+    def __init__(self, store, split: str):
+        super().__init__((3, 32, 32), 1 + store.factors.shape[1])
+        self.rows = torch.from_numpy(store.indices(split))
+        self.images = torch.from_numpy(store.images[:]).float() / 127.5 - 1
+        self.factors = torch.from_numpy(store.factors)
+        self.anchor = torch.nn.Parameter(torch.zeros(()))
+        self.prior = Recall(self.latent_dim, self.rows)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": self.anchor}
+
+    def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
+        found = (image.flatten(1)[:, None] - self.images.flatten(1)[None]).abs().amax(2).argmin(1) if len(image) < 3 else None
+        nearest = torch.cdist(image.flatten(1), self.images.flatten(1)).argmin(1) if found is None else found
+        return torch.cat([nearest[:, None].float(), self.factors[nearest]], 1)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.images[latent[:, 0].round().long().clamp(0, len(self.images) - 1)]
+
+
+class Recall(Prior):
+    """Each of some positions once, in order."""
+
+    name = "recall"
+    needs_fit = False
+
+    def __init__(self, dim: int, rows: Tensor):
+        super().__init__(dim)
+        self.register_buffer("rows", rows.float(), persistent=False)
+        self.drawn = 0
+
+    def sample(self, count, generator=None):
+        chosen = self.rows[self.drawn : self.drawn + count]
+        self.drawn = (self.drawn + count) % len(self.rows)
+        return torch.nn.functional.pad(chosen[:, None], (0, self.dim - 1))
+
+    def log_prob(self, latents):
+        return torch.zeros(len(latents))
+
+
+@torch.no_grad()
+def test_a_model_that_knows_the_data_by_heart_gets_the_best_numbers(subject, faces):
+    numbers = evaluate(subject(Memory(faces, "test")), ["samples", "reconstructions", "representation"])
+    assert numbers["samples/recall/frechet@200"] == pytest.approx(0, abs=1e-4)
+    assert numbers["samples/recall/kernel@200"] < 1e-3
+    for name in ("precision", "recall", "coverage"):
+        assert numbers[f"samples/recall/{name}@200"] == 1
+    assert numbers["reconstructions/mse@200"] < 1e-12
+    assert numbers["reconstructions/psnr@200"] == pytest.approx(100)
+    assert numbers["reconstructions/ssim@200"] == pytest.approx(1)
+    assert numbers["reconstructions/frechet@200"] == pytest.approx(0, abs=1e-4)
+    assert numbers["representation/factor_r2@200"] == pytest.approx(1, abs=1e-3)
+
+
+@torch.no_grad()
+def test_an_untrained_model_scores_worse_wherever_it_should(subject, faces):
+    good, bad = evaluate(subject(Memory(faces, "test"))), evaluate(subject())
+    for name in ("frechet", "kernel"):
+        assert bad[f"samples/normal/{name}@200"] > 10 * max(good[f"samples/recall/{name}@200"], 0) + 0.1
+    for name in ("recall", "coverage"):
+        assert bad[f"samples/normal/{name}@200"] < 0.2
+    for name in ("mse", "frechet"):
+        assert bad[f"reconstructions/{name}@200"] > good[f"reconstructions/{name}@200"] + 0.01
+    for name in ("psnr", "ssim"):
+        assert bad[f"reconstructions/{name}@200"] < good[f"reconstructions/{name}@200"] / 2
+    assert bad["interpolations/frechet@200"] > 1
+    for name in ("linear_balanced_accuracy", "linear_average_precision", "factor_r2"):
+        assert bad[f"representation/{name}@200"] < good[f"representation/{name}@200"] - 0.05
+    assert bad["likelihood/elbo_bits_per_dim@200"] > 7
+
+
+@torch.no_grad()
+def test_every_number_is_finite_and_named_after_its_count(subject):
+    numbers = evaluate(subject(count=100))
+    assert all(math.isfinite(value) for value in numbers.values())
+    assert {name.split("/")[0] for name in numbers} == set(GROUPS)
+    counts = {name: int(name.split("@")[1]) for name in numbers}
+    assert all(count <= 100 for count in counts.values())
+    assert counts["samples/normal/frechet@100"] == 100
+
+
+@torch.no_grad()
+def test_only_what_is_selected_is_measured(subject):
+    numbers = evaluate(subject(count=64), ["frechet"])
+    assert set(numbers) == {
+        *(f"samples/{prior}/frechet@64" for prior in ("normal", "gaussian", "mixture")),
+        *("reconstructions/frechet@64", "interpolations/frechet@64"),
+    }
+    assert set(evaluate(subject(count=64), ["mse", "likelihood"])) == {
+        "reconstructions/mse@64", "likelihood/elbo_bits_per_dim@64", "likelihood/iw64_bits_per_dim@64",
+    }  # fmt: skip
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(ZooError, match=r"metrics=frechett is not known; did you mean 'frechet'\?"):
+        selected(["frechett"])
+    assert selected("samples") == ["samples"]
+    assert selected(None) is None
+
+
+@torch.no_grad()
+def test_too_few_images_are_refused(subject):
+    with pytest.raises(ZooError, match="at least 16 images"):
+        evaluate(subject(count=8))
+
+
+@torch.no_grad()
+def test_the_same_evaluation_twice_gives_the_same_numbers(subject):
+    first = evaluate(subject(count=64))
+    torch.manual_seed(123)  # nothing may depend on the global random state
+    assert evaluate(subject(count=64)) == first
+    assert evaluate(subject(count=64, seed=1)) != first
+
+
+@torch.no_grad()
+def test_without_labels_nothing_is_measured_in_feature_space(subject):
+    numbers = evaluate(subject(features=None, count=64), ["samples", "reconstructions", "interpolations"])
+    assert {name.split("/")[-1] for name in numbers} == {"latent_nll@64", "mse@64", "psnr@64", "ssim@64"}
+
+
+@torch.no_grad()
+def test_a_model_that_cannot_encode_is_measured_by_its_samples_only(subject):
+    torch.manual_seed(0)
+    model = AE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8)
+    model.can_encode = False
+    numbers = evaluate(subject(model, count=64))
+    assert {name.split("/")[0] for name in numbers} == {"samples"}
+    assert not any("latent_nll" in name for name in numbers)
+
+
+def test_the_features_name_is_part_of_the_number_unless_it_is_the_default(subject):
+    measured = subject(count=64)
+    assert protocol.full_name(measured, "samples", "normal/frechet") == "samples/normal/frechet@64"
+    measured.features.name = "inception"
+    assert protocol.full_name(measured, "samples", "normal/frechet") == "samples/normal/frechet_inception@64"
+    assert protocol.full_name(measured, "samples", "normal/latent_nll") == "samples/normal/latent_nll@64"
+    measured.count = 10_000
+    assert protocol.full_name(measured, "reconstructions", "mse") == "reconstructions/mse"
+    assert protocol.full_name(measured, "interpolations", "smoothness") == f"interpolations/smoothness_inception@{interpolations.PATHS}"
+
+
+def test_everyone_has_another_partner():
+    partners = interpolations.partners_of(101, seed=0)
+    assert sorted(partners.tolist()) == list(range(101))
+    assert not (partners == torch.arange(101)).any()
+
+
+def test_rows_come_in_order_and_once():
+    rows = rows_of(300, "numbers", lambda start, stop: torch.arange(start, stop)[:, None] * 1.0, size=7)
+    assert torch.equal(rows[:, 0], torch.arange(300.0))

@@ -1,0 +1,54 @@
+"""Two processes measure what one measures: the same numbers, no image doubled or left out."""
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from zoo.evaluation.protocol import evaluate
+from zoo.evaluation.subject import rows_of
+
+
+def measure(rank: int, world: int, folder: str, make, arguments) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
+    with torch.no_grad():
+        torch.save(make(*arguments), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def on_two_ranks(folder, make, *arguments):
+    mp.spawn(measure, (2, str(folder), make, arguments), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def numbers(store_path, cache, count):
+    from zoo.data.store import Store
+    from zoo.evaluation.subject import Subject
+    from zoo.features.classifier import classifier_of
+    from zoo.models.vae import VAE
+    from zoo.nets.conv import ConvBackbone
+
+    torch.manual_seed(0)
+    store = Store.open(store_path)
+    model = VAE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8).eval()
+    torch.manual_seed(dist.get_rank() if dist.is_initialized() else 7)  # nothing may depend on it
+    return evaluate(Subject(model, store, count=count, features=classifier_of(store, cache), cache=cache))
+
+
+@pytest.mark.parametrize("count", [200, 100])  # 100 images are one chunk, so one rank has nothing
+def test_two_ranks_measure_what_one_measures(faces, tmp_path, count):
+    with torch.no_grad():
+        alone = numbers(faces.path, tmp_path / "one", count)
+    first, second = on_two_ranks(tmp_path, numbers, faces.path, tmp_path / "two", count)
+    assert first == alone
+    assert all(second[name] == alone[name] for name in second)
+
+
+def ordered(total):
+    return rows_of(total, "numbers", lambda start, stop: torch.arange(start, stop)[:, None] * 1.0, size=3)
+
+
+def test_rows_of_two_ranks_come_in_order_and_once(tmp_path):
+    for rows in on_two_ranks(tmp_path, ordered, 20):
+        assert torch.equal(rows[:, 0], torch.arange(20.0))

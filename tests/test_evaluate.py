@@ -1,0 +1,99 @@
+import json
+import shutil
+
+import pytest
+
+FACES = ["data=faces", "data.image_size=32", "data.source.train=300", "data.source.val=24", "data.source.test=80", "logger=none"]
+SMALL = ["model.latent_dim=4", "model.backbone.width=16", "batch_size=16", "budget=320", "hydra.run.dir=run"]
+
+
+@pytest.fixture
+def run(zoo, tmp_path):
+    """A tiny trained run on faces, with a final evaluation of 24 images."""
+    outcome = zoo("train", *FACES, *SMALL)
+    assert outcome.code == 0, outcome.err
+    return tmp_path / "run"
+
+
+def test_the_final_evaluation_of_a_run_is_the_protocol_with_a_small_n(run):
+    metrics = json.loads((run / "summary.json").read_text())["metrics"]
+    assert {"val/samples/normal/frechet@24", "val/reconstructions/ssim@24", "val/representation/mig@24"} <= set(metrics)
+    assert metrics["val/samples/normal/frechet@24"] > 0
+    assert metrics["val/reconstructions/mse@24"] == pytest.approx(metrics["val/mse"], rel=1e-5)
+    header = (run / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert "val/samples/normal/frechet@24" in header
+
+
+def test_everything_is_written_and_the_same_twice(zoo, run):
+    outcome = zoo("evaluate", "run=run")
+    assert outcome.code == 0, outcome.err
+    assert "evaluation.json" in outcome.out
+    first = (run / "evaluation.json").read_bytes()
+    content = json.loads(first)
+    assert content["measured"]["split"] == "test"
+    assert content["command"].startswith("python -m zoo.train data=faces")
+    assert content["features"]["classifier"]["accuracy"] > 0.8
+    assert content["metrics"]["samples/mixture/coverage@80"] >= 0
+    cost = json.loads((run / "cost.json").read_text())
+    assert cost["sampling/images_per_second"] > 0
+    assert cost["train/images_seen"] == 320
+    pictures = {path.name for path in (run / "evaluation").iterdir()}
+    samples = {f"samples-{prior}.png" for prior in ("normal", "gaussian", "mixture")}
+    assert pictures == samples | {"reconstructions.png", "interpolations.png"}
+    assert zoo("evaluate", "run=run").code == 0
+    assert (run / "evaluation.json").read_bytes() == first
+
+
+def test_other_measurements_join_those_of_the_same_weights_and_images(zoo, run):
+    assert zoo("evaluate", "run=run", "metrics=[mse]").code == 0
+    assert zoo("evaluate", "run=run", "metrics=[mse]", "samples=40").code == 0
+    content = json.loads((run / "evaluation.json").read_text())
+    assert set(content["metrics"]) == {"reconstructions/mse@80", "reconstructions/mse@40"}
+    assert zoo("evaluate", "run=run", "metrics=[mse]", "split=val").code == 0
+    assert set(json.loads((run / "evaluation.json").read_text())["metrics"]) == {"reconstructions/mse@24"}
+
+
+def test_a_checkpoint_alone_is_enough(zoo, run, tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(next((run / "checkpoints").glob("*320.ckpt")), alone / "model.ckpt")
+    outcome = zoo("evaluate", "run=alone/model.ckpt", "metrics=[psnr]")
+    assert outcome.code == 0, outcome.err
+    assert json.loads((alone / "evaluation.json").read_text())["metrics"]["reconstructions/psnr@80"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run=nowhere"], "run=nowhere does not exist"),
+        (["run=run", "metrics=[fid]"], "metrics=fid is not known"),
+        (["run=run", "split=training"], "split=training is not known; use test, val or train"),
+        (["run=run", "samples=0"], "samples=0 must be a whole number of at least 1"),
+        (["run=run", "samples=10"], "at least 16 images"),
+        (["run=run", "features=inception"], "features.weights=FILE"),
+        (["run=run", "features.weights=FILE"], "features.weights belongs to features=inception"),
+        (["run=run", "device=cuda"], "this machine has no GPU"),
+        (["run=run", "data_root=DIR"], "made by the program"),
+        ([], "The setting run has no default"),
+    ],
+)
+def test_bad_input_is_one_sentence(zoo, run, arguments, sentence):
+    outcome = zoo("evaluate", *arguments)
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert "Traceback" not in outcome.err
+
+
+def test_a_run_without_a_checkpoint_is_one_sentence(zoo, run):
+    shutil.rmtree(run / "checkpoints")
+    outcome = zoo("evaluate", "run=run")
+    assert outcome.code == 2
+    assert "has no checkpoint" in outcome.err
+
+
+def test_an_unknown_metric_of_the_final_evaluation_is_refused_before_training(zoo, tmp_path):
+    outcome = zoo("train", *FACES, *SMALL, "evaluation.metrics=[fid]")
+    assert outcome.code == 2
+    assert "evaluation.metrics=fid is not known" in outcome.err
+    assert not (tmp_path / "run").exists()

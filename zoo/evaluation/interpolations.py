@@ -1,0 +1,80 @@
+"""How good the images between two images are."""
+
+import torch
+from torch import Tensor
+
+from zoo.engine.pictures import to_uint8
+from zoo.evaluation.subject import Subject, is_first, rows_of
+from zoo.metrics.frechet import frechet_distance, moments
+from zoo.metrics.lines import mean_distance_and_smoothness
+from zoo.metrics.paths import path_smoothness
+from zoo.models.base import seed_of
+
+NAMES = ("frechet", "smoothness", "mean_distance", "line_smoothness", "line_smoothness_unbiased", "line_undefined")
+PATHS, STEPS = 500, 11  # of the smoothness in feature space
+LINE_PAIRS, LINE_STEPS = 256, 16  # ACAI, 1807.07543, section 3.2
+PAIRS = 20  # key of a random stream
+
+
+def interpolations(subject: Subject) -> dict[str, float]:
+    """The Fréchet distance of N midpoints to the split, the smoothness of paths in feature space, and ACAI's numbers on lines."""
+    model = subject.model
+    if not model.can_encode:
+        return {}
+    scores: dict[str, float] = {}
+    if subject.features is not None and subject.wants("frechet", "smoothness"):
+        codes = subject.codes(subject.split, subject.count).latents
+        partners = codes[partners_of(len(codes), subject.seed).to(codes.device)]
+        if subject.wants("frechet"):
+            scores |= midpoint_distance(subject, codes, partners)
+        if subject.wants("smoothness"):
+            scores |= feature_smoothness(subject, codes[:PATHS], partners[:PATHS])
+    if subject.store.manifest["name"] == "lines" and subject.wants(*NAMES[2:]):
+        scores |= line_scores(subject)
+    return scores
+
+
+def partners_of(count: int, seed: int) -> Tensor:
+    """Who is interpolated with whom: a random cycle through all images, so nobody meets themselves. (N,) int64."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, PAIRS)))
+    partners = torch.empty(count, dtype=torch.int64)
+    partners[order] = order.roll(1)
+    return partners
+
+
+def midpoint_distance(subject: Subject, codes: Tensor, partners: Tensor) -> dict[str, float]:
+    """The Fréchet distance of decoded midpoints to real images ("Interp." of RAE, 1903.12436, table 1)."""
+    assert subject.features is not None
+    features = subject.features
+
+    def middle(start: int, stop: int) -> Tensor:
+        return features(to_uint8(subject.model.decode(torch.lerp(codes[start:stop], partners[start:stop], 0.5))))
+
+    fake = rows_of(len(codes), "midpoints", middle)
+    real = subject.reference()
+    return {"frechet": frechet_distance(subject.once("moments", lambda: moments(real)), moments(fake))} if is_first() else {}
+
+
+def feature_smoothness(subject: Subject, codes: Tensor, partners: Tensor) -> dict[str, float]:
+    """`path_smoothness` of whole interpolations, mean over pairs."""
+    assert subject.features is not None
+    features = subject.features
+
+    def walk(start: int, stop: int) -> Tensor:
+        images = subject.model.interpolate(codes[start:stop], partners[start:stop], STEPS)  # (P, STEPS, C, H, W)
+        return path_smoothness(features(to_uint8(images.flatten(0, 1))).unflatten(0, (-1, STEPS)))
+
+    return {"smoothness": rows_of(len(codes), "interpolations", walk, size=16).nanmean().item()}
+
+
+def line_scores(subject: Subject) -> dict[str, float]:
+    """ACAI's mean distance and smoothness: 512 images make 256 pairs, first half with second half."""
+    codes = subject.codes(subject.split, 2 * LINE_PAIRS).latents
+    first, second = codes.chunk(2)
+
+    def walk(start: int, stop: int) -> Tensor:
+        return subject.model.interpolate(first[start:stop], second[start:stop], LINE_STEPS).float()
+
+    found = mean_distance_and_smoothness(rows_of(len(second), "interpolations of lines", walk, size=16))
+    named = dict(zip(NAMES[2:], found, strict=True))
+    return {name: value for name, value in named.items() if subject.wants(name)}

@@ -1,0 +1,84 @@
+"""The protocol: every measurement that applies to a model, under one set of names.
+
+A number is called `<group>/<metric>`, for samples `samples/<prior>/<metric>`; features other than the default are a part of the name
+(`frechet_inception`), and so is the number of images where it is below 10,000 (`frechet@2000`), as these change what is measured.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from zoo.engine.config import nearest
+from zoo.errors import ZooError
+from zoo.evaluation import attributes, interpolations, likelihood, reconstructions, representation, samples
+from zoo.evaluation.subject import Subject
+
+FULL = 10_000  # images from which on their number is not named
+LEAST = 16  # images, below which nothing is measured
+
+
+class Group(NamedTuple):
+    """One part of the evaluation."""
+
+    measure: Callable[[Subject], dict[str, float]]  # {} where it does not apply
+    names: tuple[str, ...]  # the metrics it may give
+    by_features: tuple[str, ...] = ()  # those that depend on the features network
+    counts: dict[str, int] = {}  # at most so many images, where it is not N
+
+
+COMPARISONS = ("frechet", "kernel", "precision", "recall", "density", "coverage")
+GROUPS = {
+    "samples": Group(samples.samples, samples.NAMES, COMPARISONS),
+    "reconstructions": Group(reconstructions.reconstructions, reconstructions.NAMES, ("frechet",)),
+    "interpolations": Group(
+        interpolations.interpolations,
+        interpolations.NAMES,
+        ("frechet", "smoothness"),
+        {"smoothness": interpolations.PATHS} | dict.fromkeys(interpolations.NAMES[2:], 2 * interpolations.LINE_PAIRS),
+    ),
+    "representation": Group(representation.representation, representation.NAMES),
+    "likelihood": Group(likelihood.likelihood, likelihood.NAMES, counts={likelihood.NAMES[2]: likelihood.DRAWS_IMAGES}),
+    "attributes": Group(attributes.attributes, attributes.NAMES, counts=dict.fromkeys(attributes.NAMES, attributes.EDITS)),
+}
+
+
+def evaluate(subject: Subject, selection: list[str] | None = None) -> dict[str, float]:
+    """Measures a model, on all ranks; numbers on rank 0. A number that is not defined (no variation, no pairs) is left out.
+
+    Args:
+        subject: What is measured; callers hold `quiet(model)`.
+        selection: Names of groups or metrics (see `selected`); None = everything that applies.
+
+    Raises:
+        ZooError: Fewer images than a metric needs.
+    """
+    if subject.count < LEAST:
+        raise ZooError(f"An evaluation needs at least {LEAST} images of the split '{subject.split}', not {subject.count}; raise samples.")
+    numbers: dict[str, float] = {}
+    for name, group in GROUPS.items():
+        subject.wanted = None if selection is None or name in selection else set(selection)
+        if subject.wants(*group.names):
+            found = group.measure(subject)
+            numbers |= {full_name(subject, name, metric): value for metric, value in found.items() if math.isfinite(value)}
+    return numbers
+
+
+def full_name(subject: Subject, group: str, metric: str) -> str:
+    """`group/metric`, with the features' name if it is not the default one, and with N if it is below 10,000."""
+    part = GROUPS[group]
+    names = metric.split("/")  # "frechet", "gaussian/frechet" or "success/Smiling"
+    network = f"_{subject.features.name}" if subject.features is not None and names[-1] in part.by_features else ""
+    count = min(subject.count, *(part.counts.get(name, subject.count) for name in names))
+    return f"{group}/{metric}{network.removesuffix('_classifier')}" + (f"@{count}" if count < FULL else "")
+
+
+def selected(value: Any, option: str = "metrics") -> list[str] | None:
+    """A setting that names groups and metrics -> the list of them; None, for everything, stays. Raises ZooError for an unknown name."""
+    if value is None:
+        return None
+    names = [value] if isinstance(value, str) else list(value)
+    valid = sorted({*GROUPS, *(name for group in GROUPS.values() for name in group.names)})
+    for name in names:
+        if name not in valid:
+            raise ZooError(f"{option}={name} is not known; {nearest(str(name), valid)}.")
+    return names

@@ -1,0 +1,52 @@
+"""How close reconstructions come to their originals, per image and as a set."""
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from zoo.engine.pictures import to_uint8
+from zoo.evaluation.subject import Subject, is_first, rows_of
+from zoo.metrics.frechet import frechet_distance, moments
+from zoo.metrics.lpips import WEIGHTS, lpips_network
+from zoo.metrics.reconstruction import psnr, squared_error, to_unit_range
+
+NAMES = ("mse", "psnr", "ssim", "lpips", "frechet")
+
+
+def reconstructions(subject: Subject) -> dict[str, float]:
+    """Means over the split's images of mse (per value on [0, 1]), psnr (dB), ssim, lpips; and the Fréchet distance of the whole set."""
+    model, features = subject.model, subject.features if subject.wants("frechet") else None
+    if not model.can_encode:
+        return {}
+    perceptual = lpips_network(subject.device) if subject.wants("lpips") else None
+    if perceptual is None and subject.wants("lpips"):
+        subject.notes.append(f"lpips was not measured: its weights, torchvision's AlexNet, are not at hand ({WEIGHTS}).")
+    positions = subject.positions(subject.split, subject.count)
+    per_image = ["mse", "psnr", "ssim"] + ["lpips"] * (perceptual is not None)
+
+    def measure(start: int, stop: int) -> Tensor:
+        batch = subject.batch(positions[start:stop])
+        output = model.reconstruct(batch.image, batch.attributes)
+        error = squared_error(batch.image, output)
+        columns = [error, psnr(error), ssim(batch.image, output)]
+        if perceptual is not None:
+            columns.append(perceptual(batch.image, output))
+        rows = torch.stack(columns, 1).float()  # (B, 3 or 4)
+        return rows if features is None else torch.cat([rows, features(to_uint8(output))], 1)
+
+    rows = rows_of(len(positions), f"reconstructions of {subject.split} images", measure)
+    if not is_first():
+        return {}
+    means = rows[:, : len(per_image)].double().mean(0).tolist()
+    scores = {name: mean for name, mean in zip(per_image, means, strict=True) if subject.wants(name)}
+    if features is not None:
+        real = subject.reference()
+        scores["frechet"] = frechet_distance(subject.once("moments", lambda: moments(real)), moments(rows[:, len(per_image) :]))
+    return scores
+
+
+def ssim(target: Tensor, output: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004; Gaussian window σ = 1.5, K = 0.01, 0.03) on [0, 1] images: (B, C, H, W) × 2 -> (B,)."""
+    found = structural_similarity_index_measure(to_unit_range(output), to_unit_range(target), data_range=1.0, reduction="none")
+    assert isinstance(found, Tensor)
+    return found.view(-1)

@@ -1,0 +1,69 @@
+"""How well an attribute of images was edited. Pure functions of images in [-1, 1] and of a classifier's probabilities.
+
+The fair starting point of an edit is the model's reconstruction, not the original: a classifier judges both, and where the true
+edit is known, changes are compared (edit - reconstruction with truth - original), so that a poor reconstruction alone costs nothing.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from zoo.metrics.reconstruction import squared_error, to_unit_range
+
+
+def judged_as(probabilities: Tensor, attribute: Tensor, wanted: Tensor) -> Tensor:
+    """1 where an image's attribute is judged (above 1/2) as wanted, else 0: (B, A), (B,) int64, (B,) bool -> (B,) float32."""
+    return (probabilities.gather(1, attribute[:, None])[:, 0] > 0.5).eq(wanted).float()
+
+
+def kept(after: Tensor, before: Tensor, others: Tensor) -> Tensor:
+    """Share of the other attributes that are judged the same after as before an edit; 1 if there are none.
+
+    Probabilities (B, A) × 2, and what must not change (B, A) bool -> (B,) float32.
+    """
+    changed = (after > 0.5).ne(before > 0.5) & others
+    return 1 - changed.sum(1) / others.sum(1).clamp_min(1)
+
+
+class Changes(NamedTuple):
+    """What edits changed and should have changed, of [0, 1] images, as means over values: each (B,)."""
+
+    overlap: Tensor  # ⟨made change, true change⟩
+    made: Tensor  # |made change|²
+    true: Tensor  # |true change|²
+    truth_mse: Tensor  # |edit - truth|², to be seen beside
+    reconstruction_mse: Tensor  # |reconstruction - original|²
+
+
+def change(before: Tensor, after: Tensor) -> Tensor:
+    """What became of [0, 1] images, any shape in [-1, 1] -> in [-1, 1]."""
+    return to_unit_range(after) - to_unit_range(before)
+
+
+def nearest(made: Tensor, true: Tensor) -> Tensor:
+    """Which of K right changes comes nearest to the one that was made: (B, ...), (B, K, ...) -> (B,) int64.
+
+    There are several where what is new has a style of its own: any glasses are glasses.
+    """
+    return (true - made[:, None]).square().flatten(2).sum(2).argmin(1)
+
+
+def changes(originals: Tensor, reconstructions: Tensor, edits: Tensor, truths: Tensor) -> Changes:
+    """Compares made changes, edit - reconstruction, with true ones, truth - original: images (B, C, H, W) × 4."""
+    made, true = change(reconstructions, edits).flatten(1), change(originals, truths).flatten(1)  # (B, D)
+    overlap, made_square, true_square = ((one * other).mean(1) for one, other in ((made, true), (made, made), (true, true)))
+    return Changes(overlap, made_square, true_square, squared_error(truths, edits), squared_error(originals, reconstructions))
+
+
+def change_cosine(found: Changes) -> float:
+    """Cosine between all made and all true changes, each strung together: 1 = only the right things changed, 0 = nothing right did.
+
+    Of all edits at once, so that those with hardly anything to change do not add noise.
+    """
+    scale = (found.made.double().sum() * found.true.double().sum()).sqrt()
+    return (found.overlap.double().sum() / scale.clamp_min(1e-12)).item()
+
+
+def change_share(found: Changes) -> float:
+    """Share of the true change that was made, along it: 0 = ignored, 1 = in full, beyond 1 = exaggerated."""
+    return (found.overlap.double().sum() / found.true.double().sum().clamp_min(1e-12)).item()

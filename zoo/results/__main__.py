@@ -1,0 +1,87 @@
+"""Keeps the published numbers.
+
+    python -m zoo.results add RUN…            # rows of zoo/results/<data>.json, from what zoo.train and zoo.evaluate wrote
+    python -m zoo.results tables README.md    # renews the tables between <!-- results:NAME --> and <!-- /results -->
+
+A row says which commands made it, at which commits, on which machine. A row of the same command and seed is replaced.
+"""
+
+import argparse
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from zoo.data.files import write_atomically
+from zoo.errors import ZooError
+from zoo.results.tables import markdown
+
+HERE = Path(__file__).parent
+PRIVATE = ("logger", "hydra.", "data.cache", "trainer.")  # settings that do not change the numbers
+BLOCK = re.compile(r"(<!-- results:(\S+) -->\n).*?(<!-- /results -->)", re.DOTALL)
+
+
+def main() -> None:
+    """The command line's entry."""
+    parser = argparse.ArgumentParser(prog="python -m zoo.results", description="Keeps the zoo's published numbers.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("add", help="add evaluated runs").add_argument("runs", nargs="+", type=Path)
+    verbs.add_parser("tables", help="renew the tables of a Markdown file").add_argument("file", type=Path)
+    arguments = parser.parse_args()
+    try:
+        if arguments.verb == "add":
+            for run in arguments.runs:
+                add(run)
+        else:
+            text = with_tables(arguments.file.read_text())
+            write_atomically(arguments.file, lambda file: file.write(text.encode()))
+    except ZooError as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def add(run: Path) -> None:
+    """Adds or replaces the row of an evaluated run. Raises ZooError if it was not evaluated."""
+    row = row_of(run)
+    path = HERE / f"{row['data']}.json"
+    rows = [other for other in rows_of(row["data"]) if (other["command"], other["seed"]) != (row["command"], row["seed"])]
+    rows.append(row)
+    rows.sort(key=lambda row: (row["label"], row["seed"]))
+    text = json.dumps(rows, indent=1) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def row_of(run: Path) -> dict[str, Any]:
+    """The row of a run, without anything that is private to the machine it ran on."""
+    for name in ("evaluation.json", "cost.json"):
+        if not (run / name).is_file():
+            raise ZooError(f"{run} has no {name}; evaluate it first with python -m zoo.evaluate run={run}.")
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    overrides = [part for part in shlex.split(evaluation["command"])[3:] if not part.startswith(PRIVATE)]
+    overrides = [re.sub(r"^data\.root=.*", "data.root=DIR", part) for part in overrides]
+    settings = [part.removeprefix("model.") for part in overrides if part.startswith("model.")]
+    kept = ("model", "data", "seed", "images_seen", "parameters", "latent_dim", "measured", "features", "metrics")
+    return {
+        "label": " ".join([evaluation["model"], *settings]),
+        "command": " ".join(["python -m zoo.train", *(part for part in overrides if not part.startswith("seed="))]),
+        "evaluation": "python -m zoo.evaluate run=RUN",
+        **{key: evaluation[key] for key in (*kept, "trained_with", "versions")},
+        "cost": json.loads((run / "cost.json").read_text()),
+    }
+
+
+def rows_of(data: str) -> list[dict[str, Any]]:
+    """The published rows of a data set."""
+    path = HERE / f"{data}.json"
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def with_tables(text: str) -> str:
+    """The Markdown text with its tables made anew from the published rows."""
+    return BLOCK.sub(lambda found: found.group(1) + markdown(rows_of(found.group(2))) + found.group(3), text)
+
+
+if __name__ == "__main__":
+    main()

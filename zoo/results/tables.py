@@ -1,0 +1,78 @@
+"""Markdown tables of published rows: seeds as mean ± standard deviation, a dash where a method gives no such number."""
+
+from statistics import mean, stdev
+from typing import Any
+
+# header, metric, factor, digits
+SAMPLES = [
+    ("Fréchet ↓", "frechet", 1, 3),
+    ("kernel × 10³ ↓", "kernel", 1000, 2),
+    ("precision ↑", "precision", 1, 3),
+    ("recall ↑", "recall", 1, 3),
+    ("density ↑", "density", 1, 3),
+    ("coverage ↑", "coverage", 1, 3),
+]
+MODELS = [
+    ("mse ↓", "reconstructions/mse", 1, 5),
+    ("psnr, dB ↑", "reconstructions/psnr", 1, 2),
+    ("ssim ↑", "reconstructions/ssim", 1, 3),
+    ("Fréchet, reconstructions ↓", "reconstructions/frechet", 1, 3),
+    ("Fréchet, midpoints ↓", "interpolations/frechet", 1, 3),
+    ("bits/dim ≤ (ELBO) ↓", "likelihood/elbo_bits_per_dim", 1, 3),
+]
+CODES = [
+    ("linear probe ↑", "representation/linear_accuracy", 1, 3),
+    ("k-NN ↑", "representation/knn_accuracy", 1, 3),
+    ("clustering ↑", "representation/clustering_accuracy", 1, 3),
+    ("linear probe, balanced ↑", "representation/linear_balanced_accuracy", 1, 3),
+    ("average precision ↑", "representation/linear_average_precision", 1, 3),
+    ("k-NN, balanced ↑", "representation/knn_balanced_accuracy", 1, 3),
+    ("factors, R² ↑", "representation/factor_r2", 1, 3),
+    ("MIG ↑", "representation/mig", 1, 3),
+    ("training images/s", "train/images_per_second", 1, 0),
+    ("sampling images/s", "sampling/images_per_second", 1, 0),
+]
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """All tables of one data set's rows."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["label"], []).append(row)
+    by_prior: dict[tuple[str, str], list[dict[str, float]]] = {}
+    by_model: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for label, seeds in groups.items():
+        for row in seeds:
+            numbers = {name.partition("@")[0]: value for name, value in row["metrics"].items()}
+            cost = {name: value for name, value in row["cost"].items() if isinstance(value, int | float)}
+            by_model.setdefault((label,), []).append(numbers | cost)
+            for prior in dict.fromkeys(name.split("/")[1] for name in numbers if name.startswith("samples/")):
+                start = f"samples/{prior}/"
+                found = {name.removeprefix(start): value for name, value in numbers.items() if name.startswith(start)}
+                by_prior.setdefault((label, prior), []).append(found)
+    commands = "".join(f"    {seeds[0]['command']}   # {said(seeds)}\n" for seeds in groups.values())
+    parts = [table(("model", "prior"), SAMPLES, by_prior), table(("model",), MODELS, by_model), table(("model",), CODES, by_model)]
+    return "\n" + "\n".join(parts) + "\n" + commands + "\n"
+
+
+def said(seeds: list[dict[str, Any]]) -> str:
+    """What a command's numbers rest on."""
+    return f"seed={','.join(str(row['seed']) for row in seeds)}, commit {seeds[0]['trained_with']['commit']}"
+
+
+def table(keys: tuple[str, ...], columns: list[tuple[str, str, float, int]], cells: dict[Any, list[dict[str, float]]]) -> str:
+    """One Markdown table; columns that nobody has a number for are left out."""
+    shown = [column for column in columns if any(column[1] in numbers for seeds in cells.values() for numbers in seeds)]
+    lines = [[*keys, *(header for header, *_ in shown)], ["---"] * len(keys) + ["---:"] * len(shown)]
+    for key, seeds in cells.items():
+        values = ([numbers[name] * factor for numbers in seeds if name in numbers] for _, name, factor, _ in shown)
+        lines.append([*key, *(cell(value, digits) for value, (*_, digits) in zip(values, shown, strict=True))])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def cell(values: list[float], digits: int) -> str:
+    """ "0.123 ± 0.004" over seeds."""
+    if not values:
+        return "–"
+    text = f"{mean(values):,.{digits}f}"
+    return text if len(values) == 1 else f"{text} ± {stdev(values):.{digits}f}"
