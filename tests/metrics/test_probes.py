@@ -106,11 +106,14 @@ def test_separable_classes_are_read_without_error():
     assert knn_accuracy(train, known, test, truth) == 1
 
 
-def test_shuffled_labels_leave_chance():
-    (train, known), (test, truth) = blobs(4000), blobs(4000, seed=1)
-    known = known[torch.randperm(4000, generator=torch.Generator().manual_seed(0))]
-    for accuracy in (linear_probe_classes(train, known, test, truth), knn_accuracy(train, known, test, truth)):
-        assert 0.15 < accuracy < 0.35
+def test_labels_must_belong_to_the_codes():
+    train, test = normal(4000, 4), normal(4000, 4, seed=1)
+    known, truth = train.argmax(1), test.argmax(1)
+    order = torch.randperm(4000, generator=torch.Generator().manual_seed(0))
+    for probe in (linear_probe_classes, knn_accuracy):
+        assert probe(train, known, test, truth) > 0.9
+        assert probe(train, known, test, truth[order]) == pytest.approx(0.25, abs=0.03)  # chance
+        assert probe(train, known[order], test, truth) < 0.5  # random regions, which may overlap with the true ones
 
 
 def test_linear_probe_reaches_the_bayes_accuracy_of_two_gaussians():

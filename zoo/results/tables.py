@@ -3,8 +3,8 @@
 from statistics import mean, stdev
 from typing import Any
 
-# header, metric, factor, digits
-SAMPLES = [
+Column = tuple[str, str, int, int]  # header, metric, factor, digits
+SAMPLES: list[Column] = [
     ("Fréchet ↓", "frechet", 1, 3),
     ("kernel × 10³ ↓", "kernel", 1000, 2),
     ("precision ↑", "precision", 1, 3),
@@ -12,7 +12,7 @@ SAMPLES = [
     ("density ↑", "density", 1, 3),
     ("coverage ↑", "coverage", 1, 3),
 ]
-MODELS = [
+MODELS: list[Column] = [
     ("mse ↓", "reconstructions/mse", 1, 5),
     ("psnr, dB ↑", "reconstructions/psnr", 1, 2),
     ("ssim ↑", "reconstructions/ssim", 1, 3),
@@ -20,7 +20,7 @@ MODELS = [
     ("Fréchet, midpoints ↓", "interpolations/frechet", 1, 3),
     ("bits/dim ≤ (ELBO) ↓", "likelihood/elbo_bits_per_dim", 1, 3),
 ]
-CODES = [
+CODES: list[Column] = [
     ("linear probe ↑", "representation/linear_accuracy", 1, 3),
     ("k-NN ↑", "representation/knn_accuracy", 1, 3),
     ("clustering ↑", "representation/clustering_accuracy", 1, 3),
@@ -39,8 +39,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(row["label"], []).append(row)
-    by_prior: dict[tuple[str, str], list[dict[str, float]]] = {}
-    by_model: dict[tuple[str, str], list[dict[str, float]]] = {}
+    by_prior: dict[tuple[str, ...], list[dict[str, float]]] = {}
+    by_model: dict[tuple[str, ...], list[dict[str, float]]] = {}
     for label, seeds in groups.items():
         for row in seeds:
             numbers = {name.partition("@")[0]: value for name, value in row["metrics"].items()}
@@ -60,7 +60,7 @@ def said(seeds: list[dict[str, Any]]) -> str:
     return f"seed={','.join(str(row['seed']) for row in seeds)}, commit {seeds[0]['trained_with']['commit']}"
 
 
-def table(keys: tuple[str, ...], columns: list[tuple[str, str, float, int]], cells: dict[Any, list[dict[str, float]]]) -> str:
+def table(keys: tuple[str, ...], columns: list[Column], cells: dict[Any, list[dict[str, float]]]) -> str:
     """One Markdown table; columns that nobody has a number for are left out."""
     shown = [column for column in columns if any(column[1] in numbers for seeds in cells.values() for numbers in seeds)]
     lines = [[*keys, *(header for header, *_ in shown)], ["---"] * len(keys) + ["---:"] * len(shown)]

@@ -1,0 +1,56 @@
+"""Tensors computed once and kept in a folder: written under a lock, completely or not at all, and checked when they are read."""
+
+import os
+import pickle
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+
+from zoo.data.files import sync_folder
+from zoo.errors import ZooError
+
+
+def locked(path: Path, task: str) -> filelock.AcquireReturnProxy:
+    """Holds the lock of this file inside a `with`; makes its folder. The kernel frees it when its process dies."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+        try:
+            return lock.acquire(timeout=0)
+        except filelock.Timeout:
+            print(f"another process is {task}: waiting for it.", file=sys.stderr, flush=True)
+            return lock.acquire()
+    except OSError as error:
+        raise ZooError(f"cannot write to the folder {path.parent} ({error.strerror}): choose another one with data.cache=DIR.") from error
+
+
+def read(path: Path) -> Any:
+    """What `write` wrote, on the CPU: tensors and plain containers. Raises ZooError if it is damaged or holds anything else."""
+    try:
+        if broken := zipfile.ZipFile(path).testzip():  # torch.load does not look at the archive's CRC
+            raise ValueError(f"{broken} does not match its CRC")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ZooError(f"{path} is refused: it holds code or objects, not only tensors and plain containers.") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ZooError(f"{path} is damaged ({(str(error) or 'it ends too early').splitlines()[0][:80]}).") from None
+
+
+def write(content: Any, path: Path) -> None:
+    """Writes beside `path`, fsyncs and renames. Raises ZooError if the disk does not take it; nothing is left then."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch hides a full disk behind a RuntimeError
+        raise ZooError(f"{path} cannot be written ({error}): make room, or choose another folder with data.cache=DIR.") from error
+    finally:
+        temporary.unlink(missing_ok=True)

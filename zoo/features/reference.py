@@ -1,0 +1,56 @@
+"""Features of real images, computed once for all models that are measured on them."""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from zoo.data.store import Store
+from zoo.errors import ZooError
+from zoo.features import cache as files
+from zoo.features.base import Features
+
+
+def reference_features(
+    features: Features, store: Store, split: str, positions: Tensor, cache: Path, compute: Callable[[], Tensor]
+) -> Tensor:
+    """Features (N, D) float32, on the network's device, of the store's images at `positions` (N,): kept in `cache`/features.
+
+    All ranks call it together, and either all of them call `compute` or none: rank 0 looks for the file. A damaged file is named and
+    computed anew. Raises ZooError if the folder cannot be written to.
+    """
+    key = [features.identity()["sha256"], store.sha256, hashlib.sha256(positions.numpy().tobytes()).hexdigest()]
+    digest = hashlib.sha256(" ".join(key).encode()).hexdigest()[:12]
+    path = Path(cache) / "features" / f"{store.manifest['name']}-{store.image_size}-{split}-{features.name}-{digest}.pt"
+    parallel = dist.is_available() and dist.is_initialized()
+    first = not parallel or dist.get_rank() == 0
+    found: list[Tensor | None] = [_kept(path, (len(positions), features.dim)) if first else None]
+    if parallel:
+        dist.broadcast_object_list(found)
+    rows = found[0]
+    if rows is None:
+        rows = compute().float()
+        if first:
+            with files.locked(path, f"writing {path.name}"):
+                files.write(rows.cpu(), path)
+    device = next((value.device for value in chain(features.parameters(), features.buffers())), torch.device("cpu"))
+    return rows.to(device)
+
+
+def _kept(path: Path, shape: tuple[int, int]) -> Tensor | None:
+    """The features in a file; None where there is no file, or a damaged one."""
+    if not path.exists():
+        return None
+    try:
+        rows = files.read(path)
+        if not isinstance(rows, Tensor) or tuple(rows.shape) != shape:
+            raise ZooError(f"{path} does not hold {shape[0]:,} × {shape[1]:,} features.")
+        return rows
+    except ZooError as error:
+        print(f"{error} It is computed anew.", file=sys.stderr, flush=True)
+        return None
