@@ -1,0 +1,99 @@
+"""Tables of images, of a model whose codes are its pixels."""
+
+import pytest
+import torch
+
+from zoo.engine import strips
+from zoo.engine.pictures import to_uint8
+from zoo.models.base import Autoencoder
+
+
+class Pixels(Autoencoder):
+    """Code = pixels; attributes are added to the code, to see that they arrive."""
+
+    def __init__(self):
+        super().__init__((1, 2, 2), 4)
+        self.largest = 0
+
+    def encode(self, image, attributes=None):
+        return image.flatten(1) + (0 if attributes is None else attributes.float().sum(1, keepdim=True))
+
+    def decode(self, latent):
+        self.largest = max(self.largest, len(latent))
+        return latent.unflatten(1, (1, 2, 2))
+
+
+@pytest.fixture
+def model():
+    return Pixels().eval()
+
+
+def images(count, seed=0):
+    return 2 * torch.rand(count, 1, 2, 2, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+def test_samples_depend_on_the_seed_only(model):
+    first, again, other = strips.samples(model, 200, 1), strips.samples(model, 200, 1), strips.samples(model, 200, 2)
+    assert first.shape == (200, 1, 2, 2)
+    assert first.dtype == torch.uint8
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    torch.testing.assert_close(strips.samples(model, 64, 0), to_uint8(model.sample(64, torch.Generator().manual_seed(0))))
+
+
+def test_reconstructions_stand_beside_their_originals(model):
+    given = images(5)
+    pairs = strips.reconstructions(model, given)
+    assert torch.equal(pairs[:, 0], to_uint8(given))
+    assert torch.equal(pairs[:, 1], pairs[:, 0])
+    white = strips.reconstructions(model, given, torch.ones(5, 2))  # the attributes add 2 to every pixel
+    assert torch.equal(white[:, 0], to_uint8(given))
+    assert (white[:, 1] == 255).all()
+
+
+def test_interpolations_run_evenly_from_first_to_second_between_the_originals(model):
+    given = images(6)
+    codes = strips.codes(model, given)
+    line = strips.interpolations(model, codes[0::2], codes[1::2], 5)
+    assert torch.equal(line[:, 0], to_uint8(given[0::2]))
+    assert torch.equal(line[:, 4], to_uint8(given[1::2]))
+    middle = to_uint8((given[0::2] + given[1::2]) / 2)
+    torch.testing.assert_close(line[:, 2], middle, atol=1, rtol=0)
+    table = strips.between(given, line)
+    assert table.shape == (3, 7, 1, 2, 2)
+    assert torch.equal(table[:, 0], to_uint8(given[0::2]))
+    assert torch.equal(table[:, 1:6], line)
+    assert torch.equal(table[:, 6], to_uint8(given[1::2]))
+
+
+def test_a_square_is_bilinear_between_its_corners(model):
+    given = images(4)
+    table = strips.square(model, strips.codes(model, given), 3)
+    assert table.shape == (3, 3, 1, 2, 2)
+    for corner, (row, column) in zip(to_uint8(given), ((0, 0), (0, 2), (2, 0), (2, 2)), strict=True):
+        assert torch.equal(table[row, column], corner)
+    torch.testing.assert_close(table[1, 1], to_uint8(given.mean(0)), atol=1, rtol=0)
+    torch.testing.assert_close(table[0, 1], to_uint8(given[:2].mean(0)), atol=1, rtol=0)
+    torch.testing.assert_close(table[1, 0], to_uint8(given[[0, 2]].mean(0)), atol=1, rtol=0)
+
+
+def test_edits_go_along_the_vector_by_the_strength(model):
+    codes, vectors = torch.zeros(2, 4), torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, -1.0]])
+    table = strips.edits(model, codes, vectors, torch.tensor([0.0, 0.5, 1.0]))
+    assert table.shape == (2, 3, 1, 2, 2)
+    assert table[0, :, 0, 0, 0].tolist() == [128, 191, 255]
+    assert table[1, :, 0, 1, 1].tolist() == [128, 64, 0]
+    assert (table[0, :, 0, 1] == 128).all()
+
+
+def test_pairs_stand_one_below_the_other_and_gaps_are_white():
+    pairs = torch.arange(6, dtype=torch.uint8).view(3, 2, 1, 1, 1)  # (0, 1), (2, 3), (4, 5)
+    rows = strips.one_below_the_other(pairs, 2)[..., 0, 0, 0]
+    assert rows.tolist() == [[0, 2], [1, 3], [4, 255], [5, 255]]
+
+
+def test_never_more_than_a_chunk_is_decoded_at_once(model):
+    codes = torch.randn(100, 4)
+    table = strips.interpolations(model, codes, codes.flip(0), 31)
+    assert model.largest <= strips.CHUNK
+    assert torch.equal(table[70:72], strips.interpolations(model, codes[70:72], codes.flip(0)[70:72], 31))

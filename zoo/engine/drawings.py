@@ -1,0 +1,182 @@
+"""What `zoo.generate` draws of a run: which images, which codes, which tables of pictures."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.data.loader import subset
+from zoo.engine import strips
+from zoo.engine.config import nearest
+from zoo.engine.inputs import image_files, read_images
+from zoo.engine.load import Run
+from zoo.engine.pictures import columns_for, in_rows, to_uint8
+from zoo.errors import ZooError
+from zoo.evaluation.attributes import VECTOR_IMAGES
+from zoo.evaluation.samples import FIT, LARGEST_LATENT, PRIOR_IMAGES, latents
+from zoo.evaluation.subject import Subject
+from zoo.metrics.edits import attribute_vectors
+from zoo.priors import Gaussian, Mixture, Prior
+
+PRIORS: dict[str, type[Prior]] = {"gaussian": Gaussian, "mixture": Mixture}
+GIF_STEPS = 31
+ALL = "all"  # attributes
+SHOWN = 1024  # samples in one picture
+
+
+class Drawing(NamedTuple):
+    """What is drawn."""
+
+    table: Tensor  # (R, K, C, H, W) uint8, as it stands in the picture
+    single: dict[str, Tensor]  # each image (C, H, W) that is drawn, under its name
+    columns: Sequence[str] = ()  # K headings
+    rows: Sequence[str] = ()  # R names
+    frames: Tensor | None = None  # (T, N, C, H, W) uint8, of an animation
+
+
+@dataclass
+class Task:
+    """What is asked for: one of DRAWINGS, and its options.
+
+    `exact`: exactly options["count"] rows of test images are wanted; otherwise fewer where the split has fewer.
+    """
+
+    run: Run
+    what: str
+    options: dict[str, Any]
+    exact: bool
+    seed: int
+    data_root: str | None = None
+    cache: str | None = None
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The model with the data it was trained on. Raises ZooError where they are not."""
+        data = self.run.data(self.data_root, self.cache)
+        try:
+            return Subject(self.run.model, data.store, seed=self.seed)
+        except ZooError as error:
+            files = ", or draw with image=FILE" if "image" in self.options and self.what != "attribute" else ""
+            reason = str(error).rstrip(".").removesuffix("; set data.root=DIR")
+            raise ZooError(f"The data of this run cannot be opened ({reason}); say where they lie with data_root=DIR{files}.") from None
+
+    def inputs(self, per_row: int = 1, chosen: np.ndarray | None = None) -> tuple[Tensor, Tensor | None]:
+        """Images (N, C, H, W) in [-1, 1] on the device, and their attributes where they are known: the named files, or test images.
+
+        `per_row` of them make a row of the picture; `chosen` are the positions in the store to take test images from.
+        """
+        given, rows = self.options["image"], self.options.get("count", 1)  # rows: None for all files
+        if given is None:
+            batch = self.subject.batch(torch.from_numpy(self._test_images(per_row, rows, chosen)))
+            return batch.image, batch.attributes
+        files = image_files(given)
+        if "count" not in self.options and len(files) != per_row:
+            needed = "one image file" if per_row == 1 else f"{per_row} image files"
+            raise ZooError(f"This picture is made from {needed}, but image= names {len(files)}; name exactly {per_row}.")
+        files = files if rows is None else files[: per_row * rows]
+        if len(files) % per_row:
+            raise ZooError(f"what={self.what} takes pairs of image files, but image= names {len(files)}; add or drop one.")
+        source = self.run.config.data.source
+        return read_images(files, self.run.model.image_shape, dict(source)).to(self.run.model.device), None
+
+    def _test_images(self, per_row: int, rows: int, chosen: np.ndarray | None) -> np.ndarray:
+        """Positions of test images: with seed 0 the ones that every picture shows, with others the next ones."""
+        positions = self.subject.store.indices("test") if chosen is None else chosen
+        if "count" in self.options and not self.exact and len(positions) >= per_row:
+            rows = self.options["count"] = min(rows, len(positions) // per_row)
+        count = per_row * rows
+        if count > len(positions):
+            found = f"{count} test images are needed for this picture, but there are {len(positions)} to choose from"
+            raise ZooError(f"{found}; lower count, or give image=FILE.")
+        share = self.seed % (len(positions) // count)
+        return np.setdiff1d(subset(positions, (share + 1) * count), subset(positions, share * count))
+
+
+def samples(task: Task) -> Drawing:
+    """Samples of the model's own prior, or of one that is fitted to its latents of training images, as `zoo.evaluate` fits it."""
+    model, kind = task.run.model, task.options["prior"]
+    if kind is not None:
+        if model.latent_dim > LARGEST_LATENT:
+            raise ZooError(
+                f"prior={kind} cannot be fitted to {model.latent_dim:,} latent dimensions, only up to {LARGEST_LATENT:,}; leave prior out."
+            )
+        prior = PRIORS[kind](model.latent_dim)
+        prior.fit(latents(task.subject, "train", PRIOR_IMAGES, FIT), task.seed)
+        model.prior = prior.to(model.device)
+    images = strips.samples(model, task.options["count"], task.seed)
+    shown = images[:SHOWN]
+    return Drawing(in_rows(shown, columns_for(len(shown))), named(images[:, None], [""]))
+
+
+def reconstructions(task: Task) -> Drawing:
+    """Rows of originals, each above the row of their reconstructions."""
+    pairs = strips.reconstructions(task.run.model, *task.inputs())  # (N, 2, C, H, W)
+    table = strips.one_below_the_other(pairs, min(8, len(pairs)))
+    return Drawing(table, named(pairs, ["original", "reconstruction"]))
+
+
+def interpolation(task: Task) -> Drawing:
+    """A row for each pair of images, the originals at both ends; and all of them as an animation."""
+    model, steps = task.run.model, task.options["steps"]
+    images, attributes = task.inputs(per_row=2)
+    first, second = (strips.codes(model, images, attributes)[start::2] for start in (0, 1))
+    table = strips.between(images, strips.interpolations(model, first, second, steps))
+    names = ["first", *(f"{k:02d}" for k in range(steps)), "second"]
+    return Drawing(table, named(table, names), frames=strips.interpolations(model, first, second, GIF_STEPS).transpose(0, 1))
+
+
+def grid(task: Task) -> Drawing:
+    """A square between four images: bilinear in the codes, the corners are reconstructions (f-VAE, 1809.05861)."""
+    table = strips.square(task.run.model, strips.codes(task.run.model, *task.inputs(per_row=4)), task.options["steps"])
+    return Drawing(table, named(table, [f"{k:02d}" for k in range(table.shape[1])]))
+
+
+def attribute(task: Task) -> Drawing:
+    """Originals, and what becomes of their reconstructions along an attribute's vector; or of one image along all vectors."""
+    model, name, steps = task.run.model, str(task.options["attribute"]), task.options["steps"]
+    strength = float(task.options["strength"])
+    store = task.subject.store
+    if not store.attribute_names:
+        raise ZooError(f"The data '{task.run.config.data.name}' of this run have no attributes; draw something else with what=.")
+    if name not in (*store.attribute_names, ALL):
+        raise ZooError(f"The data have no attribute '{name}'; {nearest(name, list(store.attribute_names))}.")
+    known = task.subject.codes("train", VECTOR_IMAGES)
+    vectors = attribute_vectors(known.latents, known.attributes)  # (A, latent_dim)
+    if name == ALL:
+        varied = vectors.isfinite().all(1)
+        rows, low = [n for n, kept in zip(store.attribute_names, varied.tolist(), strict=True) if kept], -strength
+        images, attributes = task.inputs()
+        vectors = vectors[varied]
+    else:
+        column = store.attribute_names.index(name)
+        rows, low, vectors = [], 0.0, vectors[column, None]
+        if not vectors.isfinite().all():
+            raise ZooError(f"All training images have the same value of '{name}', so it has no vector; choose another attribute.")
+        test = store.indices("test")
+        images, attributes = task.inputs(chosen=test[store.attributes[test, column] == (strength < 0)])
+    strengths = torch.linspace(low, strength, steps)
+    codes = strips.codes(model, images, attributes)
+    count = max(len(codes), len(vectors))
+    edits = strips.edits(model, codes.expand(count, -1), vectors.expand(count, -1), strengths)
+    originals = to_uint8(images).cpu().expand(count, -1, -1, -1)
+    columns = ["original", *(f"{t:+.3g}" if t else "0" for t in strengths.tolist())]
+    table = torch.cat([originals[:, None], edits], 1)
+    return Drawing(table, named(table, columns), columns, rows)
+
+
+DRAWINGS: dict[str, Callable[[Task], Drawing]] = {
+    "samples": samples,
+    "reconstructions": reconstructions,
+    "interpolation": interpolation,
+    "grid": grid,
+    "attribute": attribute,
+}
+
+
+def named(table: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """Every image of a table (R, K, C, H, W) under its row and the name of its column."""
+    return {f"{row:05d}-{name}".rstrip("-"): image for row, images in enumerate(table) for name, image in zip(names, images, strict=True)}

@@ -1,0 +1,79 @@
+"""What a model makes, as tables of images: samples, reconstructions, interpolations, edits. Functions of a model and of tensors.
+
+A table is (R, K, C, H, W) uint8 on the CPU: R rows of K images. Callers hold `torch.no_grad()`; slow models show their progress.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from zoo.engine.pictures import in_rows, to_uint8
+from zoo.models.base import Autoencoder
+from zoo.progress import chunks
+
+CHUNK = 128  # images at once
+
+
+def samples(model: Autoencoder, count: int, seed: int = 0) -> Tensor:
+    """Images from the model's prior: (count, C, H, W)."""
+    generator = Generator().manual_seed(seed)
+    return _rows(count, "samples", 1, lambda start, stop: model.sample(stop - start, generator))
+
+
+def reconstructions(model: Autoencoder, images: Tensor, attributes: Tensor | None = None) -> Tensor:
+    """Originals and reconstructions: (N, C, H, W) in [-1, 1], (N, A) -> (N, 2, C, H, W)."""
+
+    def work(start: int, stop: int) -> Tensor:
+        originals = images[start:stop]
+        return torch.stack([originals, model.reconstruct(originals, _part(attributes, start, stop)).to(originals)], 1)
+
+    return _rows(len(images), "reconstructions", 1, work)
+
+
+def codes(model: Autoencoder, images: Tensor, attributes: Tensor | None = None) -> Tensor:
+    """The code of each image, on the device: (N, C, H, W) in [-1, 1], (N, A) -> (N, latent_dim)."""
+    pieces = chunks(len(images), CHUNK, "codes")
+    return torch.cat([model.encode(images[start:stop], _part(attributes, start, stop)) for start, stop in pieces])
+
+
+def interpolations(model: Autoencoder, first: Tensor, second: Tensor, steps: int) -> Tensor:
+    """The way from each first code to its second, both ends included: (R, latent_dim) × 2 -> (R, steps, C, H, W)."""
+    return _rows(len(first), "interpolations", steps, lambda start, stop: model.interpolate(first[start:stop], second[start:stop], steps))
+
+
+def between(originals: Tensor, line: Tensor) -> Tensor:
+    """Puts originals to both ends of interpolations: (2·R, C, H, W) in [-1, 1] in pairs, (R, K, C, H, W) uint8 -> (R, K + 2, C, H, W)."""
+    ends = to_uint8(originals).cpu()
+    return torch.cat([ends[0::2, None], line, ends[1::2, None]], 1)
+
+
+def square(model: Autoencoder, corners: Tensor, steps: int) -> Tensor:
+    """Bilinear between four codes, upper left, upper right, lower left, lower right: (4, latent_dim) -> (steps, steps, C, H, W)."""
+    weight = torch.linspace(0, 1, steps, device=corners.device, dtype=corners.dtype)[:, None]
+    left, right = torch.lerp(corners[0], corners[2], weight), torch.lerp(corners[1], corners[3], weight)  # (steps, latent_dim)
+    return interpolations(model, left, right, steps)
+
+
+def edits(model: Autoencoder, latents: Tensor, vectors: Tensor, strengths: Tensor) -> Tensor:
+    """Decodes z + t·v for each strength t: (R, latent_dim), (R, latent_dim), (K,) -> (R, K, C, H, W)."""
+    line = latents[:, None] + strengths.to(latents)[:, None] * vectors[:, None]  # (R, K, latent_dim)
+
+    def work(start: int, stop: int) -> Tensor:
+        return model.decode(line[start:stop].flatten(0, 1)).unflatten(0, (-1, len(strengths)))
+
+    return _rows(len(line), "edits", len(strengths), work)
+
+
+def one_below_the_other(pairs: Tensor, columns: int) -> Tensor:
+    """A row of the first ones of `columns` pairs, then a row of their second ones, and so on: (N, 2, C, H, W) -> (R, columns, C, H, W)."""
+    return in_rows(pairs, columns).transpose(1, 2).flatten(0, 1)
+
+
+def _part(attributes: Tensor | None, start: int, stop: int) -> Tensor | None:
+    return None if attributes is None else attributes[start:stop]
+
+
+def _rows(total: int, task: str, per_row: int, work: Callable[[int, int], Tensor]) -> Tensor:
+    """`work(start, stop)` for consecutive rows, as uint8 on the CPU, with about CHUNK images at once."""
+    return torch.cat([to_uint8(work(start, stop)).cpu() for start, stop in chunks(total, max(1, CHUNK // per_row), task)])

@@ -1,0 +1,164 @@
+"""Draws pictures with a trained model: samples, reconstructions, interpolations, edits of an attribute.
+
+    python -m zoo.generate run=runs/…                                       # 64 samples
+    python -m zoo.generate run=runs/… what=reconstructions image=photo.jpg
+    python -m zoo.generate run=runs/… what=interpolation                    # a picture and a GIF
+    python -m zoo.generate run=runs/… attribute=Smiling strength=1.5
+
+The same command gives the same bytes. Pictures go to the run's generated/, and none takes the place of another.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from zoo.data.files import write_atomically
+from zoo.engine import devices
+from zoo.engine.cli import run_verb
+from zoo.engine.drawings import ALL, DRAWINGS, PRIORS, SHOWN, Drawing, Task
+from zoo.engine.inputs import image_files
+from zoo.engine.load import open_run
+from zoo.engine.pictures import SMALLEST, animation, columns_for, enlarged, labelled, png, tile
+from zoo.engine.report import shown_path
+from zoo.errors import ZooError
+from zoo.evaluation.validation import quiet
+from zoo.progress import chunks
+
+OPTIONS: dict[str, dict[str, Any]] = {  # what can be drawn -> its options and their defaults
+    "samples": {"count": 64, "prior": None},
+    "reconstructions": {"count": 16, "image": None},
+    "interpolation": {"count": 8, "steps": 11, "image": None},
+    "grid": {"steps": 9, "image": None},
+    "attribute": {"count": 8, "steps": 7, "attribute": None, "strength": 1.5, "image": None},
+}
+
+
+def main() -> None:
+    """The command line's entry."""
+    run_verb(generate, "generate")
+
+
+def generate(config: DictConfig) -> None:
+    """Checks the options, opens the run, draws, writes and prints where the pictures are."""
+    what, options = settled(config)
+    run = open_run(config.run, devices.single(config.device))
+    model = run.model
+    if not model.can_encode and (what != "samples" or options["prior"]):
+        raise ZooError(f"A {type(model).__name__} cannot encode images: draw what=samples from its own prior.")
+    factor = enlargement(config.size, model.image_shape[-1])
+    out = run.folder / "generated" if config.out is None else Path(str(config.out)).expanduser()
+    if out.exists() and not out.is_dir():
+        raise ZooError(f"out={config.out} is a file; name a folder.")
+    with quiet(model):
+        drawing = DRAWINGS[what](Task(run, what, options, config.count is not None, config.seed, config.data_root, config.cache))
+    stem = "-".join([*words(what, options, config), f"{int(model.images_seen):012d}"])
+    write(drawing, out, stem, factor, config.single)
+
+
+def settled(config: DictConfig) -> tuple[str, dict[str, Any]]:
+    """What is drawn, and its options with their defaults. Raises ZooError, before any work, for what does not fit."""
+    what = config.what or ("samples" if config.attribute is None else "attribute")
+    if what not in OPTIONS:
+        raise ZooError(f"what={what} cannot be drawn; choose one of {', '.join(OPTIONS)}.")
+    options = dict(OPTIONS[what])
+    if config.attribute == ALL:
+        del options["count"]
+    for name in sorted({name for others in OPTIONS.values() for name in others}):
+        given = config[name]
+        if given is not None and name not in options:
+            asked = f"attribute={ALL}" if config.attribute == ALL else f"what={what}"
+            raise ZooError(f"{name}={given} has no meaning for {asked}; its options are {', '.join(options)}.")
+        if given is not None:
+            options[name] = OmegaConf.to_container(given) if isinstance(given, ListConfig) else given
+    if "count" in options and config.image is not None:
+        options["count"] = config.count  # null: all files
+    if what == "attribute" and config.attribute is None:
+        raise ZooError(f"what=attribute needs the name of one: give attribute=NAME, or attribute={ALL} for one image along all of them.")
+    for name, value, least in (("count", options.get("count"), 1), ("steps", options.get("steps"), 2), ("seed", config.seed, 0)):
+        if value is not None and (type(value) is not int or value < least):
+            raise ZooError(f"{name}={value} must be a whole number of at least {least}.")
+    if not isinstance(config.single, bool):
+        raise ZooError(f"single={config.single} must be true or false.")
+    if options.get("count") is not None and options["count"] > SHOWN and not (what == "samples" and config.single):
+        more = "; more samples can only be written as files of their own: add single=true" if what == "samples" else "; lower it"
+        raise ZooError(f"count={options['count']} is more than the {SHOWN:,} that one picture shows{more}.")
+    if "strength" in options:
+        strength = options["strength"]
+        if type(strength) not in (int, float) or not math.isfinite(strength) or strength == 0:
+            raise ZooError(f"strength={strength} must be a number; below 0 it removes the attribute.")
+    if options.get("prior") not in (None, *PRIORS):
+        raise ZooError(f"prior={options['prior']} is not known; choose {' or '.join(PRIORS)}, or leave it out for the model's own.")
+    return what, options
+
+
+def enlargement(size: Any, pixels: int) -> int:
+    """By how much the model's images are enlarged to be `size` pixels wide. Raises ZooError where that is not a whole number."""
+    if size is None:
+        return max(1, SMALLEST // pixels)
+    if type(size) is not int or size < pixels or size % pixels:
+        raise ZooError(f"size={size} must be a multiple of the images' {pixels} pixels, for example {2 * pixels}.")
+    return size // pixels
+
+
+def words(what: str, options: dict[str, Any], config: DictConfig) -> Iterator[str]:
+    """What a file's name says: everything that decides the picture."""
+    yield what
+    if what == "attribute":
+        yield in_a_name(f"{options['attribute']}{options['strength']:+g}")
+    if options.get("prior") is not None:
+        yield options["prior"]
+    if options.get("image") is not None:
+        files = image_files(options["image"])
+        yield in_a_name(files[0].stem) + (f"-and-{len(files) - 1}-more" if len(files) > 1 else "")
+    if options.get("count") is not None:
+        yield f"{options['count']}"
+    if options.get("steps") is not None:
+        yield f"{options['steps']}steps"
+    if config.size is not None:
+        yield f"{config.size}px"
+    if options.get("image") is None:
+        yield f"seed{config.seed}"
+
+
+def in_a_name(text: str) -> str:
+    """Without what a file's name may not hold, and not too long."""
+    return re.sub(r"[^\w.+-]", "_", text)[:60]
+
+
+def write(drawing: Drawing, out: Path, stem: str, factor: int, single: bool) -> None:
+    """Writes the picture, its animation and single images, and prints where they are."""
+    rows, columns = drawing.table.shape[:2]
+    grid = tile(enlarged(drawing.table.flatten(0, 1), factor), columns)
+    picture = png(labelled(grid, drawing.columns, drawing.rows) if drawing.columns else grid)
+    path = vacant(out, stem, picture)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(picture))
+    more = f", the first {SHOWN:,} of {len(drawing.single):,} images" if len(drawing.single) > rows * columns else ""
+    print(f"{shown_path(path)}: {rows} × {columns} images of {drawing.table.shape[-1] * factor} pixels{more}")
+    if drawing.frames is not None:
+        moving = animation(enlarged(drawing.frames, factor), columns_for(drawing.frames.shape[1]))
+        write_atomically(path.with_suffix(".gif"), lambda file: file.write(moving))
+        print(f"{shown_path(path.with_suffix('.gif'))}: the same in motion")
+    if single:
+        folder, images = path.with_suffix(""), list(drawing.single.items())
+        folder.mkdir(exist_ok=True)
+        for k, _ in chunks(len(images), 1, "writing single images"):
+            name, image = images[k]
+            (folder / f"{name}.png").write_bytes(png(image))
+        print(f"{shown_path(folder)}/: {len(images):,} single images of {drawing.table.shape[-1]} pixels")
+
+
+def vacant(out: Path, stem: str, data: bytes) -> Path:
+    """Where a picture goes: `stem`.png, or with a number behind it where that holds another picture."""
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    paths = (out / f"{name}.png" for name in names)
+    return next(path for path in paths if not path.exists() or path.read_bytes() == data)
+
+
+if __name__ == "__main__":
+    main()
