@@ -55,6 +55,14 @@ def test_noise_costs_what_the_theory_says():
     assert mutual_information_gap(codes, factors).item() == pytest.approx(kept, abs=0.01)
 
 
+def test_few_values_are_kept_apart_however_close_they_lie():
+    """Of three equally frequent values the codes tell one from the others: I / H = H(1/3) / log 3."""
+    factors = torch.tensor([0.0, 0.001, 1000.0]).repeat(4000)[:, None]
+    codes = torch.cat([(factors == 0.001).float(), uniform(12_000, 1)], 1)
+    share = (math.log(3) - 2 / 3 * math.log(2)) / math.log(3)
+    assert mutual_information_gap(codes, factors).item() == pytest.approx(share, abs=5e-3)
+
+
 def test_gaps_equal_those_of_scikit_learns_mutual_information():
     factors = torch.cat([uniform(800, 2), (3 * uniform(800, 1, seed=1)).floor(), (uniform(800, 1, seed=2) < 0.1).float()], 1)
     codes = factors @ torch.randn(4, 7, generator=torch.Generator().manual_seed(0)) + 0.3 * uniform(800, 7, seed=3)
