@@ -1,18 +1,30 @@
 import json
 import shutil
+import sys
 
 import pytest
+
+from zoo.train import main as start_training
 
 FACES = ["data=faces", "data.image_size=32", "data.source.train=300", "data.source.val=24", "data.source.test=80", "logger=none"]
 SMALL = ["model.latent_dim=4", "model.backbone.width=16", "batch_size=16", "budget=320", "hydra.run.dir=run"]
 
 
-@pytest.fixture
-def run(zoo, tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
     """A tiny trained run on faces, with a final evaluation of 24 images."""
-    outcome = zoo("train", *FACES, *SMALL)
-    assert outcome.code == 0, outcome.err
-    return tmp_path / "run"
+    folder = tmp_path_factory.mktemp("evaluate")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["zoo.train", *FACES, *SMALL])
+        start_training()
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def test_the_final_evaluation_of_a_run_is_the_protocol_with_a_small_n(run):

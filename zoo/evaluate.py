@@ -39,7 +39,9 @@ def measure(config: DictConfig) -> None:
     device = devices.single(config.device)
     run = open_run(config.run, device)
     data = run.data(config.data_root, config.cache)
-    out = run.folder if config.out is None else Path(config.out)
+    out = run.folder if config.out is None else Path(str(config.out)).expanduser()
+    if out.exists() and not out.is_dir():
+        raise ZooError(f"out={config.out} is a file; name a folder.")
     out.mkdir(parents=True, exist_ok=True)
     subject = Subject(run.model, data.store, config.split, config.samples, cache=data.cache, seed=config.seed)
     subject.features = features_of(subject, config.features.name, config.features.weights)

@@ -18,7 +18,7 @@ from zoo.features.classifier import SHIPPED, Classifier, trained
 from zoo.features.training import Recipe
 
 SIZES = (64, 32)
-RECIPE = Recipe()  # as any data set's. (Note of the lead: faces-64.pt is in place, from d1.pt; the lead ships 32. Please finish tests and report.)
+RECIPE = Recipe()  # as any data set's.
 
 
 def ship(size: int, cache: Path, folder: Path = SHIPPED, recipe: Recipe = RECIPE) -> Path:
