@@ -1,6 +1,6 @@
 """Tensors computed once and kept in a folder: written under a lock, completely or not at all, and checked when they are read."""
 
-import os
+import io
 import pickle
 import sys
 import zipfile
@@ -10,7 +10,7 @@ from typing import Any
 import filelock
 import torch
 
-from zoo.data.files import sync_folder
+from zoo.data.files import write_atomically
 from zoo.errors import ZooError
 
 
@@ -41,16 +41,10 @@ def read(path: Path) -> Any:
 
 
 def write(content: Any, path: Path) -> None:
-    """Writes beside `path`, fsyncs and renames. Raises ZooError if the disk does not take it; nothing is left then."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Writes completely or not at all. Raises ZooError if the disk does not take it."""
+    buffer = io.BytesIO()  # torch.save would hide a full disk behind a RuntimeError
+    torch.save(content, buffer)
     try:
-        with open(temporary, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch hides a full disk behind a RuntimeError
-        raise ZooError(f"{path} cannot be written ({error}): make room, or choose another folder with data.cache=DIR.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+    except OSError as error:
+        raise ZooError(f"{path} cannot be written ({error.strerror}): make room, or choose another folder with data.cache=DIR.") from error

@@ -18,14 +18,16 @@ from zoo.features.base import Features
 from zoo.features.training import STATISTICS, Recipe, as_input, is_one_hot, pieces, train, varying
 from zoo.nets.classifier import ConvClassifier
 
-FORMAT = 1  # raise it with anything that changes what the same recipe gives
+FORMAT = 2  # raise it with anything that changes what the same recipe gives
 SHIPPED = Path(__file__).parent / "weights"
 
 
 class Classifier(Features):
-    """Means of each stage's maps over the image, standardised with the training images' mean and deviation: (B, D).
+    """Means over the image of the first and the last stage's maps, each standardised on training images: (B, 152).
 
-    Several stages, because the last one of a network trained on labels does not care about blur, noise or colour.
+    Chosen by measurement: Fréchet distances of disturbed faces, as multiples of that of other undisturbed ones, geometric mean over
+    each kind's mildest form. First and last 6.8, last 6.1, all four 5.2. The last alone sees content but overlooks noise; the two
+    in the middle repeat them, and more dimensions raise the floor.
     """
 
     name = "classifier"
@@ -117,15 +119,8 @@ def trained(store: Store, recipe: Recipe, device: torch.device) -> dict[str, Any
     rows = store.indices("train")
     net = train(store, recipe, device, f"training the features' network on {name}")
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    means = []
-    with torch.no_grad():
-        few = rows[:: -(-len(rows) // STATISTICS)]
-        for _, image in pieces(store, few, device, "standardising the features"):
-            means.append(net.means(as_input(image)).cpu())
-    seen = torch.cat(means).double()
-    deviation = seen.std(0, correction=0)
-    weights = {f"net.{key}": value.half() for key, value in net.cpu().state_dict().items()}
-    weights |= {"mean": seen.mean(0).float(), "deviation": deviation.clamp_min(1e-3 * deviation.mean()).float()}
+    mean, deviation = standardisation(net, store, device)
+    weights = {f"net.{key}": value.half() for key, value in net.cpu().state_dict().items()} | {"mean": mean, "deviation": deviation}
     about = {
         "attribute_names": list(store.attribute_names),
         "classes": is_one_hot(store.attributes),
@@ -137,6 +132,17 @@ def trained(store: Store, recipe: Recipe, device: torch.device) -> dict[str, Any
     }
     classifier = Classifier({"about": about, "weights": weights}).to(device)
     return {"about": about | measured(classifier, store, device), "weights": weights}
+
+
+@torch.no_grad()
+def standardisation(net: ConvClassifier, store: Store, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (D,) of the features of at most 10,000 training images; the deviation of a dead one is not quite 0."""
+    rows = store.indices("train")
+    few = rows[:: -(-len(rows) // STATISTICS)]
+    found = [net.means(as_input(image)).cpu() for _, image in pieces(store, few, device, "standardising the features")]
+    seen = torch.cat(found).double()
+    deviation = seen.std(0, correction=0)
+    return seen.mean(0).float(), deviation.clamp_min(1e-3 * deviation.mean()).float()
 
 
 @torch.no_grad()

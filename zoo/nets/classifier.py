@@ -55,8 +55,9 @@ class ConvClassifier(nn.Module):
         return found
 
     def means(self, x: Tensor) -> Tensor:
-        """The means over the image of each stage's maps: (B, D)."""
-        return torch.cat([found.mean((2, 3)) for found in self.maps(x)], 1)
+        """The means over the image of the first and the last stage's maps: (B, D)."""
+        maps = self.maps(x)
+        return torch.cat([maps[0].mean((2, 3)), maps[-1].mean((2, 3))], 1)
 
     def logits(self, last: Tensor) -> Tensor:
         """(B, outputs) from the last of `maps`."""

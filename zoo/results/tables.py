@@ -36,6 +36,8 @@ CODES: list[Column] = [
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """All tables of one data set's rows."""
+    if not rows:
+        return ""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(row["label"], []).append(row)

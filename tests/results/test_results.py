@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from zoo.errors import ZooError
+from zoo.results.__main__ import HERE, row_of, rows_of, with_tables
+from zoo.results.tables import cell, markdown
+
+ROOT = Path(__file__).parents[2]
+
+
+def row(seed: int, frechet: float, label: str = "vae gamma=0.2") -> dict:
+    return {
+        "label": label, "seed": seed, "command": "python -m zoo.train model=vae model.gamma=0.2", "trained_with": {"commit": "abc"},
+        "metrics": {"samples/normal/frechet": frechet, "reconstructions/mse@2000": 0.5},
+        "cost": {"train/images_per_second": 100.0, "machine": "x"},
+    }  # fmt: skip
+
+
+def test_the_tables_of_the_readme_are_made_from_the_published_rows():
+    text = (ROOT / "README.md").read_text()
+    assert with_tables(text) == text, "run: python -m zoo.results tables README.md"
+
+
+@pytest.mark.parametrize("path", sorted(HERE.glob("*.json")), ids=lambda path: path.stem)
+def test_published_rows_are_whole_and_private_to_no_machine(path):
+    rows = json.loads(path.read_text())
+    assert rows
+    for one in rows:
+        assert one["data"] == path.stem
+        assert one["command"].startswith("python -m zoo.train ")
+        assert "/" not in one["command"]
+        assert one["measured"]["split"] == "test"
+        assert {"commit", "torch"} <= set(one["versions"])
+        assert not any("@2000" in name for name in one["metrics"])
+    assert len({(one["label"], one["seed"]) for one in rows}) == len(rows)
+    assert len({one["measured"]["images_sha256"] for one in rows}) == 1
+    assert len({one["features"]["classifier"]["sha256"] for one in rows}) == 1
+
+
+def test_seeds_are_a_mean_and_a_standard_deviation():
+    assert cell([1.0, 2.0, 3.0], 2) == "2.00 ± 1.00"
+    assert cell([1234.5], 1) == "1,234.5"
+    assert cell([], 3) == "–"
+
+
+def test_rows_of_one_command_are_one_line():
+    text = markdown([row(0, 1.0), row(1, 3.0), row(0, 7.0, "ae")])
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert lines[0] == "| model | prior | Fréchet ↓ |"
+    assert lines[2] == "| vae gamma=0.2 | normal | 2.000 ± 1.414 |"
+    assert lines[3] == "| ae | normal | 7.000 |"
+    assert "seed=0,1, commit abc" in text
+
+
+def test_a_run_that_was_not_evaluated_is_one_sentence(tmp_path):
+    with pytest.raises(ZooError, match="evaluate it first"):
+        row_of(tmp_path)
+
+
+def test_a_row_holds_no_path_of_the_machine(tmp_path):
+    command = "python -m zoo.train data=mnist data.root=/home/me/data model=vae model.gamma=0.2 seed=3 logger=none hydra.run.dir=/tmp/x"
+    evaluation = {
+        "model": "vae", "data": "mnist", "command": command, "seed": 3, "images_seen": 1, "parameters": 1, "latent_dim": 1, "measured": {},
+        "features": {}, "metrics": {}, "trained_with": {}, "versions": {},
+    }  # fmt: skip
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
+    (tmp_path / "cost.json").write_text("{}")
+    found = row_of(tmp_path)
+    assert found["command"] == "python -m zoo.train data=mnist data.root=DIR model=vae model.gamma=0.2"
+    assert (found["label"], found["seed"]) == ("vae gamma=0.2", 3)
+
+
+def test_no_rows_no_table():
+    assert rows_of("nothing") == []
+    assert markdown([]) == ""
