@@ -62,7 +62,10 @@ def test_other_measurements_join_those_of_the_same_weights_and_images(zoo, run):
     content = json.loads((run / "evaluation.json").read_text())
     assert set(content["metrics"]) == {"reconstructions/mse@80", "reconstructions/mse@40"}
     assert zoo("evaluate", "run=run", "metrics=[mse]", "split=val").code == 0
-    assert set(json.loads((run / "evaluation.json").read_text())["metrics"]) == {"reconstructions/mse@24"}
+    assert set(json.loads((run / "evaluation-val.json").read_text())["metrics"]) == {"reconstructions/mse@24"}
+    assert json.loads((run / "evaluation.json").read_text()) == content
+    assert zoo("evaluate", "run=run", "metrics=[mse]", "seed=1").code == 0  # another seed begins a new book
+    assert set(json.loads((run / "evaluation.json").read_text())["metrics"]) == {"reconstructions/mse@80"}
 
 
 def test_a_checkpoint_alone_is_enough(zoo, run, tmp_path):
@@ -80,8 +83,13 @@ def test_a_checkpoint_alone_is_enough(zoo, run, tmp_path):
         (["run=nowhere"], "run=nowhere does not exist"),
         (["run=run", "metrics=[fid]"], "metrics=fid is not known"),
         (["run=run", "split=training"], "split=training is not known; use test, val or train"),
+        (["run=2024"], "run=2024 does not exist"),
+        (["run=run", "metrics=5"], "metrics=5 must be a list of names"),
+        (["run=run", "metrics=[]"], "must be a list of names"),
+        (["run=run", "seed=-1"], "seed=-1 must be a whole number of at least 0"),
+        (["run=run", "features=inception", "features.weights=5"], "There is no file features.weights=5"),
         (["run=run", "samples=0"], "samples=0 must be a whole number of at least 1"),
-        (["run=run", "samples=10"], "at least 16 images"),
+        (["run=run", "samples=10"], "10 images are too few"),
         (["run=run", "features=inception"], "features.weights=FILE"),
         (["run=run", "features.weights=FILE"], "features.weights belongs to features=inception"),
         (["run=run", "device=cuda"], "this machine has no GPU"),

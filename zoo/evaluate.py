@@ -8,6 +8,7 @@ Writes evaluation.json (what the weights and the protocol decide), cost.json (wh
 
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from zoo.data.source import SPLITS
@@ -17,7 +18,7 @@ from zoo.engine.load import open_run
 from zoo.errors import ZooError
 from zoo.evaluation import report
 from zoo.evaluation.cost import cost
-from zoo.evaluation.protocol import evaluate, selected
+from zoo.evaluation.protocol import by_group, check_count, selected
 from zoo.evaluation.subject import Subject, features_of
 from zoo.evaluation.validation import quiet
 
@@ -28,30 +29,31 @@ def main() -> None:
 
 
 def measure(config: DictConfig) -> None:
-    """Opens the run and its data, measures, writes and prints."""
+    """Opens the run and its data, measures, writes after each group, and prints."""
     selection = selected(config.metrics)
     if config.split not in SPLITS:
         raise ZooError(f"split={config.split} is not known; use test, val or train.")
-    if type(config.samples) is not int or config.samples < 1:
-        raise ZooError(f"samples={config.samples} must be a whole number of at least 1.")
-    if type(config.seed) is not int:
-        raise ZooError(f"seed={config.seed} must be a whole number.")
+    for name, least in (("samples", 1), ("seed", 0)):
+        if type(config[name]) is not int or config[name] < least:
+            raise ZooError(f"{name}={config[name]} must be a whole number of at least {least}.")
     device = devices.single(config.device)
     run = open_run(config.run, device)
-    data = run.data(config.data_root, config.cache)
     out = run.folder if config.out is None else Path(str(config.out)).expanduser()
     if out.exists() and not out.is_dir():
         raise ZooError(f"out={config.out} is a file; name a folder.")
-    out.mkdir(parents=True, exist_ok=True)
+    data = run.data(config.data_root, config.cache)
     subject = Subject(run.model, data.store, config.split, config.samples, cache=data.cache, seed=config.seed)
+    check_count(subject)
     subject.features = features_of(subject, config.features.name, config.features.weights)
+    out.mkdir(parents=True, exist_ok=True)
+    book = report.Book(out, run, subject, list(HydraConfig.get().overrides.task))
     with quiet(run.model):
-        numbers = evaluate(subject, selection)
-        measured = report.write_numbers(out, run, subject, numbers)
+        for numbers in by_group(subject, selection):
+            book.add(numbers)
         spent = cost(run, subject)
         report.write_json(out / "cost.json", spent)
         report.draw(out / "evaluation", subject)
-    report.show(out, measured, spent)
+    report.show(out, book, spent)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Generator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -31,3 +32,14 @@ def chunks(total: int, size: int, task: str, unit: str = "images", shown: bool =
                 noted = now
                 left = f"{(total - stop) / rate:.0f} s left"
                 print(f"{task}: {stop:,} of {total:,} {unit}, {rate:,.0f} {unit}/s, {left}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def busy(task: str) -> Generator[None, None, None]:
+    """Says what is being done where no share of it can be told: on a terminal, while it lasts."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(task):
+        yield

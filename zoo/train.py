@@ -76,7 +76,9 @@ def train(config: DictConfig) -> None:
     if resuming:
         start, state = checkpoint.newest_good(run)
         fit_weights(model, state, start)
-        model.provenance["command"] = state["zoo"].get("command", command)
+        changed = [override for override in HydraConfig.get().overrides.task if not override.startswith("resume=")]
+        began = state["zoo"].get("command", "unknown")
+        model.provenance["command"] = f"{began}; then resume=RUN {shlex.join(changed)}" if changed else began
         images_seen = int(start.stem)
         if images_seen // config.batch_size >= config.budget // config.batch_size:
             print(f"This run has reached its budget of {config.budget:,} images; give a larger budget to train it further.")
@@ -95,7 +97,8 @@ def train(config: DictConfig) -> None:
     try:
         trainer.fit(model, data, ckpt_path=start, weights_only=True)
         if trainer.is_global_zero:
-            report.write_summary(run, settings, model, watch.latest, trainer.global_step * config.batch_size, monitor.train_seconds)
+            seen = trainer.global_step * config.batch_size
+            report.write_summary(run, settings, model, watch.latest, seen, monitor.train_seconds, watch.peak_memory_mib)
     finally:
         close_loggers(loggers)
     failed = trainer.strategy.checkpoint_io.failed

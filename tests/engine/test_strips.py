@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from zoo.engine import strips
-from zoo.engine.pictures import to_uint8
+from zoo.metrics.reconstruction import to_uint8
 from zoo.models.base import Autoencoder
 
 

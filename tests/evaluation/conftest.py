@@ -1,10 +1,9 @@
-from pathlib import Path
-
 import pytest
 import torch
 
 from zoo.data.faces import Faces
 from zoo.data.store import Store, prepare
+from zoo.evaluation.protocol import evaluate
 from zoo.evaluation.subject import Subject
 from zoo.features.classifier import classifier_of
 from zoo.models.vae import VAE
@@ -17,15 +16,22 @@ def faces(tmp_path_factory) -> Store:
     return prepare(Faces(image_size=32, train=400, val=40, test=200), tmp_path_factory.mktemp("faces"))
 
 
-@pytest.fixture
-def subject(faces, tmp_path):
+@pytest.fixture(scope="session")
+def subject(faces, tmp_path_factory):
     """An untrained VAE on faces, measured with the shipped classifier: call it with another model or other settings."""
-    features = classifier_of(faces, tmp_path)
+    cache = tmp_path_factory.mktemp("features")
 
     def make(model=None, **settings) -> Subject:
         if model is None:
             torch.manual_seed(0)
             model = VAE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8)
-        return Subject(model.eval(), faces, **({"features": features, "cache": Path(tmp_path)} | settings))
+        return Subject(model.eval(), faces, **({"features": classifier_of(faces, cache), "cache": cache} | settings))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def untrained(subject):
+    """All numbers of the untrained VAE."""
+    with torch.no_grad():
+        return evaluate(subject())

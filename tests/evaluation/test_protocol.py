@@ -4,11 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from zoo.data.arrays import Arrays
 from zoo.data.batch import Batch
+from zoo.data.store import prepare
 from zoo.errors import ZooError
 from zoo.evaluation import interpolations, protocol
 from zoo.evaluation.protocol import GROUPS, evaluate, selected
-from zoo.evaluation.subject import rows_of
+from zoo.evaluation.subject import Subject, rows_of
 from zoo.models.ae import AE
 from zoo.models.base import Autoencoder
 from zoo.nets.conv import ConvBackbone
@@ -36,6 +38,19 @@ class Memory(Autoencoder):
 
     def decode(self, latent: Tensor) -> Tensor:
         return self.images[latent[:, 0].round().long().clamp(0, len(self.images) - 1)]
+
+
+class Labels(Autoencoder):
+    """Encodes an image of a store as the one-hot label of the image that `whose` names for it."""
+
+    def __init__(self, store, whose: Tensor):
+        super().__init__((1, 28, 28), store.attributes.shape[1])
+        self.images = torch.from_numpy(store.images[:]).float().flatten(1) / 127.5 - 1
+        self.labels = torch.from_numpy(store.attributes).float()[whose]
+        self.anchor = torch.nn.Parameter(torch.zeros(()))
+
+    def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
+        return self.labels[torch.cdist(image.flatten(1), self.images).argmin(1)]
 
 
 class Recall(Prior):
@@ -73,8 +88,8 @@ def test_a_model_that_knows_the_data_by_heart_gets_the_best_numbers(subject, fac
 
 
 @torch.no_grad()
-def test_an_untrained_model_scores_worse_wherever_it_should(subject, faces):
-    good, bad = evaluate(subject(Memory(faces, "test"))), evaluate(subject())
+def test_an_untrained_model_scores_worse_wherever_it_should(subject, faces, untrained):
+    good, bad = evaluate(subject(Memory(faces, "test"))), untrained
     for name in ("frechet", "kernel"):
         assert bad[f"samples/normal/{name}@200"] > 10 * max(good[f"samples/recall/{name}@200"], 0) + 0.1
     for name in ("recall", "coverage"):
@@ -90,13 +105,17 @@ def test_an_untrained_model_scores_worse_wherever_it_should(subject, faces):
 
 
 @torch.no_grad()
-def test_every_number_is_finite_and_named_after_its_count(subject):
-    numbers = evaluate(subject(count=100))
-    assert all(math.isfinite(value) for value in numbers.values())
-    assert {name.split("/")[0] for name in numbers} == set(GROUPS)
-    counts = {name: int(name.split("@")[1]) for name in numbers}
-    assert all(count <= 100 for count in counts.values())
-    assert counts["samples/normal/frechet@100"] == 100
+def test_every_number_is_finite_and_named_after_its_count(subject, untrained):
+    assert all(math.isfinite(value) for value in untrained.values())
+    assert {name.split("/")[0] for name in untrained} == set(GROUPS)
+    counts = {name.partition("@")[0]: int(name.partition("@")[2]) for name in untrained}
+    assert counts["samples/normal/frechet"] == counts["likelihood/iw64_bits_per_dim"] == counts["interpolations/smoothness"] == 200
+    assert counts["attributes/success"] == 100
+    some = evaluate(subject(count=40), ["iw64_bits_per_dim", "smoothness", "mse"])
+    wanted = {"likelihood/iw64_bits_per_dim@40", "interpolations/smoothness@40", "reconstructions/mse@40"}
+    assert wanted == set(some)
+    for name, value in some.items():  # other images, other numbers
+        assert value != untrained[name.replace("@40", "@200")]
 
 
 @torch.no_grad()
@@ -119,17 +138,37 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 
 
 @torch.no_grad()
+def test_a_diverged_model_is_refused(subject):
+    measured = subject(count=64)
+    next(measured.model.decoder.parameters()).data.fill_(torch.nan)
+    with pytest.raises(ZooError, match="not finite: it has diverged"):
+        evaluate(measured, ["reconstructions"])
+
+
+@torch.no_grad()
+def test_classes_are_probed_and_clustered_with_their_own_labels(tmp_path, digits):
+    """Codes that are the labels are read and clustered perfectly; codes of other images' labels are not."""
+    store = prepare(Arrays("mnist", digits), tmp_path)
+    model = Labels(store, torch.arange(len(store)))
+    numbers = evaluate(Subject(model, store, "train"), ["representation"])
+    assert numbers["representation/linear_accuracy@36"] == 1
+    assert numbers["representation/clustering_accuracy@36"] == 1
+    wrong = Labels(store, torch.randperm(len(store), generator=torch.Generator().manual_seed(0)))
+    assert evaluate(Subject(wrong, store, "train"), ["representation"])["representation/clustering_accuracy@36"] < 0.7
+
+
+@torch.no_grad()
 def test_too_few_images_are_refused(subject):
-    with pytest.raises(ZooError, match="at least 16 images"):
+    with pytest.raises(ZooError, match="8 images are too few"):
         evaluate(subject(count=8))
 
 
 @torch.no_grad()
-def test_the_same_evaluation_twice_gives_the_same_numbers(subject):
-    first = evaluate(subject(count=64))
+def test_the_same_evaluation_twice_gives_the_same_numbers(subject, untrained):
     torch.manual_seed(123)  # nothing may depend on the global random state
-    assert evaluate(subject(count=64)) == first
-    assert evaluate(subject(count=64, seed=1)) != first
+    assert evaluate(subject()) == untrained
+    other = evaluate(subject(seed=1), ["samples"])
+    assert all(other[name] != untrained[name] for name in other if "frechet" in name)
 
 
 @torch.no_grad()

@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import torch
 
 from tests.features.toys import TEST, Marks, Stripes, Unlabelled
 from zoo.data.faces import ATTRIBUTE_NAMES, Faces, attributes_of, render, sample_factors
-from zoo.data.store import prepare
+from zoo.data.store import Store, prepare
 from zoo.errors import ZooError
 from zoo.features import classifier as module
 from zoo.features.cache import read, write
@@ -215,6 +218,16 @@ def test_data_without_labels_are_refused(tmp_path, names):
         classifier_of(prepare(Unlabelled(names), tmp_path), tmp_path)
 
 
+def test_of_two_processes_one_trains(stripes, tmp_path):
+    command = [sys.executable, "-m", "tests.features.test_classifier", str(stripes.path), str(tmp_path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes) for _ in range(2)]
+    said = [process.communicate(timeout=200) for process in processes]
+    assert said[0][0] == said[1][0] != ""
+    assert sum("once: it stays in" in errors for _, errors in said) == 1, said
+    assert len(list((tmp_path / "features").glob("*.pt"))) == 1
+
+
 # --- what ships ---------------------------------------------------------------------------------------------------------------
 
 
@@ -264,3 +277,67 @@ def test_the_files_hold_what_makes_a_classifier(of_classes, caches):
     content = read(kept)
     assert Classifier(content).sha256 == of_classes.sha256
     assert all(value.dtype == torch.float16 for name, value in content["weights"].items() if name.startswith("net."))
+
+
+# --- what it reacts to --------------------------------------------------------------------------------------------------------
+
+
+def frechet(one, other):
+    """The Fréchet distance of two sets of features (N, D)."""
+    one, other = one.double(), other.double()
+    first, second = torch.cov(one.T), torch.cov(other.T)
+    values, vectors = torch.linalg.eigh(first)
+    root = vectors * values.clamp_min(0).sqrt() @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
+    return ((one.mean(0) - other.mean(0)).square().sum() + first.trace() + second.trace() - 2 * cross).item()
+
+
+def blurred(images, sigma):
+    weights = torch.exp(-0.5 * (torch.arange(-6, 7) / sigma) ** 2)
+    weights = (weights / weights.sum()).expand(3, 1, 1, 13)
+    wide = torch.nn.functional.pad(images, [6] * 4, mode="reflect")
+    return torch.nn.functional.conv2d(torch.nn.functional.conv2d(wide, weights, groups=3), weights.mT, groups=3)
+
+
+def patched(images, side):
+    images = images.clone()
+    low = 32 - side // 2
+    images[:, :, low : low + side, low : low + side] = 128
+    return images
+
+
+def moved(images, pixels):
+    return torch.nn.functional.pad(images, [pixels, 0, 0, 0], mode="replicate")[..., :64]
+
+
+DISTURBANCES = {
+    "blur": (blurred, (0.5, 1, 2)),
+    "noise": (lambda images, sigma: images + sigma * torch.randn(images.shape, generator=torch.Generator().manual_seed(0)), (5, 10, 20)),
+    "brightness": (lambda images, levels: images + levels, (5, 10, 20)),
+    "colour": (lambda images, levels: images + levels * torch.tensor([1.0, 0, -1]).view(3, 1, 1), (5, 10, 20)),
+    "ghost": (lambda images, share: (1 - share) * images + share * images.flip(0), (0.1, 0.25, 0.5)),
+    "patch": (patched, (4, 8, 16)),
+    "shift": (moved, (1, 2, 4)),
+}
+
+
+@pytest.mark.slow
+def test_the_distance_grows_with_every_disturbance(tmp_path):
+    classifier = classifier_of(prepare(Faces(64, train=2, val=1, test=2), tmp_path), tmp_path)
+    drawn = [torch.from_numpy(render(sample_factors(2000, seed=seed), 64)) for seed in (1, 2)]
+
+    def features(images):
+        return torch.cat([classifier(part) for part in images.split(250)])
+
+    real = features(drawn[0])
+    floor = frechet(real, features(drawn[1]))
+    for name, (disturb, levels) in DISTURBANCES.items():
+        disturbed = [disturb(drawn[1].float(), level).round().clamp(0, 255).to(torch.uint8) for level in levels]
+        distances = [frechet(real, features(images)) for images in disturbed]
+        assert floor < distances[0] < distances[1] < distances[2], (name, floor, distances)
+        assert distances[2] > 3 * floor, (name, floor, distances)
+
+
+if __name__ == "__main__":  # one of two processes
+    torch.set_num_threads(1)
+    print(classifier_of(Store.open(Path(sys.argv[1])), Path(sys.argv[2])).sha256)

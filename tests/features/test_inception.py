@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from zoo.errors import ZooError
+from zoo.features.cache import read
 from zoo.features.inception import URL, inception_from
 
 
@@ -124,3 +125,10 @@ def test_the_missing_package_is_one_sentence(monkeypatch):
     monkeypatch.setattr("zoo.features.inception.find_spec", lambda name: None)
     with pytest.raises(ZooError, match=r"pip install 'zoo\[inception\]'"):
         inception_from("weights.pth")
+
+
+def test_weights_saved_by_an_old_torch_are_read(tmp_path):
+    torch.save({"weight": torch.ones(3)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert torch.equal(read(tmp_path / "old.pth", legacy=True)["weight"], torch.ones(3))
+    with pytest.raises(ZooError, match="damaged"):
+        read(tmp_path / "old.pth")

@@ -29,5 +29,5 @@ def test_with_weights_at_hand_equal_images_are_at_distance_zero_and_others_are_n
             same, near, far = (distance(image, image + noise * torch.randn_like(image)) for noise in (0, 0.1, 0.5))
         assert same.shape == (4,)
         assert same.tolist() == [0] * 4
-        assert (0 < near).all()
+        assert (near > 0).all()
         assert (near < far).all()

@@ -12,7 +12,7 @@ from torch import Tensor
 from zoo.callbacks.clock import Pauses, images_seen, is_due
 from zoo.callbacks.monitor import log
 from zoo.engine import pictures
-from zoo.errors import ZooError
+from zoo.engine.devices import peak_memory_mib
 from zoo.evaluation.protocol import LEAST, evaluate
 from zoo.evaluation.subject import Subject, features_of
 from zoo.evaluation.validation import fit_prior, measure, quiet
@@ -36,6 +36,7 @@ class Watch(pl.Callback):
     ) -> None:
         self.run, self.every, self.samples, self.metrics = run, every, samples, metrics
         self.validation_images, self.prior_images = validation_images, prior_images
+        self.peak_memory_mib: float | None = None  # of training; None before its end
         self.latest: dict[str, float] = {}  # kept in the checkpoint: a run killed before its summary still has its numbers
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -53,8 +54,6 @@ class Watch(pl.Callback):
         found = measure(model, data.loader("val", limit=self.validation_images))
         self.latest = {f"val/{name}": value for name, value in found.items()}
         fit_prior(model, data.loader("train", limit=self.prior_images, shared=True))
-        if trainer.global_step >= trainer.max_steps:
-            self.latest |= self.evaluate(trainer, model)
         log(trainer, seen, self.latest)
         if trainer.is_global_zero:
             faces = data.some_images("val", 16).image
@@ -63,19 +62,26 @@ class Watch(pl.Callback):
                 pictures.save(grid, path)
                 _log_picture(trainer, seen, name, grid)
 
-    def evaluate(self, trainer: Any, model: Any) -> dict[str, float]:
-        """The numbers of the protocol on the validation split, on rank 0. What cannot be measured does not spoil a trained run."""
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """The numbers of the protocol on the validation split, after the last checkpoint: whatever goes wrong here costs no training."""
         data = trainer.datamodule
         samples = min(self.samples, data.limit or self.samples, len(data.store.indices("val")))
-        if samples < LEAST:
-            return {}
+        if trainer.global_step < trainer.max_steps or samples < LEAST:
+            return
+        self.peak_memory_mib = peak_memory_mib(pl_module.device)
+        subject = Subject(pl_module, data.store, "val", samples, cache=data.cache)
         try:
-            subject = Subject(model, data.store, "val", samples, cache=data.cache)
             subject.features = features_of(subject, "classifier", None)
-            return {f"val/{name}": value for name, value in evaluate(subject, self.metrics).items()}
-        except ZooError as error:
-            print(f"The evaluation was left out: {error}", file=sys.stderr)
-            return {}
+            with quiet(pl_module, trainer):
+                found = {f"val/{name}": value for name, value in evaluate(subject, self.metrics).items()}
+        except Exception as error:
+            print(
+                f"The evaluation was left out ({type(error).__name__}: {error}); try python -m zoo.evaluate run={self.run}.",
+                file=sys.stderr,
+            )
+            return
+        self.latest |= found
+        log(trainer, images_seen(trainer, pl_module), found)
 
     def state_dict(self) -> dict[str, Any]:
         return {"latest": self.latest}

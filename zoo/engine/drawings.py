@@ -14,12 +14,13 @@ from zoo.engine import strips
 from zoo.engine.config import nearest
 from zoo.engine.inputs import image_files, read_images
 from zoo.engine.load import Run
-from zoo.engine.pictures import columns_for, in_rows, to_uint8
+from zoo.engine.pictures import columns_for, in_rows
 from zoo.errors import ZooError
 from zoo.evaluation.attributes import VECTOR_IMAGES
 from zoo.evaluation.samples import FIT, LARGEST_LATENT, PRIOR_IMAGES, latents
 from zoo.evaluation.subject import Subject
 from zoo.metrics.edits import attribute_vectors
+from zoo.metrics.reconstruction import to_uint8
 from zoo.priors import Gaussian, Mixture, Prior
 
 PRIORS: dict[str, type[Prior]] = {"gaussian": Gaussian, "mixture": Mixture}
@@ -56,13 +57,8 @@ class Task:
     @cached_property
     def subject(self) -> Subject:
         """The model with the data it was trained on. Raises ZooError where they are not."""
-        data = self.run.data(self.data_root, self.cache)
-        try:
-            return Subject(self.run.model, data.store, seed=self.seed)
-        except ZooError as error:
-            files = ", or draw with image=FILE" if "image" in self.options and self.what != "attribute" else ""
-            reason = str(error).rstrip(".").removesuffix("; set data.root=DIR")
-            raise ZooError(f"The data of this run cannot be opened ({reason}); say where they lie with data_root=DIR{files}.") from None
+        files = ", or draw with image=FILE" if "image" in self.options and self.what != "attribute" else ""
+        return Subject(self.run.model, self.run.data(self.data_root, self.cache, files).store, seed=self.seed)
 
     def inputs(self, per_row: int = 1, chosen: np.ndarray | None = None) -> tuple[Tensor, Tensor | None]:
         """Images (N, C, H, W) in [-1, 1] on the device, and their attributes where they are known: the named files, or test images.

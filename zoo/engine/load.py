@@ -29,20 +29,29 @@ class Run(NamedTuple):
         parent = self.checkpoint.parent
         return parent.parent if parent.name == "checkpoints" else parent
 
-    def data(self, root: str | None = None, cache: str | None = None) -> DataModule:
-        """The data it was trained on; `root` names the folder they have moved to, `cache` another folder of packed stores."""
+    def data(self, root: str | None = None, cache: str | None = None, otherwise: str = "") -> DataModule:
+        """The data it was trained on, opened; `root` names the folder they have moved to, `cache` another folder of packed stores.
+
+        Raises ZooError where they are not; `otherwise` says what else can be done.
+        """
         config = self.config.copy()
         if root is not None:
             if "root" not in config.data.source:
                 raise ZooError(f"data_root={root} cannot be given: the data '{config.data.name}' are made by the program.")
             config.data.source.root = root
         config.data.cache = cache or config.data.cache
-        return data_of(config)
+        try:
+            data = data_of(config)
+            _ = data.store
+        except ZooError as error:
+            reason = str(error).rstrip(".").removesuffix("; set data.root=DIR")
+            raise ZooError(f"The data of this run cannot be opened ({reason}); say where they lie with data_root=DIR{otherwise}.") from None
+        return data
 
 
 def open_run(name: str | Path, device: str = "cpu") -> Run:
     """Opens a run's folder (its newest good checkpoint), a .ckpt file, or "latest". Raises ZooError."""
-    path = find_run("latest", option="run") if str(name) == "latest" else Path(name)
+    path = find_run("latest", option="run") if str(name) == "latest" else Path(str(name)).expanduser()
     if not path.exists():
         raise ZooError(f"run={name} does not exist; name a run's folder, a .ckpt file, or latest.")
     if path.is_dir():

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from zoo.metrics.reconstruction import to_unit_range
+from zoo.metrics.reconstruction import to_uint8
 from zoo.models.base import Autoencoder
 from zoo.progress import chunks
 
@@ -20,11 +20,6 @@ SMALLEST = 64  # pixels; smaller images are enlarged by a whole factor, as long 
 FRAME_MS, PAUSE_MS = 50, 500  # how long a frame is shown, and the first and the last one
 GIF_BYTES = 2_000_000
 GIF_PIXELS = 4_000_000  # of all frames one way: with more, only digits would stay below GIF_BYTES, so nothing is tried
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[-1, 1] -> uint8, clamped and rounded; no rescaling per image."""
-    return (to_unit_range(images) * 255).round().to(torch.uint8)
 
 
 def enlarged(images: Tensor, factor: int | None = None) -> Tensor:

@@ -63,7 +63,13 @@ def print_model(model: Autoencoder) -> None:
 
 
 def write_summary(
-    run: Path, settings: dict[str, Any], model: Autoencoder, metrics: dict[str, float], images_seen: int, train_seconds: float
+    run: Path,
+    settings: dict[str, Any],
+    model: Autoencoder,
+    metrics: dict[str, float],
+    images_seen: int,
+    train_seconds: float,
+    peak_memory: float | None = None,
 ) -> None:
     """Writes summary.json, prints the final numbers and where everything lies; on rank 0.
 
@@ -73,6 +79,7 @@ def write_summary(
         model: Its model, on its device.
         metrics: The last measurement of the validation split.
         images_seen: Images trained on.
+        peak_memory: MiB of training, if it was taken at its end; otherwise of the process so far.
         train_seconds: Seconds spent training, over all sessions of the run, without validation, pictures and checkpoints.
     """
     trainer = settings["trainer"]
@@ -93,7 +100,7 @@ def write_summary(
         "devices": ranks,
         "accelerator": trainer["accelerator"],
         "precision": trainer["precision"],
-        "peak_memory_mib": peak_memory_mib(model.device),
+        "peak_memory_mib": peak_memory or peak_memory_mib(model.device),
         "versions": versions(),
     }
     text = json.dumps(summary, indent=2) + "\n"

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from zoo.engine.pictures import in_rows, to_uint8
+from zoo.engine.pictures import in_rows
+from zoo.metrics.reconstruction import to_uint8
 from zoo.models.base import Autoencoder
 from zoo.progress import chunks
 

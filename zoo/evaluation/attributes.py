@@ -16,8 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from zoo.data.faces import FACTOR_NAMES, attributes_of, render, swap_factors
 from zoo.data.store import Store
-from zoo.engine.pictures import to_uint8
-from zoo.evaluation.subject import Subject, rows_of
+from zoo.evaluation.subject import Subject, quantised
 from zoo.features.classifier import Classifier
 from zoo.metrics.edit_scores import Changes, change, change_cosine, change_share, changes, judged_as, kept, nearest
 from zoo.metrics.edits import attribute_vectors
@@ -27,6 +26,7 @@ TRUE = ("truth_cosine", "truth_share", "truth_mse", "reconstruction_mse")
 NAMES = (*JUDGED, *TRUE)
 VECTOR_IMAGES = 10_000  # training images that the vectors are made of
 EDITS = 100  # of each attribute and direction, at most
+CANDIDATES = 10_000  # images of the split among which those to be edited are found, whatever N is
 LEAST = 10  # of each direction; an attribute with fewer is left out
 GUIDES = 8  # faces of which one lends its style to the truth; with 16 the scores hardly change (measured)
 SKETCH = 16  # pixels: the size at which guides are compared; at full size they would choose nearly the same (measured)
@@ -80,14 +80,14 @@ def attributes(subject: Subject) -> dict[str, float]:
         codes = model.encode(batch.image, batch.attributes).float()
         plain = model.decode(codes)
         edited = model.decode(codes[which] + torch.where(wanted[:, None], vectors[column], -vectors[column]))
-        before, after = judge.predict(to_uint8(plain))[which], judge.predict(to_uint8(edited))
+        before, after = judge.predict(quantised(plain))[which], judge.predict(quantised(edited))
         scores = [judged_as(after, column, wanted), judged_as(before, column, wanted), kept(after, before, others[column])]
         if with_truths:
             truths = true_images(store, rows, change(plain[which], edited))
             scores += changes(batch.image[which], plain[which], edited, truths)
         return torch.stack(scores, 1)  # (B, 3 or 7)
 
-    rows = rows_of(len(edits.positions), "edits of attributes", measure).cpu()
+    rows = subject.rows(len(edits.positions), "edits of attributes", measure).cpu()
     tables = {int(column): _averages(rows[torch.from_numpy(edits.columns == column)]) for column in np.unique(edits.columns)}
     scores: dict[str, float] = {}
     for name in (name for name in (NAMES if with_truths else JUDGED) if subject.wants(name)):
@@ -109,7 +109,7 @@ def _averages(rows: Tensor) -> dict[str, float]:
 
 def edits_of(subject: Subject, columns: list[int]) -> Edits | None:
     """All edits of these attributes, each of as many images without as with it, the first of the split. None if all have too few."""
-    store, positions = subject.store, subject.positions(subject.split, subject.count).numpy()
+    store, positions = subject.store, subject.positions(subject.split, CANDIDATES).numpy()
     parts: list[Edits] = []
     for column in columns:
         has = store.attributes[positions, column] == 1

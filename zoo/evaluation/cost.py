@@ -1,6 +1,5 @@
 """What a model costs: parameters, training time and memory as its run wrote them down, and the speed of sampling here."""
 
-import json
 import time
 from statistics import median
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 
 from zoo.engine.devices import machine
 from zoo.engine.load import Run
+from zoo.evaluation.report import read_json
 from zoo.evaluation.subject import CHUNK, Subject
 
 ROUNDS = 9  # of CHUNK samples; the first warms up
@@ -18,7 +18,7 @@ FROM_TRAINING = ("images_seen", "images_per_second", "device_hours", "devices", 
 def cost(run: Run, subject: Subject) -> dict[str, Any]:
     """Numbers that depend on the machine; those of training are absent where the run's summary.json is."""
     summary = run.folder / "summary.json"
-    written = json.loads(summary.read_text()) if summary.is_file() else {}
+    written = read_json(summary) if summary.is_file() else {}
     training = {f"train/{name}": written[name] for name in FROM_TRAINING if name in written}
     sampling = {"sampling/images_per_second": sampling_rate(subject), "sampling/batch": CHUNK, "sampling/threads": torch.get_num_threads()}
     return training | sampling | {"machine": machine(subject.device)}

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from zoo.engine.pictures import to_uint8
-from zoo.evaluation.subject import Subject, is_first, rows_of
+from zoo.evaluation.subject import Subject, quantised
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.lines import mean_distance_and_smoothness
 from zoo.metrics.paths import path_smoothness
@@ -22,16 +21,19 @@ def interpolations(subject: Subject) -> dict[str, float]:
     if not model.can_encode:
         return {}
     scores: dict[str, float] = {}
-    if subject.features is not None and subject.wants("frechet", "smoothness"):
-        codes = subject.codes(subject.split, subject.count).latents
-        partners = codes[partners_of(len(codes), subject.seed).to(codes.device)]
-        if subject.wants("frechet"):
-            scores |= midpoint_distance(subject, codes, partners)
-        if subject.wants("smoothness"):
-            scores |= feature_smoothness(subject, codes[:PATHS], partners[:PATHS])
+    if subject.features is not None and subject.wants("frechet"):
+        scores |= midpoint_distance(subject, *pairs(subject, subject.count))
+    if subject.features is not None and subject.wants("smoothness"):
+        scores |= feature_smoothness(subject, *pairs(subject, min(PATHS, subject.count)))
     if subject.store.manifest["name"] == "lines" and subject.wants(*NAMES[2:]):
         scores |= line_scores(subject)
     return scores
+
+
+def pairs(subject: Subject, count: int) -> tuple[Tensor, Tensor]:
+    """Codes of `count` images and of their partners."""
+    codes = subject.codes(subject.split, count).latents
+    return codes, codes[partners_of(count, subject.seed).to(codes.device)]
 
 
 def partners_of(count: int, seed: int) -> Tensor:
@@ -48,11 +50,11 @@ def midpoint_distance(subject: Subject, codes: Tensor, partners: Tensor) -> dict
     features = subject.features
 
     def middle(start: int, stop: int) -> Tensor:
-        return features(to_uint8(subject.model.decode(torch.lerp(codes[start:stop], partners[start:stop], 0.5))))
+        return features(quantised(subject.model.decode(torch.lerp(codes[start:stop], partners[start:stop], 0.5))))
 
-    fake = rows_of(len(codes), "midpoints", middle)
+    fake = subject.rows(len(codes), "midpoints", middle)
     real = subject.reference()
-    return {"frechet": frechet_distance(subject.once("moments", lambda: moments(real)), moments(fake))} if is_first() else {}
+    return {"frechet": frechet_distance(subject.once("moments", lambda: moments(real)), moments(fake))}
 
 
 def feature_smoothness(subject: Subject, codes: Tensor, partners: Tensor) -> dict[str, float]:
@@ -62,19 +64,20 @@ def feature_smoothness(subject: Subject, codes: Tensor, partners: Tensor) -> dic
 
     def walk(start: int, stop: int) -> Tensor:
         images = subject.model.interpolate(codes[start:stop], partners[start:stop], STEPS)  # (P, STEPS, C, H, W)
-        return path_smoothness(features(to_uint8(images.flatten(0, 1))).unflatten(0, (-1, STEPS)))
+        return path_smoothness(features(quantised(images.flatten(0, 1))).unflatten(0, (-1, STEPS)))
 
-    return {"smoothness": rows_of(len(codes), "interpolations", walk, size=16).nanmean().item()}
+    return {"smoothness": subject.rows(len(codes), "interpolations", walk, size=16).nanmean().item()}
 
 
 def line_scores(subject: Subject) -> dict[str, float]:
     """ACAI's mean distance and smoothness: 512 images make 256 pairs, first half with second half."""
-    codes = subject.codes(subject.split, 2 * LINE_PAIRS).latents
-    first, second = codes.chunk(2)
+    codes = subject.codes(subject.split, min(2 * LINE_PAIRS, subject.count)).latents
+    half = len(codes) // 2
+    first, second = codes[:half], codes[half : 2 * half]
 
     def walk(start: int, stop: int) -> Tensor:
         return subject.model.interpolate(first[start:stop], second[start:stop], LINE_STEPS).float()
 
-    found = mean_distance_and_smoothness(rows_of(len(second), "interpolations of lines", walk, size=16))
+    found = mean_distance_and_smoothness(subject.rows(len(second), "interpolations of lines", walk, size=16))
     named = dict(zip(NAMES[2:], found, strict=True))
     return {name: value for name, value in named.items() if subject.wants(name)}

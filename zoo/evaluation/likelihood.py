@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from zoo.evaluation.subject import Subject, rows_of
+from zoo.evaluation.subject import Subject
 
 DRAWS, DRAWS_IMAGES = 64, 1_000  # importance-weighted: K, and images
 NAMES = ("bits_per_dim", "elbo_bits_per_dim", f"iw{DRAWS}_bits_per_dim")
@@ -30,13 +30,13 @@ def likelihood(subject: Subject) -> dict[str, float]:
     if exact is None:
         return {}
     dimensions = math.prod(subject.model.image_shape)
-    weights = draws_of(subject, 1, subject.count)
-    assert weights is not None
-    mean = bits_per_dim(weights, dimensions).mean().item()
-    if exact.shape[1] == 1:
-        return {"bits_per_dim": mean}
-    scores = {"elbo_bits_per_dim": mean}
-    if subject.wants(NAMES[2]) and (weights := draws_of(subject, DRAWS, DRAWS_IMAGES)) is not None:
+    scores: dict[str, float] = {}
+    single = NAMES[0] if exact.shape[1] == 1 else NAMES[1]
+    if subject.wants(single) and (weights := draws_of(subject, 1, subject.count)) is not None:
+        scores[single] = bits_per_dim(weights, dimensions).mean().item()
+    if exact.shape[1] > 1 and subject.wants(NAMES[2]):
+        weights = draws_of(subject, DRAWS, min(DRAWS_IMAGES, subject.count))
+        assert weights is not None
         scores[NAMES[2]] = bits_per_dim(torch.logsumexp(weights, 1) - math.log(DRAWS), dimensions).mean().item()
     return scores
 
@@ -52,5 +52,5 @@ def draws_of(subject: Subject, draws: int, count: int) -> Tensor | None:
         weights = model.log_weights(image + model.uniform(*image.shape) * (2 / 255), draws)
         return image.new_empty(rows, 0) if weights is None else weights.double()
 
-    found = rows_of(len(positions), f"likelihood, {draws} draws", weigh, size=max(1, 512 // draws))
+    found = subject.rows(len(positions), f"likelihood, {draws} draws", weigh, size=max(1, 512 // draws))
     return found if found.numel() else None

@@ -1,12 +1,15 @@
 """The protocol: every measurement that applies to a model, under one set of names.
 
 A number is called `<group>/<metric>`, for samples `samples/<prior>/<metric>`; features other than the default are a part of the name
-(`frechet_inception`), and so is the number of images where it is below 10,000 (`frechet@2000`), as these change what is measured.
+(`frechet_inception`), and so is the number of images where it is below 10,000 (`frechet@2000`; of attributes the edits each way).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
+
+import torch
+from omegaconf import ListConfig
 
 from zoo.engine.config import nearest
 from zoo.errors import ZooError
@@ -43,24 +46,37 @@ GROUPS = {
 
 
 def evaluate(subject: Subject, selection: list[str] | None = None) -> dict[str, float]:
-    """Measures a model, on all ranks; numbers on rank 0. A number that is not defined (no variation, no pairs) is left out.
+    """All numbers of a model; see `by_group`."""
+    return {name: value for numbers in by_group(subject, selection) for name, value in numbers.items()}
+
+
+def by_group(subject: Subject, selection: list[str] | None = None) -> Iterator[dict[str, float]]:
+    """Measures a model group by group, the same on all ranks. A number that is not defined (nothing varies) is left out, with a note.
 
     Args:
         subject: What is measured; callers hold `quiet(model)`.
         selection: Names of groups or metrics (see `selected`); None = everything that applies.
 
     Raises:
-        ZooError: Fewer images than a metric needs.
+        ZooError: Fewer images than a metric needs, or a model that has diverged.
     """
+    check_count(subject)
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        for name, group in GROUPS.items():
+            subject.wanted = None if selection is None or name in selection else set(selection)
+            if subject.wants(*group.names):
+                found = {full_name(subject, name, metric): value for metric, value in group.measure(subject).items()}
+                subject.notes += [f"{metric} is not defined here." for metric, value in found.items() if not math.isfinite(value)]
+                yield {metric: value for metric, value in found.items() if math.isfinite(value)}
+
+
+def check_count(subject: Subject) -> None:
+    """Raises ZooError if there are too few images for neighbours, clusters and mixtures."""
     if subject.count < LEAST:
-        raise ZooError(f"An evaluation needs at least {LEAST} images of the split '{subject.split}', not {subject.count}; raise samples.")
-    numbers: dict[str, float] = {}
-    for name, group in GROUPS.items():
-        subject.wanted = None if selection is None or name in selection else set(selection)
-        if subject.wants(*group.names):
-            found = group.measure(subject)
-            numbers |= {full_name(subject, name, metric): value for metric, value in found.items() if math.isfinite(value)}
-    return numbers
+        raise ZooError(
+            f"{subject.count} images are too few: precision, recall, mixtures and nearest neighbours need at least {LEAST}; "
+            f"raise samples, or choose a split with more images than '{subject.split}' has."
+        )
 
 
 def full_name(subject: Subject, group: str, metric: str) -> str:
@@ -76,9 +92,11 @@ def selected(value: Any, option: str = "metrics") -> list[str] | None:
     """A setting that names groups and metrics -> the list of them; None, for everything, stays. Raises ZooError for an unknown name."""
     if value is None:
         return None
-    names = [value] if isinstance(value, str) else list(value)
+    names = [value] if isinstance(value, str) else value
     valid = sorted({*GROUPS, *(name for group in GROUPS.values() for name in group.names)})
+    if not isinstance(names, list | ListConfig) or not names:
+        raise ZooError(f"{option}={value} must be a list of names, like [samples,mse]; valid: {', '.join(valid)}.")
     for name in names:
         if name not in valid:
             raise ZooError(f"{option}={name} is not known; {nearest(str(name), valid)}.")
-    return names
+    return list(names)

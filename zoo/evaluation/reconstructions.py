@@ -4,10 +4,9 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from zoo.engine.pictures import to_uint8
-from zoo.evaluation.subject import Subject, is_first, rows_of
+from zoo.evaluation.subject import Subject, quantised
 from zoo.metrics.frechet import frechet_distance, moments
-from zoo.metrics.lpips import WEIGHTS, lpips_network
+from zoo.metrics.lpips import SMALLEST, WEIGHTS, lpips_network
 from zoo.metrics.reconstruction import psnr, squared_error, to_unit_range
 
 NAMES = ("mse", "psnr", "ssim", "lpips", "frechet")
@@ -18,8 +17,10 @@ def reconstructions(subject: Subject) -> dict[str, float]:
     model, features = subject.model, subject.features if subject.wants("frechet") else None
     if not model.can_encode:
         return {}
-    perceptual = lpips_network(subject.device) if subject.wants("lpips") else None
-    if perceptual is None and subject.wants("lpips"):
+    perceptual = None
+    if subject.wants("lpips") and subject.store.image_size < SMALLEST:
+        subject.notes.append(f"lpips was not measured: it needs images of at least {SMALLEST} pixels.")
+    elif subject.wants("lpips") and (perceptual := lpips_network(subject.device)) is None:
         subject.notes.append(f"lpips was not measured: its weights, torchvision's AlexNet, are not at hand ({WEIGHTS}).")
     positions = subject.positions(subject.split, subject.count)
     per_image = ["mse", "psnr", "ssim"] + ["lpips"] * (perceptual is not None)
@@ -32,11 +33,10 @@ def reconstructions(subject: Subject) -> dict[str, float]:
         if perceptual is not None:
             columns.append(perceptual(batch.image, output))
         rows = torch.stack(columns, 1).float()  # (B, 3 or 4)
-        return rows if features is None else torch.cat([rows, features(to_uint8(output))], 1)
+        images = quantised(output)
+        return rows if features is None else torch.cat([rows, features(images)], 1)
 
-    rows = rows_of(len(positions), f"reconstructions of {subject.split} images", measure)
-    if not is_first():
-        return {}
+    rows = subject.rows(len(positions), f"reconstructions of {subject.split} images", measure)
     means = rows[:, : len(per_image)].double().mean(0).tolist()
     scores = {name: mean for name, mean in zip(per_image, means, strict=True) if subject.wants(name)}
     if features is not None:

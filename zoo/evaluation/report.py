@@ -1,15 +1,18 @@
 """What an evaluation leaves: evaluation.json, pictures, and the table it prints."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import Generator
 
 from zoo.data.files import sha256_of, write_atomically
 from zoo.engine import pictures
 from zoo.engine.load import Run
 from zoo.engine.report import print_metrics, shown_path, versions
+from zoo.errors import ZooError
 from zoo.evaluation import samples
 from zoo.evaluation.protocol import GROUPS
 from zoo.evaluation.subject import Subject
@@ -23,61 +26,80 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def write_numbers(out: Path, run: Run, subject: Subject, numbers: dict[str, float]) -> dict[str, Any]:
-    """Writes evaluation.json and returns its content. The same command on the same machine writes the same bytes.
+class Book:
+    """evaluation.json (for other splits than test evaluation-SPLIT.json): the same command on the same machine writes the same bytes.
 
-    Numbers that an earlier command measured of the same weights on the same images stay beside the new ones: a name says what
-    was measured, so one name never stands for two things.
+    Numbers that an earlier command measured stay beside new ones if the weights, the images, the seed, the features and the zoo's commit
+    are the same: a name says what was measured, so one name never stands for two things. Otherwise the book begins anew.
+
+    Raises ZooError for a file that is there but cannot be read.
     """
-    features = {} if subject.features is None else {subject.features.name: subject.features.identity()}
-    content: dict[str, Any] = {
-        "format": FORMAT,
-        "model": run.config.model.name,
-        "data": run.config.data.name,
-        "command": run.command,
-        "seed": run.config.seed,
-        "images_seen": int(run.model.images_seen),
-        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
-        "latent_dim": run.model.latent_dim,
-        "measured": {
-            "checkpoint_sha256": sha256_of(run.checkpoint),
-            "images_sha256": subject.store.sha256,
-            "split": subject.split,
-            "seed": subject.seed,
-        },
-        "features": features,
-        "metrics": numbers,
-        "notes": subject.notes,
-        "trained_with": run.versions,
-        "versions": versions(),
-    }
-    path = out / "evaluation.json"
-    old = json.loads(path.read_text()) if path.is_file() else {}
-    same_features = all(features.get(name, known) == known for name, known in old.get("features", {}).items())
-    if old.get("format") == FORMAT and old["measured"] == content["measured"] and same_features:
-        content["features"] = old["features"] | features
-        content["metrics"] = old["metrics"] | numbers
-    content["metrics"] = dict(sorted(content["metrics"].items(), key=lambda item: list(GROUPS).index(item[0].split("/")[0])))
-    write_json(path, content)
-    return content
+
+    def __init__(self, out: Path, run: Run, subject: Subject, overrides: list[str]) -> None:
+        self.path = out / ("evaluation.json" if subject.split == "test" else f"evaluation-{subject.split}.json")
+        features = {} if subject.features is None else {subject.features.name: subject.features.identity()}
+        self.notes = subject.notes
+        self.content: dict[str, Any] = {
+            "format": FORMAT,
+            "model": run.config.model.name,
+            "data": run.config.data.name,
+            "command": run.command,
+            "evaluation": shlex.join(["python", "-m", "zoo.evaluate", *overrides]),
+            "seed": run.config.seed,
+            "images_seen": int(run.model.images_seen),
+            "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+            "latent_dim": run.model.latent_dim,
+            "measured": {
+                "checkpoint_sha256": sha256_of(run.checkpoint),
+                "images_sha256": subject.store.sha256,
+                "split": subject.split,
+                "seed": subject.seed,
+                "device": subject.device.type,
+            },
+            "features": features,
+            "metrics": {},
+            "notes": [],
+            "trained_with": run.versions,
+            "versions": versions(),
+        }
+        old = read_json(self.path) if self.path.is_file() else {}
+        same = all(old.get(key) == self.content[key] for key in ("format", "measured", "versions"))
+        if same and all(features.get(name, known) == known for name, known in old["features"].items()):
+            self.content |= {"features": old["features"] | features, "metrics": old["metrics"]}
+
+    def add(self, numbers: dict[str, float]) -> None:
+        """Enters numbers and writes the file."""
+        metrics = self.content["metrics"] | numbers
+        self.content["metrics"] = dict(sorted(metrics.items(), key=lambda item: list(GROUPS).index(item[0].split("/")[0])))
+        self.content["notes"] = self.notes
+        write_json(self.path, self.content)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object. Raises ZooError if it is damaged."""
+    try:
+        content = json.loads(path.read_text())
+        if isinstance(content, dict):
+            return content
+    except (ValueError, OSError):
+        pass
+    raise ZooError(f"{path} is damaged; remove it, and it is written anew.")
 
 
 def draw(folder: Path, subject: Subject) -> None:
     """Draws samples from every prior, reconstructions and interpolations of the same images each time."""
     images = subject.batch(subject.positions(subject.split, 16)).image
-    own = subject.model.prior
+    for what, grid in pictures.grids(subject.model, images, subject.seed).items():
+        if what != "samples":
+            pictures.save(grid, folder / f"{what}.png")
     for name, prior in samples.priors(subject).items():
-        subject.model.prior = prior
-        shown = pictures.grids(subject.model, images, subject.seed)
-        pictures.save(shown.pop("samples"), folder / f"samples-{name}.png")
-        if prior is own:
-            for what, grid in shown.items():
-                pictures.save(grid, folder / f"{what}.png")
-    subject.model.prior = own
+        latents = prior.sample(64, Generator().manual_seed(subject.seed))
+        pictures.save(pictures.grid_of(subject.model.decode(latents), columns=8), folder / f"samples-{name}.png")
 
 
-def show(out: Path, content: dict[str, Any], spent: dict[str, Any]) -> None:
+def show(out: Path, book: Book, spent: dict[str, Any]) -> None:
     """Prints the numbers and where everything lies."""
+    content = book.content
     console = Console()
     title = f"{content['model']} on {content['data']}, {content['measured']['split']} split, {content['images_seen']:,} images seen"
     print_metrics(console, title, content["metrics"] | {name: value for name, value in spent.items() if not isinstance(value, str)})
@@ -86,5 +108,5 @@ def show(out: Path, content: dict[str, Any], spent: dict[str, Any]) -> None:
         console.print(f"features:  {network['name']}, {network['dim']} dimensions{accuracy}", highlight=False)
     for note in content["notes"]:
         console.print(f"note:      {note}", soft_wrap=True, highlight=False)
-    for what, where in (("numbers", "evaluation.json"), ("cost", "cost.json"), ("pictures", "evaluation/")):
+    for what, where in (("numbers", book.path.name), ("cost", "cost.json"), ("pictures", "evaluation/")):
         console.print(f"{what + ':':10} {shown_path(out)}/{where}", soft_wrap=True, highlight=False)

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from zoo.evaluation.subject import Subject, is_first
+from zoo.evaluation.subject import Codes, Subject
 from zoo.metrics.clustering import clustering_accuracy
 from zoo.metrics.disentanglement import mutual_information_gap
 from zoo.metrics.probes import factor_r2, knn_accuracy, knn_balanced_accuracy, linear_probe_attributes, linear_probe_classes, reduce
+from zoo.progress import busy
 
 CLASSES = ("linear_accuracy", "knn_accuracy", "clustering_accuracy")
 ATTRIBUTES = ("linear_balanced_accuracy", "linear_average_precision", "knn_balanced_accuracy")  # means over attributes
@@ -21,11 +22,17 @@ def representation(subject: Subject) -> dict[str, float]:
     if not subject.model.can_encode or not (store.attribute_names or store.factors is not None):
         return {}
     train, test = subject.codes("train", TRAIN_IMAGES * subject.count), subject.codes(subject.split, subject.count)
-    if not is_first():
-        return {}
     a, b, reduced = reduce(train.latents, test.latents)
     if reduced:
         subject.notes.append(f"For probes, {subject.model.latent_dim} latent dimensions were reduced to {a.shape[1]} principal components.")
+    with busy(f"probing {len(a):,} codes"):
+        scores = probe(subject, a, train, b, test, reduced)
+    return {name: value for name, value in scores.items() if subject.wants(name)}
+
+
+def probe(subject: Subject, a: Tensor, train: Codes, b: Tensor, test: Codes, reduced: bool) -> dict[str, float]:
+    """The wanted scores; `a` and `b` are the latents of `train` and `test`, or their principal components."""
+    store = subject.store
     scores: dict[str, float] = {}
     if store.has_classes and subject.wants(*CLASSES):
         scores |= class_scores(a, train.attributes.argmax(1), b, test.attributes.argmax(1), subject.seed)
@@ -33,8 +40,10 @@ def representation(subject: Subject) -> dict[str, float]:
         scores |= attribute_scores(a, train.attributes, b, test.attributes)
     if store.factors is not None and subject.wants(*FACTORS):
         known = torch.from_numpy(store.factors)
-        scores |= factor_scores(a, known[train.positions], b, known[test.positions])
-    return {name: value for name, value in scores.items() if subject.wants(name)}
+        scores["factor_r2"] = factor_r2(a, known[train.positions], b, known[test.positions]).nanmean().item()
+        if not reduced:  # of latents, not of their principal components
+            scores["mig"] = mutual_information_gap(b, known[test.positions]).nanmean().item()
+    return scores
 
 
 def class_scores(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, seed: int) -> dict[str, float]:
@@ -54,12 +63,4 @@ def attribute_scores(train: Tensor, train_attributes: Tensor, test: Tensor, test
         "linear_balanced_accuracy": probe.balanced_accuracy.nanmean().item(),
         "linear_average_precision": probe.average_precision.nanmean().item(),
         "knn_balanced_accuracy": knn_balanced_accuracy(train, train_attributes, test, test_attributes).nanmean().item(),
-    }
-
-
-def factor_scores(train: Tensor, train_factors: Tensor, test: Tensor, test_factors: Tensor) -> dict[str, float]:
-    """Means over the factors that vary."""
-    return {
-        "factor_r2": factor_r2(train, train_factors, test, test_factors).nanmean().item(),
-        "mig": mutual_information_gap(test, test_factors).nanmean().item(),
     }

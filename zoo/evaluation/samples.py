@@ -1,14 +1,16 @@
 """How close generated images come to real ones: one row of numbers for every prior that the model's latents can be drawn from."""
 
+import copy
+
 from torch import Generator, Tensor
 
-from zoo.engine.pictures import to_uint8
-from zoo.evaluation.subject import Subject, is_first, rows_of
+from zoo.evaluation.subject import Subject, quantised
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.kernel import kernel_distance
 from zoo.metrics.manifold import manifold_scores
 from zoo.models.base import seed_of
 from zoo.priors import Gaussian, Mixture, Prior
+from zoo.progress import busy
 
 NAMES = ("frechet", "kernel", "precision", "recall", "density", "coverage", "latent_nll")
 PRIOR_IMAGES = 10_000  # training images whose latents a prior is fitted to
@@ -25,7 +27,9 @@ def samples(subject: Subject) -> dict[str, float]:
     with_features = subject.features is not None and subject.wants(*NAMES[:-1])
     for name, prior in priors(subject).items():
         if with_features:
-            found = compare(subject, subject.reference(), generated_features(subject, prior))
+            real, fake = subject.reference(), generated_features(subject, prior)
+            with busy(f"comparing {len(fake):,} samples from the {name} prior with as many real images"):
+                found = compare(subject, real, fake)
             scores |= {f"{name}/{metric}": value for metric, value in found.items()}
         if subject.model.can_encode and subject.wants("latent_nll"):
             scores[f"{name}/latent_nll"] = -prior.log_prob(latents(subject, subject.split, subject.count, HELD_OUT)).double().mean().item()
@@ -39,13 +43,15 @@ def priors(subject: Subject) -> dict[str, Prior]:
 
 def _priors(subject: Subject) -> dict[str, Prior]:
     model = subject.model
-    found = {model.prior.name: model.prior}
+    found = {} if model.prior.needs_fit and model.can_encode else {model.prior.name: model.prior}
+    to_fit = [copy.deepcopy(model.prior)] if not found else []  # the one in the checkpoint may be older than the weights
     if model.can_encode and model.latent_dim <= LARGEST_LATENT:
-        fitted: list[Prior] = [Gaussian(model.latent_dim), Mixture(model.latent_dim)]
-        for prior in fitted:
-            if prior.name not in found:
+        to_fit += [Gaussian(model.latent_dim), Mixture(model.latent_dim)]
+    for prior in to_fit:
+        if prior.name not in found:
+            with busy(f"fitting the {prior.name} prior"):
                 prior.fit(latents(subject, "train", PRIOR_IMAGES, FIT), subject.seed)
-                found[prior.name] = prior.to(subject.device)
+            found[prior.name] = prior.to(subject.device)
     return found
 
 
@@ -57,7 +63,7 @@ def latents(subject: Subject, split: str, count: int, stream: int) -> Tensor:
         subject.model.place((subject.seed, stream, start), 0, stop - start, stop - start)
         return subject.model.latents_for_prior(subject.batch(positions[start:stop]).image).float()
 
-    return subject.once(f"latents {stream}", lambda: rows_of(len(positions), f"latents of {split} images", encode))
+    return subject.once(f"latents {stream}", lambda: subject.rows(len(positions), f"latents of {split} images", encode))
 
 
 def generated_features(subject: Subject, prior: Prior) -> Tensor:
@@ -67,15 +73,13 @@ def generated_features(subject: Subject, prior: Prior) -> Tensor:
 
     def draw(start: int, stop: int) -> Tensor:
         generator = Generator().manual_seed(seed_of(subject.seed, DRAW, start))
-        return features(to_uint8(subject.model.decode(prior.sample(stop - start, generator))))
+        return features(quantised(subject.model.decode(prior.sample(stop - start, generator))))
 
-    return rows_of(subject.count, f"samples from the {prior.name} prior", draw)
+    return subject.rows(subject.count, f"samples from the {prior.name} prior", draw)
 
 
 def compare(subject: Subject, real: Tensor, fake: Tensor) -> dict[str, float]:
-    """The wanted metrics of two sets of features (N, D) of equal size, on rank 0."""
-    if not is_first():
-        return {}
+    """The wanted metrics of two sets of features (N, D) of equal size."""
     scores: dict[str, float] = {}
     if subject.wants("frechet"):
         scores["frechet"] = frechet_distance(subject.once("moments", lambda: moments(real)), moments(fake))

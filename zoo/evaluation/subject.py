@@ -18,6 +18,7 @@ from zoo.features.classifier import classifier_of
 from zoo.features.inception import inception_from
 from zoo.features.reference import reference_features
 from zoo.features.training import varying
+from zoo.metrics.reconstruction import to_uint8
 from zoo.models.base import Autoencoder
 from zoo.progress import chunks
 
@@ -85,6 +86,10 @@ class Subject:
         parts = (torch.from_numpy(self.store.images[rows]), torch.from_numpy(self.store.attributes[rows]), positions)
         return to_float(Batch(*(part.to(self.device) for part in parts)))
 
+    def rows(self, total: int, task: str, work: Callable[[int, int], Tensor], size: int = CHUNK) -> Tensor:
+        """`rows_of`, on the device."""
+        return rows_of(total, task, work, size).to(self.device)
+
     def reference(self) -> Tensor:
         """Features of the N real images (N, D): computed once for all models, then read from the cache."""
         assert self.features is not None
@@ -94,7 +99,7 @@ class Subject:
             def look(start: int, stop: int) -> Tensor:
                 return features(torch.from_numpy(self.store.images[positions[start:stop].numpy()]).to(self.device))
 
-            return rows_of(len(positions), f"features of {self.split} images", look)
+            return self.rows(len(positions), f"features of {self.split} images", look)
 
         return self.once("reference", lambda: reference_features(features, self.store, self.split, positions, self.cache, compute))
 
@@ -109,13 +114,8 @@ class Subject:
             batch = self.batch(positions[start:stop])
             return self.model.encode(batch.image, batch.attributes).float()
 
-        latents = rows_of(len(positions), f"codes of {split} images", encode)
+        latents = self.rows(len(positions), f"codes of {split} images", encode)
         return Codes(latents, torch.from_numpy(self.store.attributes[positions.numpy()]).to(self.device), positions)
-
-
-def is_first() -> bool:
-    """Whether this is rank 0, where numbers are made of the gathered rows."""
-    return place()[0] == 0
 
 
 def place() -> tuple[int, int]:
@@ -135,10 +135,16 @@ def rows_of(total: int, task: str, work: Callable[[int, int], Tensor], size: int
             mine[start] = work(start, stop)
     if world > 1:
         everyone: list[dict[int, Tensor]] = [{} for _ in range(world)]
-        device = next(iter(mine.values())).device if mine else torch.device("cpu")
         dist.all_gather_object(everyone, {start: rows.cpu() for start, rows in mine.items()})
-        mine = {start: rows.to(device) for part in everyone for start, rows in part.items()}
+        mine = {start: rows for part in everyone for start, rows in part.items()}
     return torch.cat([mine[start] for start in sorted(mine)])
+
+
+def quantised(images: Tensor) -> Tensor:
+    """What is measured of generated images: `to_uint8`. Raises ZooError if some are not finite, which would look like black pixels."""
+    if not images.isfinite().all():
+        raise ZooError("The model makes images that are not finite: it has diverged, so train it anew with a lower optimizer.lr or clip=1.")
+    return to_uint8(images)
 
 
 def features_of(subject: Subject, name: str, weights: str | None) -> Features | None:

@@ -28,15 +28,20 @@ def locked(path: Path, task: str) -> filelock.AcquireReturnProxy:
         raise ZooError(f"cannot write to the folder {path.parent} ({error.strerror}): choose another one with data.cache=DIR.") from error
 
 
-def read(path: Path) -> Any:
-    """What `write` wrote, on the CPU: tensors and plain containers. Raises ZooError if it is damaged or holds anything else."""
+def read(path: Path, legacy: bool = False) -> Any:
+    """What `write` wrote, on the CPU: tensors and plain containers; `legacy` also takes what torch saved before 1.6, which is no zip file.
+
+    Raises ZooError if it is damaged or holds anything else.
+    """
     try:
-        if broken := zipfile.ZipFile(path).testzip():  # torch.load does not look at the archive's CRC
+        if (zipfile.is_zipfile(path) or not legacy) and (
+            broken := zipfile.ZipFile(path).testzip()
+        ):  # torch.load does not look at the archive's CRC
             raise ValueError(f"{broken} does not match its CRC")
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ZooError(f"{path} is refused: it holds code or objects, not only tensors and plain containers.") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
         raise ZooError(f"{path} is damaged ({(str(error) or 'it ends too early').splitlines()[0][:80]}).") from None
 
 

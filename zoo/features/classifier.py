@@ -15,7 +15,7 @@ from zoo.data.store import Store
 from zoo.errors import ZooError
 from zoo.features import cache as files
 from zoo.features.base import Features
-from zoo.features.training import STATISTICS, Recipe, as_input, is_one_hot, pieces, train, varying
+from zoo.features.training import STATISTICS, Recipe, as_input, pieces, train, varying
 from zoo.nets.classifier import ConvClassifier
 
 FORMAT = 2  # raise it with anything that changes what the same recipe gives
@@ -123,7 +123,7 @@ def trained(store: Store, recipe: Recipe, device: torch.device) -> dict[str, Any
     weights = {f"net.{key}": value.half() for key, value in net.cpu().state_dict().items()} | {"mean": mean, "deviation": deviation}
     about = {
         "attribute_names": list(store.attribute_names),
-        "classes": is_one_hot(store.attributes),
+        "classes": store.has_classes,
         "channels": store.channels,
         "data": name,
         "image_size": store.image_size,

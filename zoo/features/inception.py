@@ -59,10 +59,10 @@ def inception_from(weights: str | Path | None, device: torch.device | str = "cpu
         raise ZooError(f"features=inception needs its weights: download {URL} and name the file with features.weights=FILE.")
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    path = Path(weights)
+    path = Path(str(weights))
     if not path.is_file():
         raise ZooError(f"There is no file features.weights={path}: download {URL} and name it.")
-    read(path)  # torch-fidelity would run any code in the file; this refuses it
+    read(path, legacy=True)  # torch-fidelity would run any code in the file; this refuses it
     try:
         with torch.random.fork_rng(devices=[]):  # it draws weights before it loads some
             net = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(path))

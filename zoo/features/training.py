@@ -26,7 +26,6 @@ class Recipe:
     batch_size: int = 128
     lr: float = 4e-3
     weight_decay: float = 0.05
-    shift: float = 0.0
     seed: int = 0
 
     def batch(self, count: int) -> int:
@@ -37,11 +36,6 @@ class Recipe:
         """Images to train on where the data set has `count`: whole batches."""
         batch = self.batch(count)
         return -(-min(max(self.epochs * count, self.least), self.most) // batch) * batch
-
-
-def is_one_hot(attributes: np.ndarray) -> bool:
-    """Whether the rows (N, A) name one class each."""
-    return attributes.shape[1] > 1 and bool((attributes.sum(1, dtype=np.int64) == 1).all())
 
 
 def varying(attributes: np.ndarray) -> np.ndarray:
@@ -61,7 +55,7 @@ def train(store: Store, recipe: Recipe, device: torch.device, task: str) -> Conv
     """A classifier of the labels of the store's training images, BatchNorm folded in, its large weights rounded to float16."""
     rows = store.indices("train")
     labels = torch.from_numpy(store.attributes[rows])
-    classes, used = is_one_hot(store.attributes), torch.from_numpy(varying(store.attributes[rows])).to(device)
+    classes, used = store.has_classes, torch.from_numpy(varying(store.attributes[rows])).to(device)
     share = labels.float().mean(0).clamp(1e-6, 1 - 1e-6).to(device)
     prior = torch.zeros_like(share) if classes else share.logit()  # logit adjustment (2007.07314): the net answers for even odds
     generator = Generator().manual_seed(recipe.seed)
@@ -78,7 +72,6 @@ def train(store: Store, recipe: Recipe, device: torch.device, task: str) -> Conv
         for start, stop in chunks(images, batch, task):
             chosen = order[start:stop]
             image = as_input(torch.from_numpy(store.images[rows[chosen.numpy()]]).to(device))
-            image = shifted(image, round(recipe.shift * store.image_size), generator)
             target = labels[chosen].to(device)
             logits = net(image)
             if classes:
@@ -93,19 +86,6 @@ def train(store: Store, recipe: Recipe, device: torch.device, task: str) -> Conv
     for parameter in ready.parameters():
         parameter.copy_(parameter.half())
     return ready
-
-
-def shifted(image: Tensor, most: int, generator: Generator) -> Tensor:
-    """Each image (B, C, H, W) moved by up to `most` pixels either way; the border is repeated."""
-    if most == 0:
-        return image
-    size = image.shape[-1]
-    padded = F.pad(image, [most] * 4, mode="replicate")
-    down, right = torch.randint(2 * most + 1, (2, len(image)), generator=generator).to(image.device)
-    steps = torch.arange(size, device=image.device)
-    each = torch.arange(len(image), device=image.device)[:, None, None]
-    moved = padded.permute(0, 2, 3, 1)[each, (down[:, None] + steps)[:, :, None], (right[:, None] + steps)[:, None, :]]  # (B, H, W, C)
-    return moved.permute(0, 3, 1, 2)
 
 
 def pieces(store: Store, positions: np.ndarray, device: torch.device, task: str) -> Iterator[tuple[slice, Tensor]]:

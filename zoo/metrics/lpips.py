@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+SMALLEST = 32  # pixels that AlexNet needs
 WEIGHTS = "alexnet-owt-7be5be79.pth"  # torchvision's file; the linear heads come with torchmetrics
 
 

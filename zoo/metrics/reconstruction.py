@@ -9,6 +9,11 @@ def to_unit_range(images: Tensor) -> Tensor:
     return (images.float() * 0.5 + 0.5).clamp(0, 1)
 
 
+def to_uint8(images: Tensor) -> Tensor:
+    """[-1, 1] -> uint8, clamped and rounded; no rescaling per image."""
+    return (to_unit_range(images) * 255).round().to(torch.uint8)
+
+
 def squared_error(target: Tensor, output: Tensor) -> Tensor:
     """Mean squared error per value on [0, 1] images: (B, C, H, W) × 2 -> (B,)."""
     return (to_unit_range(target) - to_unit_range(output)).square().flatten(1).mean(1)

@@ -16,10 +16,12 @@ from typing import Any
 
 from zoo.data.files import write_atomically
 from zoo.errors import ZooError
+from zoo.evaluation.report import read_json
 from zoo.results.tables import markdown
 
 HERE = Path(__file__).parent
-PRIVATE = ("logger", "hydra.", "data.cache", "trainer.")  # settings that do not change the numbers
+PRIVATE = ("logger", "hydra.", "data.cache", "trainer.devices", "trainer.accelerator", "seed=")  # settings that name no other model
+SAME = ("split", "images_sha256", "seed")  # of what is measured: equal in all rows of a data set
 BLOCK = re.compile(r"(<!-- results:(\S+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
@@ -34,6 +36,8 @@ def main() -> None:
         if arguments.verb == "add":
             for run in arguments.runs:
                 add(run)
+        elif not arguments.file.is_file():
+            raise ZooError(f"There is no file {arguments.file}; name a Markdown file.")
         else:
             text = with_tables(arguments.file.read_text())
             write_atomically(arguments.file, lambda file: file.write(text.encode()))
@@ -43,12 +47,17 @@ def main() -> None:
 
 
 def add(run: Path) -> None:
-    """Adds or replaces the row of an evaluated run. Raises ZooError if it was not evaluated."""
+    """Adds or replaces the row of an evaluated run. Raises ZooError if it was not evaluated, or not as the other rows were."""
     row = row_of(run)
     path = HERE / f"{row['data']}.json"
+    for other in rows_of(row["data"]):
+        differs = [key for key in SAME if row["measured"][key] != other["measured"][key]]
+        if differs or row["features"] != other["features"]:
+            what = ", ".join(differs or ["features"])
+            raise ZooError(f"{run} cannot be published beside '{other['command']}': they were measured with another {what}.")
     rows = [other for other in rows_of(row["data"]) if (other["command"], other["seed"]) != (row["command"], row["seed"])]
     rows.append(row)
-    rows.sort(key=lambda row: (row["label"], row["seed"]))
+    rows.sort(key=lambda row: (row["command"], row["seed"]))
     text = json.dumps(rows, indent=1) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
@@ -58,17 +67,17 @@ def row_of(run: Path) -> dict[str, Any]:
     for name in ("evaluation.json", "cost.json"):
         if not (run / name).is_file():
             raise ZooError(f"{run} has no {name}; evaluate it first with python -m zoo.evaluate run={run}.")
-    evaluation = json.loads((run / "evaluation.json").read_text())
+    evaluation = read_json(run / "evaluation.json")
     overrides = [part for part in shlex.split(evaluation["command"])[3:] if not part.startswith(PRIVATE)]
     overrides = [re.sub(r"^data\.root=.*", "data.root=DIR", part) for part in overrides]
     settings = [part.removeprefix("model.") for part in overrides if part.startswith("model.")]
     kept = ("model", "data", "seed", "images_seen", "parameters", "latent_dim", "measured", "features", "metrics")
     return {
         "label": " ".join([evaluation["model"], *settings]),
-        "command": " ".join(["python -m zoo.train", *(part for part in overrides if not part.startswith("seed="))]),
+        "command": " ".join(["python -m zoo.train", *overrides]),
         "evaluation": "python -m zoo.evaluate run=RUN",
         **{key: evaluation[key] for key in (*kept, "trained_with", "versions")},
-        "cost": json.loads((run / "cost.json").read_text()),
+        "cost": read_json(run / "cost.json"),
     }
 
 

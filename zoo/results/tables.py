@@ -40,12 +40,13 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         return ""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(row["label"], []).append(row)
+        groups.setdefault(row["command"], []).append(row)
     by_prior: dict[tuple[str, ...], list[dict[str, float]]] = {}
     by_model: dict[tuple[str, ...], list[dict[str, float]]] = {}
-    for label, seeds in groups.items():
+    for seeds in groups.values():
+        label = seeds[0]["label"]
         for row in seeds:
-            numbers = {name.partition("@")[0]: value for name, value in row["metrics"].items()}
+            numbers = row["metrics"]
             cost = {name: value for name, value in row["cost"].items() if isinstance(value, int | float)}
             by_model.setdefault((label,), []).append(numbers | cost)
             for prior in dict.fromkeys(name.split("/")[1] for name in numbers if name.startswith("samples/")):
@@ -58,8 +59,10 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def said(seeds: list[dict[str, Any]]) -> str:
-    """What a command's numbers rest on."""
-    return f"seed={','.join(str(row['seed']) for row in seeds)}, commit {seeds[0]['trained_with']['commit']}"
+    """What a command's numbers rest on: seeds, and the commits it was trained and measured at."""
+    seed = ",".join(str(row["seed"]) for row in seeds)
+    trained, measured = ("/".join(sorted({row[key]["commit"] for row in seeds})) for key in ("trained_with", "versions"))
+    return f"seed={seed}; trained at {trained}, measured at {measured}"
 
 
 def table(keys: tuple[str, ...], columns: list[Column], cells: dict[Any, list[dict[str, float]]]) -> str:
