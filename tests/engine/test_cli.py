@@ -80,6 +80,13 @@ def test_divergence_is_named_and_the_last_good_checkpoint_stays(zoo, tiny, tmp_p
     assert "Traceback" not in done.err
 
 
+def test_training_that_is_stuck_is_named(zoo, tiny):
+    done = zoo("train", *tiny, "model=ae", "optimizer.lr=100", "budget=320", "hydra.run.dir=run")  # the tanh saturates
+    assert done.code == 2
+    assert "Training is stuck" in done.err
+    assert "Traceback" not in done.err
+
+
 def test_prepare_says_what_it_has(zoo, digits, tmp_path):
     done = zoo("prepare", "data=mnist", f"data.root={digits}")
     assert done.code == 0

@@ -15,7 +15,7 @@ from zoo.errors import ZooError
 class Monitor(pl.Callback):
     """Sums the loss terms on the device and fetches their means every `every` images: one host sync an interval.
 
-    Stops training with a sentence as soon as a loss is not finite.
+    Stops training with a sentence as soon as a loss is not finite, or nothing moves any more.
     """
 
     def __init__(self, every: int) -> None:
@@ -61,6 +61,12 @@ class Monitor(pl.Callback):
             raise ZooError(
                 f"Training diverged before {seen:,} images: {bad} is not finite; lower optimizer.lr or set clip=1, "
                 f"and start anew or resume from the last checkpoint."
+            )
+
+        if model.gradient_norms and not any(norm.item() for norm in model.gradient_norms.values()):
+            raise ZooError(
+                f"Training is stuck since before {seen:,} images: all gradients are exactly 0, as where a tanh output or all ReLUs are "
+                f"saturated; start anew with a longer scheduler.warmup (0.05) or a lower optimizer.lr."
             )
 
     def _seconds(self) -> float:
