@@ -19,6 +19,7 @@ MODELS: list[Column] = [
     ("Fréchet, reconstructions ↓", "reconstructions/frechet", 1, 3),
     ("Fréchet, midpoints ↓", "interpolations/frechet", 1, 3),
     ("bits/dim ≤ (ELBO) ↓", "likelihood/elbo_bits_per_dim", 1, 3),
+    ("bits/dim ≤ (64 draws) ↓", "likelihood/iw64_bits_per_dim@1000", 1, 3),
 ]
 CODES: list[Column] = [
     ("linear probe ↑", "representation/linear_accuracy", 1, 3),
@@ -29,8 +30,13 @@ CODES: list[Column] = [
     ("k-NN, balanced ↑", "representation/knn_balanced_accuracy", 1, 3),
     ("factors, R² ↑", "representation/factor_r2", 1, 3),
     ("MIG ↑", "representation/mig", 1, 3),
-    ("training images/s", "train/images_per_second", 1, 0),
-    ("sampling images/s", "sampling/images_per_second", 1, 0),
+]
+EDITS: list[Column] = [
+    ("attribute changed ↑", "attributes/success@100", 1, 3),
+    ("… already in reconstructions", "attributes/success_reconstruction@100", 1, 3),
+    ("others kept ↑", "attributes/kept@100", 1, 3),
+    ("cosine with the true change ↑", "attributes/truth_cosine@100", 1, 3),
+    ("share of the true change", "attributes/truth_share@100", 1, 3),
 ]
 
 
@@ -47,15 +53,14 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         label = seeds[0]["label"]
         for row in seeds:
             numbers = row["metrics"]
-            cost = {name: value for name, value in row["cost"].items() if isinstance(value, int | float)}
-            by_model.setdefault((label,), []).append(numbers | cost)
+            by_model.setdefault((label,), []).append(numbers)
             for prior in dict.fromkeys(name.split("/")[1] for name in numbers if name.startswith("samples/")):
                 start = f"samples/{prior}/"
                 found = {name.removeprefix(start): value for name, value in numbers.items() if name.startswith(start)}
                 by_prior.setdefault((label, prior), []).append(found)
     commands = "".join(f"    {seeds[0]['command']}   # {said(seeds)}\n" for seeds in groups.values())
-    parts = [table(("model", "prior"), SAMPLES, by_prior), table(("model",), MODELS, by_model), table(("model",), CODES, by_model)]
-    return "\n" + "\n".join(parts) + "\n" + commands + "\n"
+    tables = [table(("model", "prior"), SAMPLES, by_prior), *(table(("model",), columns, by_model) for columns in (MODELS, CODES, EDITS))]
+    return "\n" + "\n".join([*filter(None, tables), commands]) + "\n"
 
 
 def said(seeds: list[dict[str, Any]]) -> str:
@@ -66,8 +71,10 @@ def said(seeds: list[dict[str, Any]]) -> str:
 
 
 def table(keys: tuple[str, ...], columns: list[Column], cells: dict[Any, list[dict[str, float]]]) -> str:
-    """One Markdown table; columns that nobody has a number for are left out."""
+    """One Markdown table; columns that nobody has a number for are left out, and so is a table without any."""
     shown = [column for column in columns if any(column[1] in numbers for seeds in cells.values() for numbers in seeds)]
+    if not shown:
+        return ""
     lines = [[*keys, *(header for header, *_ in shown)], ["---"] * len(keys) + ["---:"] * len(shown)]
     for key, seeds in cells.items():
         values = ([numbers[name] * factor for numbers in seeds if name in numbers] for _, name, factor, _ in shown)
