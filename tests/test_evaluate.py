@@ -117,3 +117,25 @@ def test_an_unknown_metric_of_the_final_evaluation_is_refused_before_training(zo
     assert outcome.code == 2
     assert "evaluation.metrics=fid is not known" in outcome.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_trained_model_scores_better_than_an_untrained_one(zoo, tmp_path):
+    faces = ["data=faces", "data.image_size=32", "data.source.train=4000", "data.source.val=24", "data.source.test=500", "logger=none"]
+    numbers = {}
+    for budget, warmup in ((32, 0), (40_000, 0.05)):
+        assert zoo("train", *faces, f"budget={budget}", f"scheduler.warmup={warmup}", f"hydra.run.dir={budget}").code == 0
+        assert zoo("evaluate", f"run={budget}").code == 0
+        numbers[budget] = json.loads((tmp_path / str(budget) / "evaluation.json").read_text())["metrics"]
+    lower = ["reconstructions/mse", "reconstructions/frechet", "interpolations/frechet", "likelihood/elbo_bits_per_dim"]
+    higher = ["reconstructions/psnr", "reconstructions/ssim", "attributes/success", "attributes/truth_cosine", "representation/mig"]
+    higher += [
+        f"representation/{name}" for name in ("linear_balanced_accuracy", "linear_average_precision", "knn_balanced_accuracy", "factor_r2")
+    ]
+    for prior in ("normal", "gaussian", "mixture"):
+        lower += [f"samples/{prior}/{name}" for name in ("frechet", "kernel")]
+        higher += [f"samples/{prior}/{name}" for name in ("precision", "density", "coverage")]
+    for name in (*lower, *higher):
+        count = 100 if name.startswith("attributes/") else 500
+        untrained, trained = (numbers[budget][f"{name}@{count}"] for budget in (32, 40_000))
+        assert (trained < untrained) if name in lower else (trained > untrained), f"{name}: {untrained} untrained, {trained} trained"

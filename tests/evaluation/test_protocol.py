@@ -6,11 +6,13 @@ from torch import Tensor
 
 from zoo.data.arrays import Arrays
 from zoo.data.batch import Batch
+from zoo.data.lines import Lines
 from zoo.data.store import prepare
 from zoo.errors import ZooError
 from zoo.evaluation import interpolations, protocol
 from zoo.evaluation.protocol import GROUPS, evaluate, selected
 from zoo.evaluation.subject import Subject, rows_of
+from zoo.metrics.lines import mean_distance_and_smoothness
 from zoo.models.ae import AE
 from zoo.models.base import Autoencoder
 from zoo.nets.conv import ConvBackbone
@@ -155,6 +157,20 @@ def test_classes_are_probed_and_clustered_with_their_own_labels(tmp_path, digits
     assert numbers["representation/clustering_accuracy@36"] == 1
     wrong = Labels(store, torch.randperm(len(store), generator=torch.Generator().manual_seed(0)))
     assert evaluate(Subject(wrong, store, "train"), ["representation"])["representation/clustering_accuracy@36"] < 0.7
+
+
+@torch.no_grad()
+def test_lines_are_scored_by_the_metrics_of_acai(tmp_path):
+    store = prepare(Lines(train=32, val=16, test=64), tmp_path)
+    torch.manual_seed(0)
+    model = AE(ConvBackbone(image_size=32, channels=1, width=16), latent_dim=8).eval()
+    measured = Subject(model, store)
+    numbers = evaluate(measured, ["mean_distance", "line_smoothness", "line_undefined"])
+    codes = model.encode(measured.batch(measured.positions("test", None)).image)
+    expected = mean_distance_and_smoothness(model.interpolate(codes[:32], codes[32:], 16))
+    defined = {"mean_distance": expected.mean_distance, "line_undefined": expected.undefined}  # untrained: no line ever turns
+    assert numbers == pytest.approx({f"interpolations/{name}@64": value for name, value in defined.items()}, rel=1e-4)
+    assert "interpolations/line_smoothness@64 is not defined here." in measured.notes
 
 
 @torch.no_grad()
