@@ -202,7 +202,7 @@ def test_a_damaged_file_is_named_and_trained_anew(stripes, of_classes, caches, t
 
 def test_a_folder_that_cannot_be_written_to(stripes, tmp_path):
     (tmp_path / "features").write_text("a file")
-    with pytest.raises(ZooError, match=r"cannot write to the folder .*data\.cache=DIR"):
+    with pytest.raises(ZooError, match=r"cannot write to the cache folder .*data\.cache=DIR"):
         classifier_of(stripes, tmp_path)
 
 

@@ -101,7 +101,7 @@ def test_nothing_is_kept_of_a_computation_that_fails(store, tmp_path):
 
 def test_a_folder_that_cannot_be_written_to(store, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ZooError, match=r"cannot write to the folder .*data\.cache=DIR"):
+    with pytest.raises(ZooError, match=r"cannot write to the cache folder .*data\.cache=DIR"):
         ask(Sums(), store, torch.arange(3), tmp_path / "file")
 
 

@@ -1,10 +1,15 @@
-"""Files whose content and presence can be trusted: one way to hash them, one to write them whole, one to make a rename last."""
+"""Files whose content and presence can be trusted: one way to hash them, to write them whole, to make a rename last, to lock them."""
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import filelock
+
+from zoo.errors import ZooError
 
 
 def sha256_of(path: Path) -> str:
@@ -35,3 +40,19 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def locked(path: Path, task: str) -> filelock.AcquireReturnProxy:
+    """Holds the lock of this file inside a `with`; makes its folder. The kernel frees it when its process dies."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+        try:
+            return lock.acquire(timeout=0)
+        except filelock.Timeout:
+            print(f"another process is {task}: waiting for it.", file=sys.stderr, flush=True)
+            return lock.acquire()
+    except OSError as error:
+        raise ZooError(
+            f"cannot write to the cache folder {path.parent} ({error.strerror}): choose another one with data.cache=DIR."
+        ) from error

@@ -14,16 +14,14 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import filelock
 import numpy as np
 
-from zoo.data.files import sha256_of, sync_folder
+from zoo.data.files import locked, sha256_of, sync_folder
 from zoo.data.source import SPLITS, Listing, Source
 from zoo.errors import ZooError
 from zoo.progress import chunks
@@ -116,26 +114,12 @@ def prepare(source: Source, cache: Path, skip_bad: bool = False, verify: bool = 
     key = {"format": STORE_FORMAT, "settings": source.settings(), "fingerprint": source.fingerprint(), "skip_bad": skip_bad}
     path = cache / f"{source.name}-{source.image_size}-{_json_sha256(key)[:12]}"
     if not _fits(path, key):
-        with _locked(cache, source.name):
+        with locked(cache / source.name, f"preparing '{source.name}'"):
             _remove_leftovers(cache, source.name)
             if not _fits(path, key):  # it may have been built while we waited
                 _build(source, path, key)
                 return Store.open(path)  # hashed a moment ago
     return Store.open(path, verify)
-
-
-def _locked(cache: Path, name: str) -> filelock.AcquireReturnProxy:
-    """Holds the lock of this data set inside a `with`; the kernel frees it when its process dies."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(cache / f".{name}.lock")
-        try:
-            return lock.acquire(timeout=0)
-        except filelock.Timeout:
-            print(f"another process is preparing '{name}': waiting for it.", file=sys.stderr, flush=True)
-            return lock.acquire()
-    except OSError as error:
-        raise ZooError(f"cannot write to the cache folder {cache} ({error.strerror}): choose another one with data.cache=DIR.") from error
 
 
 def _build(source: Source, path: Path, key: dict[str, Any]) -> None:

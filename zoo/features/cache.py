@@ -2,30 +2,14 @@
 
 import io
 import pickle
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 
 from zoo.data.files import write_atomically
 from zoo.errors import ZooError
-
-
-def locked(path: Path, task: str) -> filelock.AcquireReturnProxy:
-    """Holds the lock of this file inside a `with`; makes its folder. The kernel frees it when its process dies."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
-        try:
-            return lock.acquire(timeout=0)
-        except filelock.Timeout:
-            print(f"another process is {task}: waiting for it.", file=sys.stderr, flush=True)
-            return lock.acquire()
-    except OSError as error:
-        raise ZooError(f"cannot write to the folder {path.parent} ({error.strerror}): choose another one with data.cache=DIR.") from error
 
 
 def read(path: Path, legacy: bool = False) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.data.files import locked
 from zoo.data.store import Store
 from zoo.errors import ZooError
 from zoo.features import cache as files
@@ -85,7 +86,7 @@ def classifier_of(store: Store, cache: Path, device: torch.device | str = "cpu")
     recipe = Recipe()
     key = hashlib.sha256(json.dumps([FORMAT, store.sha256, asdict(recipe)]).encode()).hexdigest()
     path = Path(cache) / "features" / f"{name}-{store.image_size}-{key[:12]}.pt"
-    with files.locked(path, f"training the features' network on {name}"):
+    with locked(path, f"training the features' network on {name}"):
         content = None
         if path.exists():
             try:

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from zoo.data.files import locked
 from zoo.data.store import Store
 from zoo.errors import ZooError
 from zoo.features import cache as files
@@ -36,7 +37,7 @@ def reference_features(
     if rows is None:
         rows = compute().float()
         if first:
-            with files.locked(path, f"writing {path.name}"):
+            with locked(path, f"writing {path.name}"):
                 files.write(rows.cpu(), path)
     device = next((value.device for value in chain(features.parameters(), features.buffers())), torch.device("cpu"))
     return rows.to(device)
