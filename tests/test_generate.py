@@ -12,7 +12,8 @@ from PIL import Image
 
 from tests.data.makers import smooth_image
 from zoo import load
-from zoo.engine.pictures import grid_of, grids
+from zoo.engine.pictures import grid_of
+from zoo.engine.strips import grids
 from zoo.models.ae import AE
 from zoo.train import main as start_training
 

@@ -14,8 +14,9 @@ NOTE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 def chunks(total: int, size: int, task: str, unit: str = "images", shown: bool = True) -> Generator[tuple[int, int], None, None]:
     """(start, stop) of consecutive pieces of `range(total)`, `size` long, the last one maybe shorter; shows `task`, rate and time left.
 
-    `shown=False` keeps silent: for ranks other than 0.
+    Silent for a single piece, and with `shown=False`: for ranks other than 0.
     """
+    shown = shown and total > size
     console = Console(stderr=True)
     rate_column = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate_column, TimeRemainingColumn())

@@ -70,7 +70,7 @@ def train(config: DictConfig) -> None:
     averaging = [EMAWeightAveraging(decay=config.ema)] if config.ema else []
     stop = StopOnSignal()
     saver = PeriodicCheckpoint(run, config.checkpoint_every, config.keep_checkpoints, stop)
-    callbacks = [*averaging, monitor, watch, ProgressLine(monitor, config.budget), stop, saver]
+    callbacks = [*averaging, monitor, ProgressLine(monitor, config.budget), watch, stop, saver]  # the bar ends before the evaluation
 
     start = None
     if resuming:

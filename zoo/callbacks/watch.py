@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zoo.callbacks.clock import Pauses, images_seen, is_due
 from zoo.callbacks.monitor import log
-from zoo.engine import pictures
+from zoo.engine import pictures, strips
 from zoo.engine.devices import peak_memory_mib
 from zoo.evaluation.protocol import LEAST, evaluate
 from zoo.evaluation.subject import Subject, features_of
@@ -57,7 +57,7 @@ class Watch(pl.Callback):
         log(trainer, seen, self.latest)
         if trainer.is_global_zero:
             faces = data.some_images("val", 16).image
-            for name, grid in pictures.grids(model, faces).items():
+            for name, grid in strips.grids(model, faces).items():
                 path = self.run / "pictures" / f"{name}-{seen:012d}.png"
                 pictures.save(grid, path)
                 _log_picture(trainer, seen, name, grid)

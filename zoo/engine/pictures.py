@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 from zoo.metrics.reconstruction import to_uint8
-from zoo.models.base import Autoencoder
 from zoo.progress import chunks
 
 GUTTER, WHITE = 2, 255  # pixels, and their value
@@ -50,28 +49,6 @@ def columns_for(count: int) -> int:
     """How many columns show `count` images best: few gaps, and no higher than wide."""
     root = math.isqrt(count - 1) + 1  # ⌈√count⌉
     return min(range(root, 2 * root), key=lambda columns: (-count % columns, columns))
-
-
-def grids(model: Autoencoder, images: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    """The pictures that are drawn of every model.
-
-    Args:
-        model: In eval mode.
-        images: (16, C, H, W) in [-1, 1], the same each time; fewer where the data set has fewer.
-        seed: Of the 64 latents, the same each time on every device.
-    """
-    shown = {"samples": grid_of(model.sample(64, torch.Generator().manual_seed(seed)), columns=8)}
-    if model.can_encode and len(images) > 1:
-        columns = min(8, len(images) // 2 * 2)
-        images = images[: len(images) // columns * columns]
-        pairs = torch.stack([images, model.reconstruct(images).to(images)], 1)  # (16, 2, C, H, W)
-        rows = pairs.unflatten(0, (-1, columns)).transpose(1, 2)  # (2, 2, 8, C, H, W): a row of originals, then one of reconstructions
-        shown["reconstructions"] = grid_of(rows.flatten(0, 2), columns)
-        codes = model.encode(images)
-        line = model.interpolate(codes[0::2], codes[1::2], 8).to(images)  # (8, 8, C, H, W)
-        ends = torch.cat([images[0::2, None], line, images[1::2, None]], 1)  # the originals stand at both ends
-        shown["interpolations"] = grid_of(ends.flatten(0, 1), columns=10)
-    return shown
 
 
 def labelled(grid: Tensor, columns: Sequence[str] = (), rows: Sequence[str] = ()) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from zoo.engine.pictures import in_rows
+from zoo.engine.pictures import enlarged, in_rows, tile
 from zoo.metrics.reconstruction import to_uint8
 from zoo.models.base import Autoencoder
 from zoo.progress import chunks
@@ -69,6 +69,26 @@ def edits(model: Autoencoder, latents: Tensor, vectors: Tensor, strengths: Tenso
 def one_below_the_other(pairs: Tensor, columns: int) -> Tensor:
     """A row of the first ones of `columns` pairs, then a row of their second ones, and so on: (N, 2, C, H, W) -> (R, columns, C, H, W)."""
     return in_rows(pairs, columns).transpose(1, 2).flatten(0, 1)
+
+
+def grids(model: Autoencoder, images: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """The pictures that are drawn of every model, (3, H', W') uint8 each.
+
+    Args:
+        model: In eval mode.
+        images: (16, C, H, W) in [-1, 1], the same each time; fewer where the data set has fewer.
+        seed: Of the 64 latents, the same each time on every device.
+    """
+    shown = {"samples": tile(enlarged(samples(model, 64, seed)), columns=8)}
+    if model.can_encode and len(images) > 1:
+        columns = min(8, len(images) // 2 * 2)
+        images = images[: len(images) // columns * columns]
+        table = one_below_the_other(reconstructions(model, images), columns)
+        shown["reconstructions"] = tile(enlarged(table.flatten(0, 1)), columns)
+        latents = codes(model, images)
+        table = between(images, interpolations(model, latents[0::2], latents[1::2], 8))
+        shown["interpolations"] = tile(enlarged(table.flatten(0, 1)), columns=10)
+    return shown
 
 
 def _part(attributes: Tensor | None, start: int, stop: int) -> Tensor | None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from torch import Generator
 
 from zoo.data.files import sha256_of, write_atomically
-from zoo.engine import pictures
+from zoo.engine import pictures, strips
 from zoo.engine.load import Run
 from zoo.engine.report import print_metrics, shown_path, versions
 from zoo.errors import ZooError
@@ -89,7 +89,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def draw(folder: Path, subject: Subject) -> None:
     """Draws samples from every prior, reconstructions and interpolations of the same images each time."""
     images = subject.batch(subject.positions(subject.split, 16)).image
-    for what, grid in pictures.grids(subject.model, images, subject.seed).items():
+    for what, grid in strips.grids(subject.model, images, subject.seed).items():
         if what != "samples":
             pictures.save(grid, folder / f"{what}.png")
     for name, prior in samples.priors(subject).items():

@@ -1,6 +1,6 @@
 """Makes the files that ship in zoo/features/weights: the classifiers of the embedded faces at 64 and 32 pixels.
 
-    python -m zoo.features.ship [SIZE …]         # about 8 minutes on 2 cores; only when the faces or the network change
+    python -m zoo.features.ship [SIZE …]         # about 8 minutes of one core; only when the faces or the network change
 
 The faces are the default ones: 20,000 to train on, 10,000 to measure on, seed 0. Packed stores go where $ZOO_CACHE says.
 """
@@ -18,7 +18,7 @@ from zoo.features.classifier import SHIPPED, Classifier, trained
 from zoo.features.training import Recipe
 
 SIZES = (64, 32)
-RECIPE = Recipe()  # as any data set's.
+RECIPE = Recipe()  # as any data set's
 
 
 def ship(size: int, cache: Path, folder: Path = SHIPPED, recipe: Recipe = RECIPE) -> Path:
