@@ -31,6 +31,7 @@ class Recipe:
     schedule: Schedule = lambda spent: 1.0
     player_schedules: dict[str, Schedule] = field(default_factory=dict)
     clip: float | None = None  # largest gradient norm of each player
+    before: int = 0  # images that earlier stages have seen: a part of the budget of the whole method
     seed: int = 0
     compile: bool = False
 
@@ -57,6 +58,7 @@ class Autoencoder(pl.LightningModule):
     """
 
     can_encode = True
+    unit = 1  # images on a device come in multiples of it: 2 where neighbours form pairs
     recipe: Recipe
 
     def __init__(
@@ -102,6 +104,13 @@ class Autoencoder(pl.LightningModule):
 
     def initialize(self, batch: Batch) -> None:
         """Sets what depends on the data, once before the first step, from up to 1,024 float training images; same on all ranks."""
+
+    def name_attributes(self, names: tuple[str, ...]) -> None:
+        """Says what the columns of `attributes` are called, once before training. Raises ZooError if one is missed."""
+
+    def start_from(self, trained: "Autoencoder") -> None:
+        """Takes over what an earlier stage has trained, before the first step. Raises ZooError if it does not fit."""
+        raise ZooError(f"A {type(self).__name__} has no earlier stage; leave pretrain out.")
 
     # What every method can do -----------------------------------------------------------------------------------------
 

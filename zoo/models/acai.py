@@ -1,0 +1,86 @@
+"""ACAI: adversarially constrained autoencoder interpolation (Berthelot, Raffel, Roy & Goodfellow, 1807.07543).
+
+    z = f(x)      x̂_α = g(α z₁ + (1 - α) z₂)      α ~ U[0, 0.5]
+    autoencoder   ‖x - g(z)‖² + λ d(x̂_α)²                                every ‖·‖² is a mean
+    critic        (d(x̂_α) - α)² + d(γ x + (1 - γ) g(z))²
+
+The critic tells how much of the other image an interpolation holds; the autoencoder makes it say 0. Both are updated at once, from one
+forward pass, as in the authors' code. There the partner z₂ comes from the reversed batch, here it is the neighbour (i xor 1): the slice
+of every rank holds it.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.data.batch import Batch
+from zoo.losses import mean_squared_error, wide
+from zoo.models.base import Autoencoder
+from zoo.nets.acai import ACAIBackbone
+from zoo.nets.conv import ConvBackbone
+from zoo.nets.frozen import frozen
+from zoo.priors import Gaussian
+
+
+class ACAI(Autoencoder):
+    """Autoencoder with a critic of its interpolations. The players are "autoencoder" and "critic".
+
+    Args:
+        backbone: Makes the encoder, the decoder and the critic, which has the encoder's shape; knows the image shape.
+        latent_dim: Dimensions of the code.
+        advweight: λ, weight of the critic's opinion in the autoencoder's loss. Presumes mean reductions (published: 0.5).
+        reg: γ, share of the image in the blend that the critic must call real (published: 0.2).
+        **options: As in Autoencoder.
+    """
+
+    unit = 2
+
+    def __init__(
+        self, backbone: ACAIBackbone | ConvBackbone, latent_dim: int, advweight: float = 0.5, reg: float = 0.2, **options: Any
+    ) -> None:
+        options.setdefault("prior", Gaussian(latent_dim))
+        super().__init__(backbone.image_shape, latent_dim, **options)
+        self.encoder = backbone.encoder(latent_dim)
+        self.decoder = backbone.decoder(latent_dim)
+        self.critic = backbone.encoder(latent_dim)
+        self.advweight, self.reg = advweight, reg
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"autoencoder": [*self.encoder.parameters(), *self.decoder.parameters()], "critic": [*self.critic.parameters()]}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        image = batch.image
+        latent = self.encode(image)
+        alpha = 0.5 - (self.uniform(len(image), 1) - 0.5).abs()  # (B, 1)
+        mixed_latent = torch.lerp(latent[neighbours(len(image), image.device)], latent, alpha)
+        output, mixed = self.decode(torch.cat([latent, mixed_latent])).chunk(2)  # (B, C, H, W) each
+
+        fooled = opinion(frozen(self.critic, mixed)).square().mean()
+        blend = torch.lerp(output, image, self.reg)
+        of_mixed, of_blend = opinion(self.critic(torch.cat([mixed, blend]).detach())).chunk(2)  # (B,) each
+        critic = (of_mixed - alpha[:, 0]).square().mean() + of_blend.square().mean()
+
+        reconstruction = mean_squared_error(image, output)
+        return {
+            "loss": reconstruction + self.advweight * fooled + critic,
+            "reconstruction": reconstruction,
+            "fooled": fooled,
+            "critic": critic,
+        }
+
+    def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
+        return self.encoder(image)  # (B, latent_dim)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.decoder(latent)  # (B, C, H, W)
+
+
+def opinion(map: Tensor) -> Tensor:
+    """The critic's guess of α: the mean over its map, (B, latent_dim) -> (B,)."""
+    return wide(map).mean(1)
+
+
+def neighbours(count: int, device: torch.device) -> Tensor:
+    """Each image's partner, i xor 1; the last one of an odd number meets itself. (B,) int64."""
+    return (torch.arange(count, device=device) ^ 1).clamp(max=count - 1)
