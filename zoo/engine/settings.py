@@ -81,6 +81,12 @@ def model_of(config: DictConfig) -> Autoencoder:
         seed=config.seed,
         compile=config.compile,
     )
+    pieces = config.trainer.devices * config.trainer.num_nodes * config.trainer.accumulate
+    if config.batch_size % (pieces * model.unit):
+        raise ZooError(
+            f"{type(model).__name__} takes images in groups of {model.unit}, but batch_size={config.batch_size} over {pieces} device(s) and "
+            f"pieces leaves {config.batch_size // pieces} to each; make it a multiple of {pieces * model.unit}."
+        )
     check_output_range(model)
     try:
         model.configure_optimizers()  # refuses unknown players and options now rather than after the run's folder is written

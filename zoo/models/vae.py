@@ -65,7 +65,7 @@ class VAE(Autoencoder):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         mean, log_variance = self.posterior(batch.image)
-        latent = mean + (0.5 * log_variance).exp() * self.normal(*mean.shape)  # (B, latent_dim)
+        latent = reparameterised(mean, log_variance, self.normal(*mean.shape))  # (B, latent_dim)
         distortion = gaussian_nll(batch.image, self.decode(latent), self.log_gamma)
         rate = kl_to_standard_normal(mean, log_variance)
         beta = self.beta * self.ramp(self.kl_warmup)
@@ -79,8 +79,7 @@ class VAE(Autoencoder):
 
     def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """μ and log σ² of q(z|x), in float32 at least: (B, C, H, W) -> (B, latent_dim) × 2."""
-        mean, log_variance = wide(self.encoder(image)).chunk(2, dim=1)
-        return mean, log_variance.clamp(-10, 10)
+        return moments(self.encoder(image))
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
         return self.posterior(image)[0]  # (B, latent_dim)
@@ -91,7 +90,7 @@ class VAE(Autoencoder):
     def log_weights(self, image: Tensor, draws: int) -> Tensor:
         mean, log_variance = (part.repeat_interleave(draws, 0) for part in self.posterior(image))  # (B·draws, latent_dim)
         noise = self.normal(len(image), draws, self.latent_dim).flatten(0, 1)
-        latent = mean + (0.5 * log_variance).exp() * noise
+        latent = reparameterised(mean, log_variance, noise)
         squared = (wide(self.decode(latent)) - image.repeat_interleave(draws, 0)).square().flatten(1).sum(1, dtype=torch.float64)
         dimensions = image[0].numel()
         log_likelihood = -squared * (-2 * self.log_gamma).exp() / 2 - dimensions * (self.log_gamma + math.log(2 * math.pi) / 2)
@@ -100,4 +99,15 @@ class VAE(Autoencoder):
 
     def latents_for_prior(self, image: Tensor) -> Tensor:
         mean, log_variance = self.posterior(image)
-        return mean + (0.5 * log_variance).exp() * self.normal(*mean.shape)
+        return reparameterised(mean, log_variance, self.normal(*mean.shape))
+
+
+def moments(encoded: Tensor) -> tuple[Tensor, Tensor]:
+    """μ and log σ², in float32 at least and bounded, from an encoder's output: (B, 2·latent_dim) -> (B, latent_dim) × 2."""
+    mean, log_variance = wide(encoded).chunk(2, dim=1)
+    return mean, log_variance.clamp(-10, 10)
+
+
+def reparameterised(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
+    """μ + σ · noise: (B, latent_dim) × 3 -> (B, latent_dim)."""
+    return mean + (0.5 * log_variance).exp() * noise

@@ -74,5 +74,6 @@ def initialised(net: nn.Module) -> nn.Module:
         if isinstance(layer, nn.Conv2d):
             fan_in = layer.weight[0].numel()
             nn.init.normal_(layer.weight, std=((1 + SLOPE**2) * fan_in) ** -0.5)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return net

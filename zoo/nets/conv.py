@@ -8,6 +8,7 @@ depend on its neighbours in the batch, or 2 ranks would not equal 1.
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
+from zoo.nets.discriminator import Discriminator
 
 
 def halvings(image_size: int) -> int:
@@ -33,7 +34,7 @@ def norm(kind: str, width: int) -> nn.Module:
 
 
 class ConvBackbone:
-    """Makes matching encoders and decoders for one image shape.
+    """Makes matching encoders, decoders and image discriminators for one image shape.
 
     Args:
         image_size: Height and width in pixels.
@@ -56,14 +57,30 @@ class ConvBackbone:
         self.base = image_size // 2**self.levels
         self.image_shape, self.norm, self.output = (channels, image_size, image_size), norm, output
 
-    def encoder(self, out_features: int) -> nn.Module:
-        """An encoder (B, C, H, W) -> (B, out_features)."""
+    def encoder(self, out_features: int, share: float = 1.0) -> nn.Module:
+        """An encoder (B, C, H, W) -> (B, out_features), with this share of the backbone's width."""
         layers: list[nn.Module] = []
         before = self.image_shape[0]
-        for level, width in enumerate(self.widths):
+        for level, width in enumerate(int(share * width) for width in self.widths):
             layers += [nn.Conv2d(before, width, 4, 2, 1), norm(self.norm if level else "none", width), nn.SiLU()]
             before = width
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * self.base**2, out_features))
+
+    def attribute_encoder(self, out_features: int) -> nn.Module:
+        """An encoder of half the width, for what little an attribute needs."""
+        return self.encoder(out_features, share=0.5)
+
+    def discriminator(self, feature_layer: int) -> Discriminator:
+        """A discriminator (B, C, H, W) -> logits (B,) and features (B, F) of its convolution number `feature_layer`, from 1.
+
+        GroupNorm after all but the first convolution, whatever the autoencoder has: without a normalisation the features of VAE-GAN
+        would have no scale. It is per image: a result does not depend on its neighbours in the batch.
+        """
+        before = [self.image_shape[0], *self.widths]
+        convolutions = [nn.Conv2d(*channels, 4, 2, 1) for channels in zip(before, self.widths, strict=False)]
+        after = [nn.Sequential(norm("group" if level else "none", width), nn.LeakyReLU(0.2)) for level, width in enumerate(self.widths)]
+        head = nn.Sequential(nn.Flatten(), nn.Linear(self.widths[-1] * self.base**2, 1))
+        return Discriminator(convolutions, after, head, feature_layer)
 
     def decoder(self, latent_dim: int) -> nn.Module:
         """A decoder (B, latent_dim) -> (B, C, H, W)."""

@@ -1,0 +1,125 @@
+"""UDT: content transfer between two domains (Press, Galanti, Benaim & Wolf, ICLR 2019, 2001.05017).
+
+The *rich* domain has an attribute (its label is 1), the *poor* one lacks it (label 0): faces with and without glasses. The paper calls
+poor A and rich B, its code the other way round; no letters here.
+
+    x̂ = g(c, a)   c = f₁(x) content      a = f₂(x) attribute of a rich image, 0 of a poor one
+    autoencoder   Σ_domains mean (x - x̂)² + w · Σ_domains BCE(d(c), poor)
+    discriminator Σ_domains BCE(d(c), domain)
+
+Both domains are pushed to the poor label, as in the authors' code: the non-saturating form of making content domain-blind. The two players
+are updated at once, there one after the other.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from zoo.data.batch import Batch
+from zoo.errors import ZooError
+from zoo.losses import wide
+from zoo.models.base import Autoencoder
+from zoo.nets.conv import ConvBackbone
+from zoo.nets.discriminator import code_discriminator
+from zoo.nets.frozen import frozen
+from zoo.nets.udt import UDTBackbone
+from zoo.priors import Gaussian
+
+
+class UDT(Autoencoder):
+    """Autoencoder with a content code that does not tell the domain, and an attribute code. The players are "autoencoder", "discriminator".
+
+    Args:
+        backbone: Makes the two encoders and the decoder; knows the image shape.
+        latent_dim: Dimensions of content and attribute together.
+        attribute_dim: Dimensions of the attribute code: few, or it holds more than the attribute ("sep").
+        domain: Name of the attribute; training batches hold as many images without as with it (data.domain).
+        discweight: w, weight of the adversarial term beside a mean squared error per value (published: 0.001).
+        **options: As in Autoencoder.
+    """
+
+    unit = 2
+    column: Tensor
+
+    def __init__(
+        self,
+        backbone: ConvBackbone | UDTBackbone,
+        latent_dim: int,
+        attribute_dim: int,
+        domain: str,
+        discweight: float = 0.001,
+        **options: Any,
+    ) -> None:
+        if not 0 < attribute_dim < latent_dim:
+            raise ZooError(f"model.attribute_dim is {attribute_dim}; it must leave some of model.latent_dim={latent_dim} to the content.")
+        options.setdefault("prior", Gaussian(latent_dim))
+        super().__init__(backbone.image_shape, latent_dim, **options)
+        self.content_dim, self.attribute_dim = latent_dim - attribute_dim, attribute_dim
+        self.content = backbone.encoder(self.content_dim)
+        self.attribute = backbone.attribute_encoder(attribute_dim)
+        self.decoder = backbone.decoder(latent_dim)
+        self.discriminator = code_discriminator(self.content_dim)
+        self.domain, self.discweight = domain, discweight
+        self.register_buffer("column", torch.zeros((), dtype=torch.int64))  # of the domain in a batch's attributes
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        nets = (self.content, self.attribute, self.decoder)
+        return {"autoencoder": [p for net in nets for p in net.parameters()], "discriminator": [*self.discriminator.parameters()]}
+
+    def name_attributes(self, names: tuple[str, ...]) -> None:
+        if self.domain not in names:
+            raise ZooError(f"model.domain={self.domain} is not an attribute of the data; they have: {', '.join(names) or 'none'}.")
+        self.column.fill_(names.index(self.domain))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        rich = self.rich(batch.attributes)  # (B,)
+        content = self.content(batch.image)  # (B, content_dim)
+        attribute = self.attribute(batch.image) * rich[:, None]  # (B, attribute_dim)
+        output = self.decode(torch.cat([content, attribute], 1))
+
+        squared = (wide(batch.image) - wide(output)).square().flatten(1).mean(1)  # (B,)
+        poor = torch.zeros_like(rich)
+        confusion = binary_cross_entropy_with_logits(wide(frozen(self.discriminator, content)), poor, reduction="none")
+        judged = binary_cross_entropy_with_logits(wide(self.discriminator(content.detach())), rich, reduction="none")
+        reconstruction, confusion, judged = (over_domains(term, rich) for term in (squared, confusion, judged))
+        return {
+            "loss": reconstruction + self.discweight * confusion + judged,
+            "reconstruction": reconstruction,
+            "confusion": confusion,
+            "discriminator": judged,
+        }
+
+    def rich(self, attributes: Tensor) -> Tensor:
+        """The domain of each image, 1 rich and 0 poor: (B, A) -> (B,) float."""
+        return attributes.index_select(1, self.column[None])[:, 0].to(self.dtype)
+
+    def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
+        """[content | attribute]: (B, C, H, W) -> (B, latent_dim). The attribute half is 0 where `attributes` (B, A) say poor."""
+        attribute = self.attribute(image)
+        if attributes is not None:
+            attribute = attribute * self.rich(attributes)[:, None]
+        return torch.cat([self.content(image), attribute], 1)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.decoder(latent)  # (B, C, H, W)
+
+    def add(self, poor: Tensor, guide: Tensor) -> Tensor:
+        """g(f₁(poor), f₂(guide)), poor images with the attribute of rich ones: (B, C, H, W) × 2 -> (B, C, H, W)."""
+        return self.decode(torch.cat([self.content(poor), self.attribute(guide)], 1))
+
+    def remove(self, rich: Tensor) -> Tensor:
+        """g(f₁(rich), 0), rich images without their attribute: (B, C, H, W) -> (B, C, H, W)."""
+        content = self.content(rich)
+        return self.decode(torch.cat([content, content.new_zeros(len(rich), self.attribute_dim)], 1))
+
+    def swap(self, rich: Tensor, guide: Tensor) -> Tensor:
+        """g(f₁(rich), f₂(guide)), rich images with the attribute of others; swap(x, x) reconstructs x: (B, C, H, W) × 2 -> (B, C, H, W)."""
+        return self.add(rich, guide)
+
+
+def over_domains(term: Tensor, rich: Tensor) -> Tensor:
+    """Σ over the two domains of the mean over its images: (B,), (B,) in {0, 1} -> scalar. A domain without images counts 0."""
+    poor = 1 - rich
+    return (term * rich).sum() / rich.sum().clamp(min=1) + (term * poor).sum() / poor.sum().clamp(min=1)

@@ -1,0 +1,151 @@
+"""VAE-GAN: a VAE whose likelihood lives in the features of a GAN's discriminator (Larsen et al., ICML 2016, 1512.09300).
+
+    x̃ = Dec(z), z ~ q(z|x)      x_p = Dec(z_p), z_p ~ N(0, I)      V = -[log D(x) + log(1 - D(x̃)) + log(1 - D(x_p))], each a mean
+    encoder        KL(q(z|x) ‖ N(0, I)) + R(x, x̃)
+    decoder        γ · R(x, x̃) - log D(x̃) - log D(x_p)       non-saturating (default), or γ · R(x, x̃) - V, minimax, as in the paper
+    discriminator  V
+
+R = ½ ‖D_l(x) - D_l(x̃)‖² is a negative log-likelihood up to a constant, nats per image: summed over the features of layer l, mean over
+the batch. γ weighs such a sum against means of log-probabilities, hence is small. The printed algorithm gives the signs of V the other
+way round. The paper's code takes prior samples alone for fakes (fakes=prior) and lets players rest outside of an equilibrium (margin=0.35).
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from zoo.data.batch import Batch
+from zoo.errors import ZooError
+from zoo.losses import kl_to_standard_normal, wide
+from zoo.models.base import Autoencoder
+from zoo.models.vae import moments, reparameterised
+from zoo.nets.conv import ConvBackbone
+from zoo.nets.discriminator import judge
+from zoo.nets.frozen import frozen
+from zoo.nets.vaegan import VAEGANBackbone
+
+CHOICES = {
+    "objective": ("non_saturating", "minimax"),
+    "reconstruction": ("features", "pixels", "both"),
+    "fakes": ("both", "prior"),
+}
+
+
+class VAEGAN(Autoencoder):
+    """VAE with a discriminator; the players are "encoder", "decoder" and "discriminator".
+
+    Args:
+        backbone: Makes the nets, and knows the image shape.
+        latent_dim: Dimensions of the latent.
+        gamma: γ, weight of the reconstruction in the decoder's objective.
+        feature_layer: l, number of a convolution of the discriminator, from 1; its output is compared.
+        objective: Of the decoder in the game: "non_saturating" or "minimax".
+        reconstruction: R in "features", "pixels" or "both", their sum.
+        pixel_scale: Standard deviation of pixels on [-1, 1] images, where R counts them: R = ‖x - x̃‖² / 2·pixel_scale².
+        fakes: "both" x̃ and x_p (the paper), or "prior", x_p alone (its code).
+        margin: Half-width of the equilibrium: the discriminator rests where its cost of real or fake images is below 0.68 - margin, the
+            decoder where one is above 0.68 + margin, nobody where both would. None: nobody ever rests.
+        **options: As in Autoencoder.
+    """
+
+    equilibrium = 0.68
+
+    def __init__(
+        self,
+        backbone: ConvBackbone | VAEGANBackbone,
+        latent_dim: int,
+        gamma: float,
+        feature_layer: int,
+        objective: str = "non_saturating",
+        reconstruction: str = "features",
+        pixel_scale: float = 0.2,
+        fakes: str = "both",
+        margin: float | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(backbone.image_shape, latent_dim, **options)
+        for name, value in (("objective", objective), ("reconstruction", reconstruction), ("fakes", fakes)):
+            if value not in CHOICES[name]:
+                raise ZooError(f"model.{name}={value} is not known; use {' or '.join(CHOICES[name])}.")
+        self.encoder = backbone.encoder(2 * latent_dim)
+        self.decoder = backbone.decoder(latent_dim)
+        self.discriminator = backbone.discriminator(feature_layer)
+        self.gamma, self.objective, self.reconstruction, self.pixel_scale = gamma, objective, reconstruction, pixel_scale
+        self.fakes, self.margin = fakes, margin
+        self.costs = torch.zeros(2)  # of real and fake images in this step
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {name: [*getattr(self, name).parameters()] for name in ("encoder", "decoder", "discriminator")}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        real, count = batch.image, len(batch.image)
+        mean, log_variance = self.posterior(real)
+        noise, sampled = self.normal(count, 2, self.latent_dim).unbind(1)
+        latent = reparameterised(mean, log_variance, noise)  # (B, latent_dim)
+        # The encoder's way goes through a constant decoder, the decoder's begins at a constant latent.
+        reconstructed = frozen(self.decoder, latent)  # (B, C, H, W)
+        output, drawn = self.decode(latent.detach()), self.decode(sampled)  # x̃ and x_p, apart: with BatchNorm x̃ stays what it is
+
+        fake = (torch.cat([output, drawn]) if self.fakes == "both" else drawn).detach()
+        logits, features = self.discriminator(torch.cat([real, fake]))
+        of_real, of_fake = wide(logits).split([count, len(fake)])
+        real_cost, fake_cost = softplus(-of_real).mean(), softplus(of_fake).mean()
+        target = features[:count].detach()  # (B, F)
+
+        rate = kl_to_standard_normal(mean, log_variance)
+        distortion = self.distance(real, reconstructed, target, judge(self.discriminator, real, reconstructed)[1])
+        judged, its_features = judge(self.discriminator, real, torch.cat([output, drawn]))
+        judged = wide(judged if self.fakes == "both" else judged[count:])
+        fooling = softplus(-judged) if self.objective == "non_saturating" else -softplus(judged)
+        shares = len(fake) // count  # V is a sum over kinds of fakes
+        decoder = self.gamma * self.distance(real, output, target, its_features[:count]) + shares * fooling.mean()
+        discriminator = real_cost + shares * fake_cost
+        return {
+            "loss": rate + distortion + decoder + discriminator,
+            "rate": rate,
+            "distortion": distortion,
+            "decoder": decoder,
+            "real_cost": real_cost,
+            "fake_cost": fake_cost,
+        }
+
+    def distance(self, real: Tensor, output: Tensor, target: Tensor, features: Tensor) -> Tensor:
+        """R, nats per image, mean over the batch: images (B, C, H, W) × 2 and their features (B, F) × 2 -> scalar."""
+        of_features = 0.5 * (wide(target) - wide(features)).square().sum(1).mean()
+        of_pixels = (wide(real) - wide(output)).square().flatten(1).sum(1).mean() / (2 * self.pixel_scale**2)
+        return {"features": of_features, "pixels": of_pixels, "both": of_features + of_pixels}[self.reconstruction]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        losses = super().training_step(batch, batch_idx)
+        if self.margin is not None:
+            pieces = self.trainer.accumulate_grad_batches
+            costs = torch.stack([losses["real_cost"], losses["fake_cost"]]).detach() / pieces
+            self.costs = costs if batch_idx % pieces == 0 else self.costs + costs
+        return losses
+
+    def resting(self) -> Iterable[str]:
+        if self.margin is None:
+            return ()
+        costs = self.trainer.strategy.reduce(self.costs, reduce_op="mean").tolist()  # the same on all ranks
+        resting = {
+            "discriminator": min(costs) < self.equilibrium - self.margin,
+            "decoder": max(costs) > self.equilibrium + self.margin,
+        }
+        return () if all(resting.values()) else [name for name, rests in resting.items() if rests]
+
+    def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """μ and log σ² of q(z|x), in float32 at least: (B, C, H, W) -> (B, latent_dim) × 2."""
+        return moments(self.encoder(image))
+
+    def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
+        return self.posterior(image)[0]  # (B, latent_dim)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.decoder(latent)  # (B, C, H, W)
+
+    def latents_for_prior(self, image: Tensor) -> Tensor:
+        mean, log_variance = self.posterior(image)
+        return reparameterised(mean, log_variance, self.normal(*mean.shape))

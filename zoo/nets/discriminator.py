@@ -1,0 +1,59 @@
+"""Discriminators: of images, giving also the features of one layer (VAE-GAN, 1512.09300), and of codes (UDT, 2001.05017)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from zoo.errors import ZooError
+from zoo.nets.frozen import frozen
+
+
+class Discriminator(nn.Module):
+    """Convolutions, then a head: images (B, C, H, W) -> logits (B,) and features (B, F).
+
+    The features are what convolution number `feature_layer` gives, before its normalisation and activation, flat.
+
+    Args:
+        convolutions: In their order.
+        after: What follows each of them: normalisation and activation, not in place (it would change the features).
+        head: From what follows the last one to (B, 1).
+        feature_layer: Number of a convolution, from 1. Raises ZooError if there is none of that number.
+    """
+
+    def __init__(self, convolutions: Sequence[nn.Conv2d], after: Sequence[nn.Module], head: nn.Module, feature_layer: int) -> None:
+        super().__init__()
+        if not 1 <= feature_layer <= len(convolutions):
+            raise ZooError(
+                f"model.feature_layer is {feature_layer}, but the discriminator has {len(convolutions)} convolutions; "
+                f"choose a number from 1 to {len(convolutions)}."
+            )
+        self.blocks = nn.ModuleList(nn.Sequential(*pair) for pair in zip(convolutions, after, strict=True))
+        self.head, self.feature_layer = head, feature_layer
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = features = image
+        for number, block in enumerate(self.blocks, 1):
+            convolution, after = block.children()
+            hidden = convolution(hidden)
+            if number == self.feature_layer:
+                features = hidden.flatten(1)  # (B, F)
+            hidden = after(hidden)
+        return self.head(hidden).squeeze(1), features
+
+
+def code_discriminator(in_features: int) -> nn.Module:
+    """UDT's discriminator of content codes: (B, in_features) -> logits (B,)."""
+    return nn.Sequential(nn.Linear(in_features, 512), nn.LeakyReLU(0.2), nn.Linear(512, 1), nn.Flatten(0))
+
+
+def judge(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (B',) and features (B', F) of `fake` (B', C, H, W) from the discriminator as a constant: gradients reach `fake` alone.
+
+    With BatchNorm, `real` goes through it in the same batch, as when the discriminator itself is trained.
+    """
+    if not any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()):
+        return frozen(discriminator, fake)
+    logits, features = frozen(discriminator, torch.cat([real, fake]))
+    return logits[len(real) :], features[len(real) :]

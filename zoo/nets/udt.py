@@ -1,0 +1,76 @@
+"""The published networks of UDT (Press et al., 2001.05017; `models.py` of its code): strided convolutions with InstanceNorm.
+
+From 128 pixels on six convolutions halve the image, below that five: InstanceNorm cannot normalise a map of one pixel, so at least
+2×2 are left (2×2 at 64 and at 128 pixels). A code is that map, flat. As the channels come first, the flat code [content | attribute]
+that the decoder takes is exactly the published concatenation of the two maps' channels. Biases that InstanceNorm removes are left out.
+"""
+
+from torch import nn
+
+from zoo.errors import ZooError
+from zoo.nets.discriminator import code_discriminator
+
+
+class UDTBackbone:
+    """Makes UDT's encoders, decoder and discriminator for one image shape.
+
+    Args:
+        image_size: Height and width in pixels: 64, 96, or a multiple of 64 from 128 on.
+        channels: 1 or 3.
+        width: Channels after the first convolution; doubled at each level (published: 32).
+    """
+
+    def __init__(self, image_size: int, channels: int, width: int = 32) -> None:
+        self.levels = 6 if image_size >= 128 else 5
+        self.base = image_size >> self.levels  # pixels of the code's map
+        if self.base < 2 or self.base << self.levels != image_size:
+            raise ZooError(
+                f"The networks of UDT cannot make images of {image_size} pixels: they need 64, 96, or a multiple of 64 from 128 on; "
+                f"set data.image_size to the nearest of them, or choose model/backbone=conv."
+            )
+        self.image_shape, self.width = (channels, image_size, image_size), width
+
+    def encoder(self, out_features: int) -> nn.Module:
+        """The content encoder (B, C, H, W) -> (B, out_features): widths 32, 64, 128, 256, then those of the code."""
+        maps = self.maps(out_features)
+        widths = [self.width * 2**level for level in range(4)]
+        return self._encoder([*widths, *[maps] * (self.levels - 4)])
+
+    def attribute_encoder(self, out_features: int) -> nn.Module:
+        """The attribute encoder (B, C, H, W) -> (B, out_features): widths 32, 64, 128, then 128 until the code."""
+        widths = [self.width * 2 ** min(level, 2) for level in range(self.levels - 1)]
+        return self._encoder([*widths, self.maps(out_features)])
+
+    def decoder(self, latent_dim: int) -> nn.Module:
+        """A decoder (B, latent_dim) -> (B, C, H, W): widths …, 128, 64, 32, then the image."""
+        before = self.maps(latent_dim)
+        layers: list[nn.Module] = [nn.Unflatten(1, (before, self.base, self.base))]
+        for level in reversed(range(self.levels - 1)):
+            width = self.width * 2**level
+            layers += [nn.ConvTranspose2d(before, width, 4, 2, 1, bias=False), nn.InstanceNorm2d(width), nn.ReLU()]
+            before = width
+        return nn.Sequential(*layers, nn.ConvTranspose2d(before, self.image_shape[0], 4, 2, 1), nn.Tanh())
+
+    def discriminator(self, in_features: int) -> nn.Module:
+        """The discriminator of content codes (B, in_features) -> logits (B,)."""
+        return code_discriminator(in_features)
+
+    def maps(self, features: int) -> int:
+        """Channels of the map that holds so many features."""
+        pixels = self.base**2
+        if features < pixels or features % pixels:
+            below = features // pixels * pixels
+            nearest = f"{below} or {below + pixels}" if below > 0 else f"{pixels}"
+            raise ZooError(
+                f"A code of {features} features does not fill maps of {self.base}×{self.base} pixels, which the networks of UDT leave of "
+                f"{self.image_shape[1]} pixels; make it a multiple of {pixels}: {nearest}."
+            )
+        return features // pixels
+
+    def _encoder(self, widths: list[int]) -> nn.Module:
+        layers: list[nn.Module] = []
+        before = self.image_shape[0]
+        for width in widths:
+            layers += [nn.Conv2d(before, width, 4, 2, 1, bias=False), nn.InstanceNorm2d(width), nn.LeakyReLU(0.2)]
+            before = width
+        return nn.Sequential(*layers, nn.Flatten())
