@@ -4,16 +4,18 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from zoo.evaluation.samples import quantised_energy, sharpness
 from zoo.evaluation.subject import Subject, quantised
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.lpips import SMALLEST, WEIGHTS, lpips_network
 from zoo.metrics.reconstruction import psnr, squared_error, to_unit_range
 
-NAMES = ("mse", "psnr", "ssim", "lpips", "frechet")
+NAMES = ("mse", "psnr", "ssim", "lpips", "sharpness", "frechet")
 
 
 def reconstructions(subject: Subject) -> dict[str, float]:
-    """Means over the split's images of mse (per value on [0, 1]), psnr (dB), ssim, lpips; and the Fréchet distance of the whole set."""
+    """Means over the split's images of mse (per value on [0, 1]), psnr (dB), ssim, lpips; of the whole set its sharpness (1 = as sharp as
+    the data) and its Fréchet distance."""
     model, features = subject.model, subject.features if subject.wants("frechet") else None
     if not model.can_encode:
         return {}
@@ -32,16 +34,19 @@ def reconstructions(subject: Subject) -> dict[str, float]:
         columns = [error, psnr(error), ssim(batch.image, output)]
         if perceptual is not None:
             columns.append(perceptual(batch.image, output))
-        rows = torch.stack(columns, 1).float()  # (B, 3 or 4)
         images = quantised(output)
+        rows = torch.stack([*columns, quantised_energy(images)], 1).float()  # (B, 4 or 5)
         return rows if features is None else torch.cat([rows, features(images)], 1)
 
     rows = subject.rows(len(positions), f"reconstructions of {subject.split} images", measure)
     means = rows[:, : len(per_image)].double().mean(0).tolist()
+    energy, fake = rows[:, len(per_image)], rows[:, len(per_image) + 1 :]
     scores = {name: mean for name, mean in zip(per_image, means, strict=True) if subject.wants(name)}
+    if subject.wants("sharpness"):
+        scores["sharpness"] = sharpness(subject, energy)
     if features is not None:
         real = subject.reference()
-        scores["frechet"] = frechet_distance(subject.once("moments", lambda: moments(real)), moments(rows[:, len(per_image) :]))
+        scores["frechet"] = frechet_distance(subject.once("moments", lambda: moments(real)), moments(fake))
     return scores
 
 

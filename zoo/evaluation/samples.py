@@ -2,17 +2,19 @@
 
 import copy
 
+import torch
 from torch import Generator, Tensor
 
 from zoo.evaluation.subject import Subject, quantised
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.kernel import kernel_distance
 from zoo.metrics.manifold import manifold_scores
+from zoo.metrics.sharpness import laplacian_energy
 from zoo.models.base import seed_of
 from zoo.priors import Gaussian, Mixture, Prior
 from zoo.progress import busy
 
-NAMES = ("frechet", "kernel", "precision", "recall", "density", "coverage", "latent_nll")
+NAMES = ("frechet", "kernel", "precision", "recall", "density", "coverage", "sharpness", "latent_nll")
 PRIOR_IMAGES = 10_000  # training images whose latents a prior is fitted to
 LARGEST_LATENT = 1024  # dimensions up to which densities are fitted to latents
 FIT, HELD_OUT, DRAW = 10, 11, 12  # keys of random streams
@@ -21,13 +23,18 @@ FIT, HELD_OUT, DRAW = 10, 11, 12  # keys of random streams
 def samples(subject: Subject) -> dict[str, float]:
     """For each prior: distances and precision, recall, density, coverage of N samples against N real images, in feature space.
 
-    `latent_nll` is the prior's negative log-likelihood, in nats, of latents of the measured split: fitted priors can overfit.
+    `sharpness` compares the images themselves (1 = as sharp as the data). `latent_nll` is the prior's negative log-likelihood, in nats,
+    of latents of the measured split: fitted priors can overfit.
     """
     scores: dict[str, float] = {}
-    with_features = subject.features is not None and subject.wants(*NAMES[:-1])
+    with_features = subject.features is not None and subject.wants(*NAMES[:-2])
     for name, prior in priors(subject).items():
+        if with_features or subject.wants("sharpness"):
+            energy, fake = generated(subject, prior, with_features)
+        if subject.wants("sharpness"):
+            scores[f"{name}/sharpness"] = sharpness(subject, energy)
         if with_features:
-            real, fake = subject.reference(), generated_features(subject, prior)
+            real = subject.reference()
             with busy(f"comparing {len(fake):,} samples from the {name} prior with as many real images"):
                 found = compare(subject, real, fake)
             scores |= {f"{name}/{metric}": value for metric, value in found.items()}
@@ -61,21 +68,42 @@ def latents(subject: Subject, split: str, count: int, stream: int) -> Tensor:
 
     def encode(start: int, stop: int) -> Tensor:
         subject.model.place((subject.seed, stream, start), 0, stop - start, stop - start)
-        return subject.model.latents_for_prior(subject.batch(positions[start:stop]).image).float()
+        batch = subject.batch(positions[start:stop])
+        return subject.model.latents_for_prior(batch.image, batch.attributes).float()
 
     return subject.once(f"latents {stream}", lambda: subject.rows(len(positions), f"latents of {split} images", encode))
 
 
-def generated_features(subject: Subject, prior: Prior) -> Tensor:
-    """Features of N samples (N, D); the latents of a chunk depend on the seed and its place only."""
-    assert subject.features is not None
-    features = subject.features
+def generated(subject: Subject, prior: Prior, with_features: bool) -> tuple[Tensor, Tensor]:
+    """Laplacian energies (N,) and, if asked for, features (N, D) of N samples; a chunk's latents depend on the seed and its place only."""
+    features = subject.features if with_features else None
 
     def draw(start: int, stop: int) -> Tensor:
         generator = Generator().manual_seed(seed_of(subject.seed, DRAW, start))
-        return features(quantised(subject.model.decode(prior.sample(stop - start, generator))))
+        images = quantised(subject.model.decode(prior.sample(stop - start, generator)))
+        energy = quantised_energy(images)[:, None]
+        return energy if features is None else torch.cat([energy, features(images)], 1)
 
-    return subject.rows(subject.count, f"samples from the {prior.name} prior", draw)
+    rows = subject.rows(subject.count, f"samples from the {prior.name} prior", draw)
+    return rows[:, 0], rows[:, 1:].contiguous()
+
+
+def quantised_energy(images: Tensor) -> Tensor:
+    """`laplacian_energy` of uint8 images: (B, C, H, W) -> (B,)."""
+    return laplacian_energy(images.float() / 127.5 - 1)
+
+
+def sharpness(subject: Subject, energy: Tensor) -> float:
+    """The mean Laplacian energy of generated images (N,) in relation to that of the N real ones: 1 = as sharp as the data."""
+    positions = subject.positions(subject.split, subject.count)
+
+    def look(start: int, stop: int) -> Tensor:
+        return laplacian_energy(subject.batch(positions[start:stop]).image)
+
+    def real() -> Tensor:
+        return subject.rows(len(positions), f"sharpness of {subject.split} images", look).double().mean()
+
+    return (energy.double().mean() / subject.once("laplacian energy", real)).item()
 
 
 def compare(subject: Subject, real: Tensor, fake: Tensor) -> dict[str, float]:

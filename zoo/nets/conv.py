@@ -66,6 +66,10 @@ class ConvBackbone:
             before = width
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * self.base**2, out_features))
 
+    def content_encoder(self, out_features: int) -> nn.Module:
+        """An encoder whose codes have mean 0 and variance 1 over their features: a discriminator of codes cannot follow a free scale."""
+        return nn.Sequential(self.encoder(out_features), nn.LayerNorm(out_features, elementwise_affine=False))
+
     def attribute_encoder(self, out_features: int) -> nn.Module:
         """An encoder of half the width, for what little an attribute needs."""
         return self.encoder(out_features, share=0.5)

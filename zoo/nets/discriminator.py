@@ -19,18 +19,18 @@ class Discriminator(nn.Module):
         convolutions: In their order.
         after: What follows each of them: normalisation and activation, not in place (it would change the features).
         head: From what follows the last one to (B, 1).
-        feature_layer: Number of a convolution, from 1. Raises ZooError if there is none of that number.
+        feature_layer: Number of a convolution, from 1, or from -1 backwards. Raises ZooError if there is none of that number.
     """
 
     def __init__(self, convolutions: Sequence[nn.Conv2d], after: Sequence[nn.Module], head: nn.Module, feature_layer: int) -> None:
         super().__init__()
-        if not 1 <= feature_layer <= len(convolutions):
+        if not 1 <= abs(feature_layer) <= len(convolutions):
             raise ZooError(
                 f"model.feature_layer is {feature_layer}, but the discriminator has {len(convolutions)} convolutions; "
-                f"choose a number from 1 to {len(convolutions)}."
+                f"choose a number from 1 to {len(convolutions)}, or from -1 backwards."
             )
         self.blocks = nn.ModuleList(nn.Sequential(*pair) for pair in zip(convolutions, after, strict=True))
-        self.head, self.feature_layer = head, feature_layer
+        self.head, self.feature_layer = head, feature_layer % (len(convolutions) + 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         hidden = features = image

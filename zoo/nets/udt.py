@@ -8,11 +8,10 @@ that the decoder takes is exactly the published concatenation of the two maps' c
 from torch import nn
 
 from zoo.errors import ZooError
-from zoo.nets.discriminator import code_discriminator
 
 
 class UDTBackbone:
-    """Makes UDT's encoders, decoder and discriminator for one image shape.
+    """Makes UDT's two encoders and its decoder for one image shape.
 
     Args:
         image_size: Height and width in pixels: 64, 96, or a multiple of 64 from 128 on.
@@ -36,6 +35,10 @@ class UDTBackbone:
         widths = [self.width * 2**level for level in range(4)]
         return self._encoder([*widths, *[maps] * (self.levels - 4)])
 
+    def content_encoder(self, out_features: int) -> nn.Module:
+        """The same: InstanceNorm has given its codes their scale."""
+        return self.encoder(out_features)
+
     def attribute_encoder(self, out_features: int) -> nn.Module:
         """The attribute encoder (B, C, H, W) -> (B, out_features): widths 32, 64, 128, then 128 until the code."""
         widths = [self.width * 2 ** min(level, 2) for level in range(self.levels - 1)]
@@ -50,10 +53,6 @@ class UDTBackbone:
             layers += [nn.ConvTranspose2d(before, width, 4, 2, 1, bias=False), nn.InstanceNorm2d(width), nn.ReLU()]
             before = width
         return nn.Sequential(*layers, nn.ConvTranspose2d(before, self.image_shape[0], 4, 2, 1), nn.Tanh())
-
-    def discriminator(self, in_features: int) -> nn.Module:
-        """The discriminator of content codes (B, in_features) -> logits (B,)."""
-        return code_discriminator(in_features)
 
     def maps(self, features: int) -> int:
         """Channels of the map that holds so many features."""
