@@ -113,6 +113,7 @@ def build_trainer(config: Any, run: Path, steps: int, callbacks: list[pl.Callbac
         use_distributed_sampler=False,
         inference_mode=False,
         enable_model_summary=False,
+        sync_batchnorm=accelerator == "gpu",  # for the published nets that have BatchNorm; others have none
     )
     # Lightning asks all ranks for a SIGTERM before each batch and waits for the answer; StopOnSignal asks every few steps.
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None

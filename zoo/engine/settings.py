@@ -22,7 +22,7 @@ WHOLE = {
     "trainer.accumulate": 1,
     "trainer.num_nodes": 1,
 }
-WHOLE_OR_NULL = {"watch_every": 1, "checkpoint_every": 1, "log_every": 1, "data.limit": 1}
+WHOLE_OR_NULL = {"watch_every": 1, "checkpoint_every": 1, "log_every": 1, "probe_every": 1, "data.limit": 1}
 SWITCHES = ("compile", "trainer.deterministic", "trainer.channels_last", "data.flip", "data.skip_bad")
 NUMBERS = {"optimizer.lr": (0, None), "scheduler.warmup": (0, 1)}  # from, below
 ABOVE_OR_NULL = {"clip": (0, None), "ema": (0, 1)}  # above, below
@@ -71,12 +71,14 @@ def model_of(config: DictConfig) -> Autoencoder:
     """The model of settled settings with its recipe, ready for the Trainer."""
     model = build_model(config.model)
     optimizer: Any = OmegaConf.to_container(config.optimizer, resolve=True)
-    fused = {"fused": True} if config.trainer.precision != "16-mixed" else {}  # a fused step cannot be clipped under the fp16 scaler
+    # A fused step cannot be clipped under the fp16 scaler, and not every optimizer has one.
+    fused = {"fused": True} if config.trainer.precision != "16-mixed" and "Adam" in optimizer["_target_"] else {}
     model.recipe = Recipe(
         batch_size=config.batch_size,
         budget=config.budget,
         optimizer=build(optimizer | {"_partial_": True}, **fused),
         schedule=build(config.scheduler),
+        player_schedules={name: options.pop("scheduler") for name, options in model.player_options.items() if "scheduler" in options},
         clip=config.clip,
         seed=config.seed,
         compile=config.compile,
@@ -84,8 +86,8 @@ def model_of(config: DictConfig) -> Autoencoder:
     pieces = config.trainer.devices * config.trainer.num_nodes * config.trainer.accumulate
     if config.batch_size % (pieces * model.unit):
         raise ZooError(
-            f"{type(model).__name__} takes images in groups of {model.unit}, but batch_size={config.batch_size} over {pieces} device(s) and "
-            f"pieces leaves {config.batch_size // pieces} to each; make it a multiple of {pieces * model.unit}."
+            f"{type(model).__name__} takes images in groups of {model.unit}, but batch_size={config.batch_size} leaves "
+            f"{config.batch_size // pieces} to each device or piece of it; make it a multiple of {pieces * model.unit}."
         )
     check_output_range(model)
     try:

@@ -66,7 +66,7 @@ def fit_prior(model: Autoencoder, loader: BatchLoader, seed: int = 0) -> None:
     for uint8_batch in loader:
         batch = to_float(uint8_batch)
         model.place((PRIOR, seed, int(batch.index[0])), 0, len(batch.image), len(batch.image))
-        latents.append(model.latents_for_prior(batch.image))
+        latents.append(model.latents_for_prior(batch.image, batch.attributes))
     model.prior.fit(torch.cat(latents), seed)
     if dist.is_available() and dist.is_initialized():
         for buffer in model.prior.buffers():

@@ -128,9 +128,9 @@ class Autoencoder(pl.LightningModule):
         line = torch.lerp(latent_a[:, None], latent_b[:, None], weight)  # (B, steps, latent_dim)
         return self.decode(line.flatten(0, 1)).unflatten(0, (-1, steps))
 
-    def latents_for_prior(self, image: Tensor) -> Tensor:
+    def latents_for_prior(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
         """The latents a fitted prior should follow: codes here, posterior samples for a VAE. (B, C, H, W) -> (B, latent_dim)."""
-        return self.encode(image)
+        return self.encode(image, attributes)
 
     def log_weights(self, image: Tensor, draws: int) -> Tensor | None:
         """log p(x, z) - log q(z|x) in nats for posterior draws z: (B, C, H, W) -> (B, draws), on images in [-1, 1].

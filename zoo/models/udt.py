@@ -25,7 +25,7 @@ from zoo.nets.conv import ConvBackbone
 from zoo.nets.discriminator import code_discriminator
 from zoo.nets.frozen import frozen
 from zoo.nets.udt import UDTBackbone
-from zoo.priors import Gaussian
+from zoo.priors import Mixture
 
 
 class UDT(Autoencoder):
@@ -54,10 +54,10 @@ class UDT(Autoencoder):
     ) -> None:
         if not 0 < attribute_dim < latent_dim:
             raise ZooError(f"model.attribute_dim is {attribute_dim}; it must leave some of model.latent_dim={latent_dim} to the content.")
-        options.setdefault("prior", Gaussian(latent_dim))
+        options.setdefault("prior", Mixture(latent_dim))
         super().__init__(backbone.image_shape, latent_dim, **options)
         self.content_dim, self.attribute_dim = latent_dim - attribute_dim, attribute_dim
-        self.content = backbone.encoder(self.content_dim)
+        self.content = backbone.content_encoder(self.content_dim)
         self.attribute = backbone.attribute_encoder(attribute_dim)
         self.decoder = backbone.decoder(latent_dim)
         self.discriminator = code_discriminator(self.content_dim)

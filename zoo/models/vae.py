@@ -97,7 +97,7 @@ class VAE(Autoencoder):
         log_posterior = -0.5 * (noise.square() + log_variance + math.log(2 * math.pi)).sum(1)
         return (log_likelihood + self.prior.log_prob(latent) - log_posterior).unflatten(0, (-1, draws))  # (B, draws)
 
-    def latents_for_prior(self, image: Tensor) -> Tensor:
+    def latents_for_prior(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
         mean, log_variance = self.posterior(image)
         return reparameterised(mean, log_variance, self.normal(*mean.shape))
 

@@ -41,7 +41,7 @@ class VAEGAN(Autoencoder):
         backbone: Makes the nets, and knows the image shape.
         latent_dim: Dimensions of the latent.
         gamma: γ, weight of the reconstruction in the decoder's objective.
-        feature_layer: l, number of a convolution of the discriminator, from 1; its output is compared.
+        feature_layer: l, number of a convolution of the discriminator, from 1, or from -1 backwards; its output is compared.
         objective: Of the decoder in the game: "non_saturating" or "minimax".
         reconstruction: R in "features", "pixels" or "both", their sum.
         pixel_scale: Standard deviation of pixels on [-1, 1] images, where R counts them: R = ‖x - x̃‖² / 2·pixel_scale².
@@ -146,6 +146,6 @@ class VAEGAN(Autoencoder):
     def decode(self, latent: Tensor) -> Tensor:
         return self.decoder(latent)  # (B, C, H, W)
 
-    def latents_for_prior(self, image: Tensor) -> Tensor:
+    def latents_for_prior(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
         mean, log_variance = self.posterior(image)
         return reparameterised(mean, log_variance, self.normal(*mean.shape))
