@@ -9,14 +9,16 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from zoo.bench import bench, check, main
-from zoo.benchmarks import loading, training
+from zoo.benchmarks import games, loading, training
 from zoo.benchmarks.figures import PeakMemory, process_memory
+from zoo.benchmarks.games import GAMES, optimizers_of, recomputing_step
 from zoo.benchmarks.loading import TorchvisionCelebA, write_celeba
-from zoo.benchmarks.training import OneLayer, TakeTurns, random_batch, step, train_config
+from zoo.benchmarks.training import OneLayer, TakeTurns, random_batch, ready, step, train_config
 from zoo.engine.config import conf_dir
 from zoo.errors import ZooError
 
-TINY = ("images=512", "jpegs=40", "seconds=0.02", "batch_size=4", "sizes=[32]", "models=[ae,vae]")
+MODELS = ["ae", "vae", *GAMES]
+TINY = ("images=512", "jpegs=40", "seconds=0.02", "batch_size=4", "sizes=[32]", f"models={MODELS}")
 
 
 def settings(*overrides):
@@ -31,7 +33,9 @@ def found(tmp_path_factory):
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loading, "BATCH_SIZE", 64)
+        patch.setattr(games, "BATCH_SIZE", 4)
         patch.setattr(training, "train_config", lambda *options: train_config(*options, "budget=3200", "model.backbone.width=16"))
+        patch.setattr(games, "train_config", lambda *options: train_config(*options, "data.image_size=32", "model.backbone.width=16"))
         numbers = bench(settings(*TINY, f"out={out}"))
     assert torch.get_num_threads() == before
     assert json.loads(out.read_text()) == json.loads(json.dumps(numbers))
@@ -62,9 +66,61 @@ def test_overhead_figures_hang_together(found):
     assert overhead["vae_added_percent"] == pytest.approx(100 * overhead["vae_added_ms_per_step"] / overhead["vae_bare_ms_per_step"])
 
 
+def test_games_figures_hang_together(found):
+    figures = found["games"]
+    assert set(figures) == {
+        f"{name}_{part}" for name in GAMES for part in ("one_loss_ms_per_step", "recomputing_ms_per_step", "step_ratio")
+    }
+    for name in GAMES:
+        ratio = figures[f"{name}_step_ratio"]
+        assert (ratio["goal"], ratio["met"]) == (1.1, ratio["value"] <= 1.1)
+        assert min(figures[f"{name}_{way}_ms_per_step"]["value"] for way in ("one_loss", "recomputing")) > 0
+
+
+def small_game(name):
+    """A model with its default settings, but for its size, in float64, and a batch for it."""
+    torch.manual_seed(0)
+    device = torch.device("cpu")
+    model = ready(train_config(f"model={name}", "data.image_size=32", "model.backbone.width=16"), device).double()
+    batch = random_batch(4, 32, device)
+    return model, batch._replace(image=batch.image.double())
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_objectives_of_the_players_have_the_gradients_of_the_one_loss(name):
+    """Otherwise the benchmark would compare different things."""
+    model, batch = small_game(name)
+    model.place((1, 2), 0, 4, 4)
+    model.losses(batch)["loss"].backward()
+    model.place((1, 2), 0, 4, 4)
+    noise = GAMES[name].noise(model, 4)
+    assert GAMES[name].objectives.keys() == model.players().keys()
+    for player, objective in GAMES[name].objectives.items():
+        parameters = model.players()[player]
+        for gradient, parameter in zip(torch.autograd.grad(objective(model, batch, noise), parameters), parameters, strict=True):
+            assert parameter.grad.abs().max() > 0
+            torch.testing.assert_close(gradient, parameter.grad, rtol=0, atol=1e-11 * parameter.grad.abs().max().item())
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_recomputing_steps_each_player_by_its_own_objective(name):
+    """The first player moves as by the one loss, with its own learning rate; those after it move too, but answer to moved players."""
+    (model, batch), (other, _) = small_game(name), small_game(name)
+    start = {player: [p.detach().clone() for p in parameters] for player, parameters in model.players().items()}
+    model.place((1, 2), 0, 4, 4)
+    step(model, model.configure_optimizers(), batch, mixed=False)
+    other.place((1, 2), 0, 4, 4)
+    recomputing_step(other, optimizers_of(other), GAMES[name], batch, mixed=False)
+    for turn, player in enumerate(GAMES[name].objectives):
+        for ours, theirs, before in zip(model.players()[player], other.players()[player], start[player], strict=True):
+            assert not torch.equal(theirs, before)
+            if turn == 0:
+                torch.testing.assert_close(theirs - before, ours - before, rtol=1e-6, atol=1e-9)
+
+
 def test_training_rows_hang_together(found):
     rows = found["training"]
-    assert [(row["model"], row["image_size"], row["mode"]) for row in rows] == [("ae", 32, "eager"), ("vae", 32, "eager")]
+    assert [(row["model"], row["image_size"], row["mode"]) for row in rows] == [(name, 32, "eager") for name in MODELS]
     for row in rows:
         assert row["images_per_second"] == pytest.approx(1000 * row["batch_size"] / row["ms_per_step"])
         assert row["peak_memory_mib"] is None or row["peak_memory_mib"] > 1  # the weights alone are more

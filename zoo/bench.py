@@ -1,4 +1,4 @@
-"""Measures what the zoo promises: how fast it reads and trains, and what its training adds to a bare PyTorch loop.
+"""Measures what the zoo promises: how fast it reads and trains, what it adds to a bare PyTorch loop, what one loss for all players costs.
 
     python -m zoo.bench                                      # all tables, a few minutes
     python -m zoo.bench what=loader out=bench.json
@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from zoo.benchmarks import games
 from zoo.benchmarks.figures import Figure, RandomImages, machine, threads
 from zoo.benchmarks.loading import BATCH_SIZE, measure_loaders, measure_memory
 from zoo.benchmarks.training import measure_overhead, measure_training
@@ -29,7 +30,7 @@ from zoo.engine.cli import run_verb
 from zoo.engine.config import conf_dir, nearest
 from zoo.errors import ZooError
 
-SECTIONS = ("memory", "loader", "overhead", "training")  # in the order in which they are measured
+SECTIONS = ("memory", "loader", "overhead", "games", "training")  # in the order in which they are measured
 
 
 def main() -> None:
@@ -70,6 +71,9 @@ def bench(config: DictConfig) -> dict[str, Any]:
             elif section == "overhead":
                 figures = measure_overhead(config.images, folder / "cache", folder, config.batch_size, config.seconds, say)
                 title = f"Trainer: batch {config.batch_size}, {count} threads; medians"
+            elif section == "games":
+                figures = games.measure_games(6 * config.seconds, say)
+                title = f"Adversarial step: batch {games.BATCH_SIZE}, {count} threads; medians"
             else:
                 rows = measure_training(models, list(config.sizes), config.batch_size, config.seconds, config.compile, say)
                 found[section] = rows

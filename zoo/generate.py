@@ -4,6 +4,7 @@
     python -m zoo.generate run=runs/… what=reconstructions image=photo.jpg
     python -m zoo.generate run=runs/… what=interpolation                    # a picture and a GIF
     python -m zoo.generate run=runs/… attribute=Smiling strength=1.5
+    python -m zoo.generate run=runs/… what=transfer                         # UDT: every target with every guide's glasses
 
 The same command gives the same bytes. Pictures go to the run's generated/, and none takes the place of another.
 """
@@ -35,6 +36,14 @@ OPTIONS: dict[str, dict[str, Any]] = {  # what can be drawn -> its options and t
     "interpolation": {"count": 8, "steps": 11, "image": None},
     "grid": {"steps": 9, "image": None},
     "attribute": {"count": 8, "steps": 7, "attribute": None, "strength": 1.5, "image": None},
+    "transfer": {"way": "add"},
+}
+WAYS: dict[str, dict[str, Any]] = {  # of what=transfer -> the further options and their defaults
+    "add": {"count": 8, "image": None, "guide": None},
+    "remove": {"count": 16, "image": None},
+    "swap": {"count": 8, "image": None, "guide": None},
+    "strength": {"count": 8, "steps": 7, "strength": 1.5, "image": None, "guide": None},
+    "interpolation": {"steps": 9, "image": None, "guide": None},
 }
 
 
@@ -56,7 +65,7 @@ def generate(config: DictConfig) -> None:
         raise ZooError(f"out={config.out} is a file; name a folder.")
     with quiet(model):
         drawing = DRAWINGS[what](Task(run, what, options, config.count is not None, config.seed, config.data_root, config.cache))
-    stem = "-".join([*words(what, options, config), f"{int(model.images_seen):012d}"])
+    stem = "-".join([*words(what, options, config), f"{run.spent['images_seen']:012d}"])
     write(drawing, out, stem, factor, config.single)
 
 
@@ -65,13 +74,19 @@ def settled(config: DictConfig) -> tuple[str, dict[str, Any]]:
     what = config.what or ("samples" if config.attribute is None else "attribute")
     if what not in OPTIONS:
         raise ZooError(f"what={what} cannot be drawn; choose one of {', '.join(OPTIONS)}.")
-    options = dict(OPTIONS[what])
+    options, asked = dict(OPTIONS[what]), f"what={what}"
     if config.attribute == ALL:
+        asked = f"attribute={ALL}"
         del options["count"]
-    for name in sorted({name for others in OPTIONS.values() for name in others}):
+    if what == "transfer":
+        way = config.way or options["way"]
+        if way not in WAYS:
+            raise ZooError(f"way={way} of what=transfer is not known; choose one of {', '.join(WAYS)}.")
+        options |= WAYS[way]
+        asked += f" way={way}"
+    for name in sorted({name for others in (*OPTIONS.values(), *WAYS.values()) for name in others}):
         given = config[name]
         if given is not None and name not in options:
-            asked = f"attribute={ALL}" if config.attribute == ALL else f"what={what}"
             raise ZooError(f"{name}={given} has no meaning for {asked}; its options are {', '.join(options)}.")
         if given is not None:
             options[name] = OmegaConf.to_container(given) if isinstance(given, ListConfig) else given
@@ -84,9 +99,10 @@ def settled(config: DictConfig) -> tuple[str, dict[str, Any]]:
             raise ZooError(f"{name}={value} must be a whole number of at least {least}.")
     if not isinstance(config.single, bool):
         raise ZooError(f"single={config.single} must be true or false.")
-    if options.get("count") is not None and options["count"] > SHOWN and not (what == "samples" and config.single):
+    largest = math.isqrt(SHOWN) if options.get("way") in ("add", "swap") else SHOWN  # so many rows and so many columns
+    if options.get("count") is not None and options["count"] > largest and not (what == "samples" and config.single):
         more = "; more samples can only be written as files of their own: add single=true" if what == "samples" else "; lower it"
-        raise ZooError(f"count={options['count']} is more than the {SHOWN:,} that one picture shows{more}.")
+        raise ZooError(f"count={options['count']} is more than the {largest:,} that one picture shows{more}.")
     if "strength" in options:
         strength = options["strength"]
         if type(strength) not in (int, float) or not math.isfinite(strength) or strength == 0:
@@ -110,18 +126,21 @@ def words(what: str, options: dict[str, Any], config: DictConfig) -> Iterator[st
     yield what
     if what == "attribute":
         yield in_a_name(f"{options['attribute']}{options['strength']:+g}")
+    if what == "transfer":
+        yield options["way"] + (f"{options['strength']:+g}" if "strength" in options else "")
     if options.get("prior") is not None:
         yield options["prior"]
-    if options.get("image") is not None:
-        files = image_files(options["image"])
-        yield in_a_name(files[0].stem) + (f"-and-{len(files) - 1}-more" if len(files) > 1 else "")
+    for name in ("image", "guide"):
+        if options.get(name) is not None:
+            files = image_files(options[name])
+            yield in_a_name(files[0].stem) + (f"-and-{len(files) - 1}-more" if len(files) > 1 else "")
     if options.get("count") is not None:
         yield f"{options['count']}"
     if options.get("steps") is not None:
         yield f"{options['steps']}steps"
     if config.size is not None:
         yield f"{config.size}px"
-    if options.get("image") is None:
+    if options.get("image") is None or options.get("guide", 0) is None:
         yield f"seed{config.seed}"
 
 

@@ -1,9 +1,22 @@
 """Scores of edited images: what the classifier says, and made against true changes."""
 
+import math
+
 import pytest
 import torch
 
-from zoo.metrics.edit_scores import change_cosine, change_share, changes, judged_as, kept, nearest
+from zoo.metrics.edit_scores import (
+    Errors,
+    change_cosine,
+    change_share,
+    changes,
+    error_inside,
+    error_outside,
+    errors,
+    judged_as,
+    kept,
+    nearest,
+)
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -87,3 +100,46 @@ def test_outputs_beyond_the_range_are_clamped():
     found = changes(black, black, 5 * white, white)
     assert found.truth_mse.item() == 0
     assert change_share(found) == 1
+
+
+def pictures(*shape):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=GENERATOR)
+
+
+def test_errors_inside_are_relative_to_leaving_the_image_as_it_is():
+    originals, noise = pictures(5, 3, 8, 8), pictures(5, 3, 8, 8)
+    truths = originals.clone()
+    truths[:, 1, :4] += 100  # of one channel alone, modulo 256
+    assert error_inside(errors(originals, noise, originals, truths)) == 1
+    assert error_inside(errors(originals, noise, truths, truths)) == 0
+    half = originals.clone()
+    half[:, 1, :2] = truths[:, 1, :2]
+    found = errors(originals, noise, half, truths)
+    expected = (originals[:, 1, 2:4].double() - truths[:, 1, 2:4]).square().sum() / (originals.double() - truths).square().sum()
+    assert error_inside(found) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_errors_outside_are_relative_to_the_reconstructions():
+    originals = pictures(5, 3, 8, 8) // 2
+    truths, plain, edits = originals.clone(), originals + 10, originals + 20
+    truths[:, :, :4] += 50
+    edits[:, :, :4] = 255  # inside, however wrong
+    plain[:, :, :4] = 255
+    found = errors(originals, plain, edits, truths)
+    assert error_outside(found) == pytest.approx(4, rel=1e-5)
+    torch.testing.assert_close(found.reconstruction_outside, torch.full((5,), 3 * 4 * 8 * (10 / 255) ** 2))
+
+
+def test_every_value_is_inside_or_outside():
+    originals, plain, edits, truths = pictures(3, 3, 8, 8), pictures(3, 3, 8, 8), pictures(3, 3, 8, 8), pictures(3, 3, 8, 8)
+    truths[:, :, ::2] = originals[:, :, ::2]
+    found = errors(originals, plain, edits, truths)
+    torch.testing.assert_close(found.edit_inside + found.edit_outside, ((edits.float() - truths.float()) / 255).square().sum((1, 2, 3)))
+
+
+def test_ratios_are_of_sums_over_all_images_and_undefined_where_nothing_changes():
+    found = Errors(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 2.0]), torch.tensor([3.0, 0.0]), torch.tensor([1.0, 2.0]))
+    assert error_inside(found) == 0.25
+    assert error_outside(found) == 1
+    same = pictures(2, 3, 4, 4)
+    assert math.isnan(error_inside(errors(same, same, same, same)))

@@ -16,6 +16,7 @@ from zoo.metrics.probes import (
     knn_balanced_accuracy,
     linear_probe_attributes,
     linear_probe_classes,
+    mlp_probe_attribute,
     reduce,
     standardise,
 )
@@ -232,6 +233,45 @@ def test_attributes_with_a_single_value_are_not_scored():
     for scores in (*probe, knn_balanced_accuracy(train, known, test, truth)):
         assert scores.isnan().tolist() == [False, True, True, True]
         assert scores[0] > 0.9
+
+
+def xor(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes (count, 4) whose first two signs, equal or not, are the attribute (count,) of a quarter of them."""
+    codes = normal(2 * count, 4, seed=seed)
+    labels = codes[:, 0] * codes[:, 1] > 0
+    kept = (~labels | (torch.arange(2 * count) % 3 == 0)).nonzero()[:count, 0]
+    return codes[kept], labels[kept].byte()
+
+
+def test_a_network_reads_what_no_line_can_separate():
+    (train, known), (test, truth) = xor(1000), xor(2000, seed=1)
+    assert truth.float().mean() == pytest.approx(0.25, abs=0.03)
+    assert linear_probe_attributes(train, known[:, None], test, truth[:, None]).balanced_accuracy.item() < 0.56
+    score = mlp_probe_attribute(train, known, test, truth)
+    assert score > 0.9
+    torch.manual_seed(1)  # nothing may depend on it
+    assert mlp_probe_attribute(train, known, test, truth) == score
+
+
+def test_a_network_does_not_find_what_is_not_there():
+    train, test = normal(500, 6), normal(4000, 6, seed=1)
+    known, truth = ((torch.rand(count, generator=torch.Generator().manual_seed(count)) < 0.15).byte() for count in (500, 4000))
+    assert mlp_probe_attribute(train, known, test, truth) == pytest.approx(0.5, abs=0.04)  # 600 images with it: 0.5 ± 0.012
+    collapsed = mlp_probe_attribute(torch.full_like(train, 0.3), known, torch.full_like(test, 0.3), truth)
+    assert collapsed == 0.5
+
+
+def test_a_network_finds_a_rare_attribute_as_well_as_the_best():
+    (train, known), (test, truth) = gaussians(2000, 2.0, share=0.1), gaussians(10_000, 2.0, share=0.1, seed=5)
+    assert mlp_probe_attribute(train, known, test, truth) == pytest.approx(phi(1.0), abs=0.03)  # unbalanced: 0.70
+
+
+def test_a_network_needs_some_of_both_kinds():
+    (train, known), (test, truth) = gaussians(200, 4.0), gaussians(100, 4.0, seed=5)
+    few = torch.zeros_like(known).index_fill(0, torch.arange(9), 1)
+    for labels in (few, 1 - few, torch.zeros_like(known)):
+        assert math.isnan(mlp_probe_attribute(train, labels, test, truth))
+    assert math.isnan(mlp_probe_attribute(train, known, test, torch.ones_like(truth)))
 
 
 # Factors

@@ -56,6 +56,21 @@ def train_config(*overrides: str) -> DictConfig:
     return config
 
 
+def device_of(config: DictConfig) -> tuple[torch.device, bool]:
+    """Where a run with these settled settings trains, and whether in bf16."""
+    return torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu"), config.trainer.precision == "bf16-mixed"
+
+
+def ready(config: DictConfig, device: torch.device) -> Autoencoder:
+    """The model of settled settings, as it is before its first step on random batches."""
+    model = model_of(config).to(device).train()
+    model.name_attributes(ATTRIBUTE_NAMES)
+    model.on_fit_start()
+    with torch.no_grad():
+        model.initialize(random_batch(PROBE, config.data.image_size, device))
+    return model
+
+
 def step(model: Autoencoder, optimizer: torch.optim.Optimizer, batch: Batch, mixed: bool) -> Tensor:
     """A training step without the zoo around it; returns the loss."""
     optimizer.zero_grad()
@@ -162,8 +177,7 @@ def measure_overhead(
 def run_turns(config: DictConfig, model: Autoencoder, source: RandomImages, cache: Path, run: Path, seconds: float) -> TakeTurns:
     """Trains with what `zoo.train` trains with, except Watch and checkpoints, and takes turns with a bare loop."""
     run.mkdir()
-    accelerator, _, precision = devices.resolve(config.trainer)
-    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    device, mixed = device_of(config)
     data = DataModule(source, config.batch_size, cache, seed=config.seed, flip=True)
     every = config.log_every or max(1, config.budget // 200)
     interval = max(1, every // config.batch_size)  # steps
@@ -176,7 +190,7 @@ def run_turns(config: DictConfig, model: Autoencoder, source: RandomImages, cach
     with torch.no_grad():
         plain.initialize(next(batches))
     optimizer = plain.configure_optimizers()
-    bare = (step(plain, optimizer, batch, precision == "bf16-mixed") for batch in batches)
+    bare = (step(plain, optimizer, batch, mixed) for batch in batches)
 
     block = interval if device.type == "cuda" else 1
     turns = TakeTurns(bare, reading(data.store, config, device), block, seconds, interval)
@@ -217,16 +231,12 @@ def measure_training(
 def measure_model(name: str, size: int, batch_size: int, seconds: float, modes: list[str]) -> list[dict[str, Any]]:
     """The rows of one model at one size. Its modes take turns; the batch is halved until a step takes no longer than half of `seconds`."""
     config = train_config(f"model={name}", f"data.image_size={size}", f"batch_size={batch_size}", "trainer.devices=1")
-    accelerator, _, precision = devices.resolve(config.trainer)
-    device, mixed = torch.device("cuda" if accelerator == "gpu" else "cpu"), precision == "bf16-mixed"
+    device, mixed = device_of(config)
     takes: dict[str, Callable[[Batch], Tensor]] = {}
     resident = {}
     for mode in modes:
         config.compile = mode == "compiled"
-        model = model_of(config).to(device).train()
-        model.on_fit_start()
-        with torch.no_grad():
-            model.initialize(random_batch(PROBE, size, device))
+        model = ready(config, device)
         optimizer = model.configure_optimizers()
         takes[mode] = lambda batch, model=model, optimizer=optimizer: step(model, optimizer, batch, mixed)  # type: ignore[misc]
         resident[mode] = lambda model=model, optimizer=optimizer: resident_bytes(model, optimizer)  # type: ignore[misc]
@@ -262,7 +272,7 @@ def measure_model(name: str, size: int, batch_size: int, seconds: float, modes: 
                 "image_size": size,
                 "mode": mode,
                 "batch_size": batch_size,
-                "precision": precision,
+                "precision": config.trainer.precision,
                 "images_per_second": rate,
                 "ms_per_step": milliseconds_per_step,
                 "peak_memory_mib": peaks[mode],

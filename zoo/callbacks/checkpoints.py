@@ -17,8 +17,9 @@ class PeriodicCheckpoint(pl.callbacks.Checkpoint):
     Lightning runs Checkpoint callbacks last, so what is saved at a step has been averaged, validated and drawn at that step.
     """
 
-    def __init__(self, run: Path, every: int, keep: int = 2, stop: StopOnSignal | None = None) -> None:
+    def __init__(self, run: Path, every: int, keep: int = 2, stop: StopOnSignal | None = None, resumable: Path | None = None) -> None:
         self.run, self.every, self.keep, self.stop = run, every, keep, stop
+        self.resumable = resumable or run  # the folder that `resume` is to name
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         stopped = self.stop.wanted(trainer) if self.stop else 0
@@ -27,7 +28,7 @@ class PeriodicCheckpoint(pl.callbacks.Checkpoint):
             if stopped:
                 seen = images_seen(trainer, pl_module)
                 if trainer.is_global_zero:
-                    print(f"Stopped by a signal after {seen:,} images; go on with: python -m zoo.train resume={self.run}", flush=True)
+                    print(f"Stopped by a signal after {seen:,} images; go on with: python -m zoo.train resume={self.resumable}", flush=True)
                 raise SystemExit(128 + stopped if trainer.is_global_zero else 0)
 
     def save(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -10,8 +10,8 @@ from zoo.models.base import Autoencoder
 
 
 def images_seen(trainer: pl.Trainer, model: Autoencoder) -> int:
-    """Images trained on so far, over all ranks."""
-    return trainer.global_step * model.recipe.batch_size
+    """Images trained on so far, over all ranks and stages."""
+    return model.recipe.before + trainer.global_step * model.recipe.batch_size
 
 
 def is_due(trainer: pl.Trainer, model: Autoencoder, every: int) -> bool:

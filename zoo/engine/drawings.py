@@ -3,30 +3,34 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from zoo.data.loader import subset
 from zoo.engine import strips
 from zoo.engine.config import nearest
 from zoo.engine.inputs import image_files, read_images
 from zoo.engine.load import Run
-from zoo.engine.pictures import columns_for, in_rows
+from zoo.engine.pictures import WHITE, columns_for, in_rows
 from zoo.errors import ZooError
 from zoo.evaluation.attributes import VECTOR_IMAGES
 from zoo.evaluation.samples import FIT, LARGEST_LATENT, PRIOR_IMAGES, latents
 from zoo.evaluation.subject import Subject
 from zoo.metrics.edits import attribute_vectors
 from zoo.metrics.reconstruction import to_uint8
+from zoo.models.udt import UDT
 from zoo.priors import Gaussian, Mixture, Prior
 
 PRIORS: dict[str, type[Prior]] = {"gaussian": Gaussian, "mixture": Mixture}
 GIF_STEPS = 31
 ALL = "all"  # attributes
 SHOWN = 1024  # samples in one picture
+SHOWN_GUIDES = 8  # of a transfer, where count does not say
 
 
 class Drawing(NamedTuple):
@@ -58,6 +62,7 @@ class Task:
     def subject(self) -> Subject:
         """The model with the data it was trained on. Raises ZooError where they are not."""
         files = ", or draw with image=FILE" if "image" in self.options and self.what != "attribute" else ""
+        files += " guide=FILE" if "guide" in self.options else ""
         return Subject(self.run.model, self.run.data(self.data_root, self.cache, files).store, seed=self.seed)
 
     def inputs(self, per_row: int = 1, chosen: np.ndarray | None = None) -> tuple[Tensor, Tensor | None]:
@@ -67,7 +72,7 @@ class Task:
         """
         given, rows = self.options["image"], self.options.get("count", 1)  # rows: None for all files
         if given is None:
-            batch = self.subject.batch(torch.from_numpy(self._test_images(per_row, rows, chosen)))
+            batch = self.subject.batch(torch.from_numpy(self.test_images(per_row, rows, chosen)))
             return batch.image, batch.attributes
         files = image_files(given)
         if "count" not in self.options and len(files) != per_row:
@@ -76,10 +81,14 @@ class Task:
         files = files if rows is None else files[: per_row * rows]
         if len(files) % per_row:
             raise ZooError(f"what={self.what} takes pairs of image files, but image= names {len(files)}; add or drop one.")
-        source = self.run.config.data.source
-        return read_images(files, self.run.model.image_shape, dict(source)).to(self.run.model.device), None
+        return self.read(files), None
 
-    def _test_images(self, per_row: int, rows: int, chosen: np.ndarray | None) -> np.ndarray:
+    def read(self, files: list[Path]) -> Tensor:
+        """Image files as the model's input: (N, C, H, W) in [-1, 1] on the device."""
+        source = self.run.config.data.source
+        return read_images(files, self.run.model.image_shape, dict(source)).to(self.run.model.device)
+
+    def test_images(self, per_row: int, rows: int, chosen: np.ndarray | None) -> np.ndarray:
         """Positions of test images: with seed 0 the ones that every picture shows, with others the next ones."""
         positions = self.subject.store.indices("test") if chosen is None else chosen
         if "count" in self.options and not self.exact and len(positions) >= per_row:
@@ -87,7 +96,7 @@ class Task:
         count = per_row * rows
         if count > len(positions):
             found = f"{count} test images are needed for this picture, but there are {len(positions)} to choose from"
-            raise ZooError(f"{found}; lower count, or give image=FILE.")
+            raise ZooError(f"{found}; lower count, or give image=FILE{' guide=FILE' if 'guide' in self.options else ''}.")
         share = self.seed % (len(positions) // count)
         return np.setdiff1d(subset(positions, (share + 1) * count), subset(positions, share * count))
 
@@ -164,12 +173,84 @@ def attribute(task: Task) -> Drawing:
     return Drawing(table, named(table, columns), columns, rows)
 
 
+def transfer(task: Task) -> Drawing:
+    """What UDT makes of targets and guides, as its paper shows it: rows = guides, columns = targets, or one of the other ways."""
+    model, options, way = task.run.model, task.options, task.options["way"]
+    if not isinstance(model, UDT):
+        raise ZooError(f"A {type(model).__name__} has no attribute to transfer: what=transfer is drawn of runs of model=udt.")
+    targets, *others = transferred(task, model)
+    contents = strips.codes(model, targets)[:, : model.content_dim]
+    originals, plain = to_uint8(targets).cpu(), pad(contents, (0, model.attribute_dim))  # without the attribute
+    if way == "remove":
+        pairs = torch.stack([originals, strips.decoded(model, plain[:, None], "removals")[:, 0]], 1)
+        return Drawing(strips.one_below_the_other(pairs, min(8, len(pairs))), named(pairs, ["original", "removed"]))
+    guides, attributes = to_uint8(others[0]).cpu(), strips.codes(model, others[0])[:, model.content_dim :]
+    if way == "strength":
+        strengths = torch.linspace(0, float(options["strength"]), options["steps"])
+        edits = strips.edits(model, plain, pad(attributes, (model.content_dim, 0)), strengths)
+        columns = ["target", "guide", *(f"{t:.3g}" for t in strengths.tolist())]
+        table = torch.cat([originals[:, None], guides[:, None], edits], 1)
+        return Drawing(table, named(table, columns), columns)
+    if way == "interpolation":
+        weight = torch.linspace(0, 1, options["steps"], device=contents.device)[:, None]
+        contents, attributes = (torch.lerp(codes[0], codes[1], weight) for codes in (contents, attributes))
+        originals, guides = (at_both_ends(images, options["steps"]) for images in (originals, guides))
+    cells = strips.crossed(model, contents, attributes)  # (R, K, C, H, W)
+    single = named(cells, [f"{k:02d}" for k in range(cells.shape[1])])
+    return Drawing(strips.framed(cells, originals, guides), single)
+
+
+def transferred(task: Task, model: UDT) -> list[Tensor]:
+    """Targets and, where the picture needs them, guides, (N, C, H, W) in [-1, 1] each: named files, or test images of their domain."""
+    options, way = task.options, task.options["way"]
+    pools = {name: of_domain(task, model, name) for name in ("image", "guide") if name in options and options[name] is None}
+    count = 2
+    if "count" in options:
+        count = options["count"] or SHOWN_GUIDES
+        if not task.exact:
+            count = max(1, min([count, *map(len, pools.values())]))
+        options["count"] = count if options["image"] is None else options["count"]
+    images: list[Tensor] = []
+    for name in (name for name in ("image", "guide") if name in options):
+        if name in pools:
+            number = len(images[0]) if way == "strength" and images else count
+            images.append(task.subject.batch(torch.from_numpy(task.test_images(1, number, pools[name]))).image)
+            continue
+        files = image_files(options[name])
+        files = files[:count] if task.exact else files
+        if way == "interpolation" and len(files) != 2:
+            raise ZooError(f"way=interpolation is drawn between 2 targets and between 2 guides, but {name}= names {len(files)}; name 2.")
+        images.append(task.read(files))
+    if way == "strength" and len(images[1]) == 1:
+        images[1] = images[1].expand_as(images[0])
+    if way == "strength" and len(images[1]) != len(images[0]):
+        raise ZooError(f"There are {len(images[1])} guides for {len(images[0])} targets; name one with guide=FILE, or as many as targets.")
+    return images
+
+
+def of_domain(task: Task, model: UDT, name: str) -> np.ndarray:
+    """Positions of the test images that can stand where `image` or `guide` names none: of poor or of rich ones."""
+    store, way = task.subject.store, task.options["way"]
+    test = store.indices("test")
+    has = store.attributes[test, int(model.column)] == 1
+    if name == "image" and way not in ("remove", "swap"):
+        return test[~has]
+    return test[has][int(name == "guide") :: 2] if way == "swap" else test[has]  # nobody is their own guide
+
+
+def at_both_ends(images: Tensor, steps: int) -> Tensor:
+    """Two images (2, C, H, W) uint8 with white between them: (steps, C, H, W)."""
+    between = torch.full_like(images[:1], WHITE).expand(steps - 2, -1, -1, -1)
+    return torch.cat([images[:1], between, images[1:]])
+
+
 DRAWINGS: dict[str, Callable[[Task], Drawing]] = {
     "samples": samples,
     "reconstructions": reconstructions,
     "interpolation": interpolation,
     "grid": grid,
     "attribute": attribute,
+    "transfer": transfer,
 }
 
 

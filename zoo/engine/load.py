@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from zoo.data.module import DataModule
 from zoo.engine import checkpoint
 from zoo.engine.config import build_model
+from zoo.engine.report import total_spent
 from zoo.engine.resume import find_run
 from zoo.engine.settings import data_of
 from zoo.errors import ZooError
@@ -22,12 +23,19 @@ class Run(NamedTuple):
     checkpoint: Path  # the file the weights come from
     command: str  # that trained it
     versions: dict[str, str]  # it was trained with
+    spent: dict[str, Any]  # images_seen, train_hours and device_hours, over all stages of its training
 
     @property
     def folder(self) -> Path:
         """The run's folder; for a checkpoint that lies elsewhere, the folder it lies in."""
         parent = self.checkpoint.parent
         return parent.parent if parent.name == "checkpoints" else parent
+
+    def as_pretraining(self, folder: Path) -> dict[str, Any]:
+        """What a later stage, trained in `folder`, keeps on record of this one."""
+        inside = self.checkpoint.is_relative_to(folder)
+        path = self.checkpoint.relative_to(folder) if inside else self.checkpoint
+        return {"checkpoint": str(path), "command": self.command, **self.spent}
 
     def data(self, root: str | None = None, cache: str | None = None, otherwise: str = "") -> DataModule:
         """The data it was trained on, opened; `root` names the folder they have moved to, `cache` another folder of packed stores.
@@ -49,11 +57,11 @@ class Run(NamedTuple):
         return data
 
 
-def open_run(name: str | Path, device: str = "cpu") -> Run:
-    """Opens a run's folder (its newest good checkpoint), a .ckpt file, or "latest". Raises ZooError."""
-    path = find_run("latest", option="run") if str(name) == "latest" else Path(str(name)).expanduser()
+def open_run(name: str | Path, device: str = "cpu", option: str = "run") -> Run:
+    """Opens a run's folder (its newest good checkpoint), a .ckpt file, or "latest". Raises ZooError; `option` is what names it there."""
+    path = find_run("latest", option=option) if str(name) == "latest" else Path(str(name)).expanduser()
     if not path.exists():
-        raise ZooError(f"run={name} does not exist; name a run's folder, a .ckpt file, or latest.")
+        raise ZooError(f"{option}={name} does not exist; name a run's folder, a .ckpt file, or latest.")
     if path.is_dir():
         path, state = checkpoint.newest_good(path)
     else:
@@ -64,10 +72,12 @@ def open_run(name: str | Path, device: str = "cpu") -> Run:
         raise ZooError(f"The checkpoint {path} configures a {type(model).__name__}, which is not a model of the zoo.")
     fit_weights(model, state, path)
     model.load_state_dict(state["state_dict"])
-    model.images_seen.fill_(state["global_step"] * about["config"]["batch_size"])
+    images_seen = state["global_step"] * about["config"]["batch_size"]
+    model.images_seen.fill_(images_seen)  # on the clock of its own stage
+    spent = total_spent(about["config"], images_seen, state["monitor"]["train_seconds"], about.get("pretrain", {}))
     config = OmegaConf.create(about["config"])
     assert isinstance(config, DictConfig)
-    return Run(model.to(device).eval(), config, path, about.get("command", "unknown"), about["versions"])
+    return Run(model.to(device).eval(), config, path, about.get("command", "unknown"), about["versions"], spent)
 
 
 def load_model(path: Path, device: str = "cpu") -> Autoencoder:

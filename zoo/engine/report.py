@@ -62,6 +62,13 @@ def print_model(model: Autoencoder) -> None:
     Console().print(table)
 
 
+def total_spent(settings: dict[str, Any], images_seen: int, train_seconds: float, earlier: dict[str, Any]) -> dict[str, Any]:
+    """Images, hours and hours × devices that a stage with these settings and those before it have trained."""
+    hours, ranks = train_seconds / 3600, settings["trainer"]["devices"] * settings["trainer"]["num_nodes"]
+    own = {"images_seen": images_seen, "train_hours": hours, "device_hours": hours * ranks}
+    return {name: earlier.get(name, 0) + value for name, value in own.items()}
+
+
 def write_summary(
     run: Path,
     settings: dict[str, Any],
@@ -76,14 +83,15 @@ def write_summary(
     Args:
         run: The run's folder.
         settings: Its settled configuration.
-        model: Its model, on its device.
+        model: Its model, on its device; its provenance tells of an earlier stage.
         metrics: The last measurement of the validation split.
-        images_seen: Images trained on.
+        images_seen: Images trained on, in this stage.
         peak_memory: MiB of training, if it was taken at its end; otherwise of the process so far.
-        train_seconds: Seconds spent training, over all sessions of the run, without validation, pictures and checkpoints.
+        train_seconds: Seconds spent training this stage, over all sessions, without validation, pictures and checkpoints.
     """
     trainer = settings["trainer"]
-    ranks, hours = trainer["devices"] * trainer["num_nodes"], train_seconds / 3600
+    earlier = model.provenance.get("pretrain", {})
+    spent = total_spent(settings, images_seen, train_seconds, earlier)
     rate = images_seen / train_seconds if train_seconds else None
     summary = {
         "model": settings["model"]["name"],
@@ -92,23 +100,23 @@ def write_summary(
         "command": model.provenance["command"],
         "split": "val",
         "metrics": metrics,
-        "images_seen": images_seen,
+        "images_seen": spent["images_seen"],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "images_per_second": rate,
-        "train_hours": hours,
-        "device_hours": hours * ranks,
-        "devices": ranks,
+        "train_hours": spent["train_hours"],
+        "device_hours": spent["device_hours"],
+        "devices": trainer["devices"] * trainer["num_nodes"],
         "accelerator": trainer["accelerator"],
         "precision": trainer["precision"],
         "peak_memory_mib": peak_memory or peak_memory_mib(model.device),
         "versions": versions(),
-    }
+    } | ({"pretrain": earlier} if earlier else {})
     text = json.dumps(summary, indent=2) + "\n"
     write_atomically(run / "summary.json", lambda file: file.write(text.encode()))
 
     console = Console()
     shown = {name.removeprefix("val/"): value for name, value in metrics.items()} | ({"training images/s": rate} if rate else {})
-    print_metrics(console, f"{summary['model']} on {summary['data']}, validation split, {images_seen:,} images seen", shown)
+    print_metrics(console, f"{summary['model']} on {summary['data']}, validation split, {spent['images_seen']:,} images seen", shown)
     for what, where in (("pictures", "pictures/"), ("numbers", "summary.json"), ("curves", "metrics.csv"), ("weights", "checkpoints/")):
         console.print(f"{what + ':':10} {shown_path(run)}/{where}", soft_wrap=True, highlight=False)
     if list((run / "wandb").glob("offline-run-*")):

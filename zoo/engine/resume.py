@@ -27,7 +27,10 @@ def find_run(name: str, runs: Path = Path("runs"), option: str = "resume") -> Pa
 
 
 def point_hydra_at_run(argv: list[str] | None = None) -> None:
-    """If the command line resumes a run, its folder becomes Hydra's output folder; the processes of other ranks inherit both."""
+    """If the command line resumes a run, its folder becomes Hydra's output folder; the processes of other ranks inherit both.
+
+    `pretrain.run=latest` becomes a folder, too: later the latest run is the one that begins now.
+    """
     argv = sys.argv if argv is None else argv
     for position, argument in enumerate(argv):
         name = argument.removeprefix("resume=").strip("'\"")  # other ranks get what rank 0 has rewritten
@@ -36,6 +39,8 @@ def point_hydra_at_run(argv: list[str] | None = None) -> None:
             argv[position] = f"resume='{run}'"
             if not any(other.startswith("hydra.run.dir=") for other in argv):
                 argv.append(f"hydra.run.dir='{run}'")
+        elif argument == "pretrain.run=latest":
+            argv[position] = f"pretrain.run='{find_run('latest', option='pretrain.run')}'"
 
 
 def resumed_config(run: Path, overrides: list[str]) -> DictConfig:

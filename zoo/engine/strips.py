@@ -8,9 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from zoo.engine.pictures import enlarged, in_rows, tile
+from zoo.engine.pictures import WHITE, enlarged, in_rows, tile
 from zoo.metrics.reconstruction import to_uint8
 from zoo.models.base import Autoencoder
+from zoo.models.udt import UDT
 from zoo.progress import chunks
 
 CHUNK = 128  # images at once
@@ -58,12 +59,29 @@ def square(model: Autoencoder, corners: Tensor, steps: int) -> Tensor:
 
 def edits(model: Autoencoder, latents: Tensor, vectors: Tensor, strengths: Tensor) -> Tensor:
     """Decodes z + t·v for each strength t: (R, latent_dim), (R, latent_dim), (K,) -> (R, K, C, H, W)."""
-    line = latents[:, None] + strengths.to(latents)[:, None] * vectors[:, None]  # (R, K, latent_dim)
+    return decoded(model, latents[:, None] + strengths.to(latents)[:, None] * vectors[:, None], "edits")
+
+
+def crossed(model: Autoencoder, contents: Tensor, attributes: Tensor) -> Tensor:
+    """The content of each column with the attribute code of each row (UDT): (K, content_dim), (R, attribute_dim) -> (R, K, C, H, W)."""
+    rows, columns = len(attributes), len(contents)
+    both = [contents.expand(rows, -1, -1), attributes[:, None].expand(-1, columns, -1)]
+    return decoded(model, torch.cat(both, 2), "transfers")
+
+
+def decoded(model: Autoencoder, latents: Tensor, task: str) -> Tensor:
+    """A table of codes as images: (R, K, latent_dim) -> (R, K, C, H, W)."""
 
     def work(start: int, stop: int) -> Tensor:
-        return model.decode(line[start:stop].flatten(0, 1)).unflatten(0, (-1, len(strengths)))
+        return model.decode(latents[start:stop].flatten(0, 1)).unflatten(0, (-1, latents.shape[1]))
 
-    return _rows(len(line), "edits", len(strengths), work)
+    return _rows(len(latents), task, latents.shape[1], work)
+
+
+def framed(table: Tensor, above: Tensor, beside: Tensor) -> Tensor:
+    """Puts a row of images above a table and a column beside it, the corner white: (R, K, C, H, W), (K, …), (R, …) -> (R + 1, K + 1, …)."""
+    corner = torch.full_like(above[:1], WHITE)
+    return torch.cat([torch.cat([corner, beside])[:, None], torch.cat([above[None], table])], 1)
 
 
 def one_below_the_other(pairs: Tensor, columns: int) -> Tensor:
@@ -71,24 +89,48 @@ def one_below_the_other(pairs: Tensor, columns: int) -> Tensor:
     return in_rows(pairs, columns).transpose(1, 2).flatten(0, 1)
 
 
-def grids(model: Autoencoder, images: Tensor, seed: int = 0) -> dict[str, Tensor]:
+def grids(model: Autoencoder, images: Tensor, seed: int = 0, attributes: Tensor | None = None) -> dict[str, Tensor]:
     """The pictures that are drawn of every model, (3, H', W') uint8 each.
 
     Args:
         model: In eval mode.
         images: (16, C, H, W) in [-1, 1], the same each time; fewer where the data set has fewer.
         seed: Of the 64 latents, the same each time on every device.
+        attributes: (16, A), of the images, where they are known.
     """
     shown = {"samples": tile(enlarged(samples(model, 64, seed)), columns=8)}
     if model.can_encode and len(images) > 1:
         columns = min(8, len(images) // 2 * 2)
         images = images[: len(images) // columns * columns]
-        table = one_below_the_other(reconstructions(model, images), columns)
+        attributes = None if attributes is None else attributes[: len(images)]
+        table = one_below_the_other(reconstructions(model, images, attributes), columns)
         shown["reconstructions"] = tile(enlarged(table.flatten(0, 1)), columns)
-        latents = codes(model, images)
+        latents = codes(model, images, attributes)
         table = between(images, interpolations(model, latents[0::2], latents[1::2], 8))
         shown["interpolations"] = tile(enlarged(table.flatten(0, 1)), columns=10)
     return shown
+
+
+def transfer(model: UDT, images: Tensor, attributes: Tensor, largest: int = 8) -> Tensor | None:
+    """The picture of UDT: the first rich images (rows) lend their attribute to the first poor ones (columns), up to 8 of each.
+
+    (N, C, H, W) in [-1, 1], (N, A) -> (3, H', W') uint8; None if the images are all of one domain.
+    """
+    rich = model.rich(attributes) > 0.5
+    guides, targets = images[rich][:largest], images[~rich][:largest]
+    if min(len(guides), len(targets)) == 0:
+        return None
+    table = transfers(model, targets, guides)
+    return tile(enlarged(table.flatten(0, 1)), table.shape[1])
+
+
+def transfers(model: UDT, targets: Tensor, guides: Tensor) -> Tensor:
+    """Each target with the attribute of each guide: rows = guides, columns = targets, both shown, as in the paper (2001.05017).
+
+    (K, C, H, W), (R, C, H, W) in [-1, 1] -> (R + 1, K + 1, C, H, W).
+    """
+    contents, attributes = codes(model, targets)[:, : model.content_dim], codes(model, guides)[:, model.content_dim :]
+    return framed(crossed(model, contents, attributes), to_uint8(targets).cpu(), to_uint8(guides).cpu())
 
 
 def _part(attributes: Tensor | None, start: int, stop: int) -> Tensor | None:

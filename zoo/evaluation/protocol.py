@@ -1,7 +1,8 @@
 """The protocol: every measurement that applies to a model, under one set of names.
 
 A number is called `<group>/<metric>`, for samples `samples/<prior>/<metric>`; features other than the default are a part of the name
-(`frechet_inception`), and so is the number of images where it is below 10,000 (`frechet@2000`; of attributes the edits each way).
+(`frechet_inception`), and so is the number of images where it is below 10,000 (`frechet@2000`; of attributes the edits each way, of
+transfer the pairs each way).
 """
 
 import math
@@ -13,7 +14,7 @@ from omegaconf import ListConfig
 
 from zoo.engine.config import nearest
 from zoo.errors import ZooError
-from zoo.evaluation import attributes, interpolations, likelihood, reconstructions, representation, samples
+from zoo.evaluation import attributes, interpolations, likelihood, reconstructions, representation, samples, transfer
 from zoo.evaluation.subject import Subject
 
 FULL = 10_000  # images from which on their number is not named
@@ -42,6 +43,7 @@ GROUPS = {
     "representation": Group(representation.representation, representation.NAMES),
     "likelihood": Group(likelihood.likelihood, likelihood.NAMES, counts={likelihood.NAMES[2]: likelihood.DRAWS_IMAGES}),
     "attributes": Group(attributes.attributes, attributes.NAMES, counts=dict.fromkeys(attributes.NAMES, attributes.EDITS)),
+    "transfer": Group(transfer.transfer, transfer.NAMES, counts=dict.fromkeys(transfer.EDITED, transfer.PAIRS)),
 }
 
 

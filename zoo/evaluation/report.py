@@ -46,7 +46,7 @@ class Book:
             "command": run.command,
             "evaluation": shlex.join(["python", "-m", "zoo.evaluate", *overrides]),
             "seed": run.config.seed,
-            "images_seen": int(run.model.images_seen),
+            "images_seen": run.spent["images_seen"],
             "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
             "latent_dim": run.model.latent_dim,
             "measured": {

@@ -21,7 +21,8 @@ def representation(subject: Subject) -> dict[str, float]:
     store = subject.store
     if not subject.model.can_encode or not (store.attribute_names or store.factors is not None):
         return {}
-    train, test = subject.codes("train", TRAIN_IMAGES * subject.count), subject.codes(subject.split, subject.count)
+    train = subject.codes("train", TRAIN_IMAGES * subject.count, told=False)  # nobody may read labels from codes that were told them
+    test = subject.codes(subject.split, subject.count, told=False)
     a, b, reduced = reduce(train.latents, test.latents)
     if reduced:
         subject.notes.append(f"For probes, {subject.model.latent_dim} latent dimensions were reduced to {a.shape[1]} principal components.")

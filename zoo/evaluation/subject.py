@@ -103,16 +103,20 @@ class Subject:
 
         return self.once("reference", lambda: reference_features(features, self.store, self.split, positions, self.cache, compute))
 
-    def codes(self, split: str, limit: int | None = None) -> Codes:
-        """Deterministic codes (`Autoencoder.encode`) of at most `limit` images of a split, on the device."""
-        return self.once(f"codes {split} {limit}", lambda: self._codes(split, limit))
+    def codes(self, split: str, limit: int | None = None, told: bool = True) -> Codes:
+        """Deterministic codes (`Autoencoder.encode`) of at most `limit` images of a split, on the device.
 
-    def _codes(self, split: str, limit: int | None) -> Codes:
+        `told`: the model may read the images' attributes; otherwise the codes hold what it sees in the images alone.
+        """
+        told = told or not self.model.reads_attributes
+        return self.once(f"codes {split} {limit} {told}", lambda: self._codes(split, limit, told))
+
+    def _codes(self, split: str, limit: int | None, told: bool) -> Codes:
         positions = self.positions(split, limit)
 
         def encode(start: int, stop: int) -> Tensor:
             batch = self.batch(positions[start:stop])
-            return self.model.encode(batch.image, batch.attributes).float()
+            return self.model.encode(batch.image, batch.attributes if told else None).float()
 
         latents = self.rows(len(positions), f"codes of {split} images", encode)
         return Codes(latents, torch.from_numpy(self.store.attributes[positions.numpy()]).to(self.device), positions)

@@ -67,3 +67,40 @@ def change_cosine(found: Changes) -> float:
 def change_share(found: Changes) -> float:
     """Share of the true change that was made, along it: 0 = ignored, 1 = in full, beyond 1 = exaggerated."""
     return (found.overlap.double().sum() / found.true.double().sum().clamp_min(1e-12)).item()
+
+
+class Errors(NamedTuple):
+    """Sums of squared differences of [0, 1] images, inside of where the truth differs from the original and outside of it: each (B,)."""
+
+    edit_inside: Tensor  # |edit - truth|²
+    change_inside: Tensor  # |original - truth|²: the edit's error had it left the image as it is
+    edit_outside: Tensor  # |edit - truth|²
+    reconstruction_outside: Tensor  # |reconstruction - original|²
+
+
+def errors(originals: Tensor, reconstructions: Tensor, edits: Tensor, truths: Tensor) -> Errors:
+    """Errors of edits against the truth, by where it differs from the original in any channel: images (B, C, H, W) uint8 × 4."""
+    inside = (originals != truths).any(1, keepdim=True)  # (B, 1, H, W)
+    before, plain, after, truth = (images.float() / 255 for images in (originals, reconstructions, edits, truths))
+
+    def summed(one: Tensor, other: Tensor, where: Tensor) -> Tensor:
+        return ((one - other).square() * where).flatten(1).sum(1)
+
+    return Errors(
+        summed(after, truth, inside), summed(before, truth, inside), summed(after, truth, ~inside), summed(plain, before, ~inside)
+    )
+
+
+def error_inside(found: Errors) -> float:
+    """Error where the truth differs from the original, of all images: 0 = the truth, 1 = no better than the original left as it is."""
+    return _ratio(found.edit_inside, found.change_inside)
+
+
+def error_outside(found: Errors) -> float:
+    """Error where nothing should change, of all images, as a multiple of the plain reconstruction's error there: 1 = nothing changed."""
+    return _ratio(found.edit_outside, found.reconstruction_outside)
+
+
+def _ratio(above: Tensor, below: Tensor) -> float:
+    """Σ / Σ, in float64; NaN for 0 / 0."""
+    return (above.double().sum() / below.double().sum()).item()

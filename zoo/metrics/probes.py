@@ -1,4 +1,4 @@
-"""What can be read from codes: linear probes, nearest neighbours and linear regression, fitted on train codes and scored on test codes.
+"""What can be read from codes by linear probes, a small network, nearest neighbours, linear regression: fitted on train, scored on test.
 
 After the fact, on frozen codes, and to convergence, where ACAI (1807.07543) trains its single layer beside the autoencoder: the numbers
 do not depend on a learning rate or on when one stops. scikit-learn and scipy do the work, in float64 on the CPU.
@@ -7,7 +7,7 @@ Codes are (N, D) on train and (M, D) on test, of any device and float type. All 
 """
 
 import warnings
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, r2_score
 from sklearn.neighbors import NearestNeighbors
+from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
 from zoo.errors import ZooError
@@ -23,8 +24,11 @@ from zoo.metrics.frechet import check_features
 
 TOLERANCE = 1e-5  # largest slope of the mean loss: scores move by less than 1e-3 from there on
 ITERATIONS = 20_000  # tens to hundreds are needed
+MLP_PENALTY = 1.0  # scikit-learn's alpha; with its own 1e-4 the network overfits and scores up to 0.05 less (measured on known tasks)
 PCA_IMAGES = 10_000
 PENALTY = 1e-6  # on squared coefficients, beside a mean squared error: only for codes that are copies of each other
+
+Probe = TypeVar("Probe", LogisticRegression, MLPClassifier)
 
 
 class AttributeProbe(NamedTuple):
@@ -85,6 +89,24 @@ def linear_probe_attributes(train: Tensor, train_attributes: Tensor, test: Tenso
     return AttributeProbe(*torch.from_numpy(scores))
 
 
+def mlp_probe_attribute(train: Tensor, train_attribute: Tensor, test: Tensor, test_attribute: Tensor) -> float:
+    """Balanced accuracy on test in [0, 1] of a network with two layers of 512 ReLU units, for one attribute (N,) and (M,) in {0, 1}.
+
+    On standardised codes, by Adam, images with and without the attribute weighing the same in total. Converged means: on a tenth of
+    the training images, held out, no epoch of the last 10 has raised the balanced accuracy; the weights of the best epoch are scored, as
+    beyond it the network learns its images by heart. The seed is fixed. NaN if fewer than 10 images have it, or lack it, in train, or
+    none in test. 20,000 codes of 28 dimensions take 10 to 50 s on one core.
+    """
+    a, b = _prepare("The network probe", 1, train, train_attribute, test, test_attribute)
+    known, truth = train_attribute.cpu().numpy(), test_attribute.cpu().numpy()
+    counts = np.bincount(known, minlength=2)
+    if counts.min() < 10 or not _vary(truth):
+        return np.nan
+    network = MLPClassifier((512, 512), alpha=MLP_PENALTY, early_stopping=True, random_state=0)
+    fitted = _converged(network, a.astype(np.float32), known, len(known) / (2 * counts[known]))
+    return float(balanced_accuracy_score(truth, fitted.predict(b.astype(np.float32))))
+
+
 def knn_accuracy(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, k: int = 10) -> float:
     """Accuracy on test in [0, 1] of the majority among the k nearest standardised training codes, for classes (N,) and (M,).
 
@@ -143,15 +165,18 @@ def _vary(values: np.ndarray) -> np.ndarray:
     return (values != values[:1]).any(0)
 
 
-def _converged(probe: LogisticRegression, codes: np.ndarray, labels: np.ndarray) -> LogisticRegression:
-    """The probe, fitted until no slope of the mean loss exceeds TOLERANCE; RuntimeError if it does not get there, as nothing would show."""
+def _converged(probe: Probe, codes: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Probe:
+    """The probe, fitted until no slope of the mean loss, or no rise of the held-out score, exceeds TOLERANCE.
+
+    RuntimeError if it does not get there, as nothing would show.
+    """
     probe.set_params(tol=TOLERANCE, max_iter=ITERATIONS)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:
-            return probe.fit(codes, labels)
+            return probe.fit(codes, labels, weights)
         except ConvergenceWarning as warning:
-            raise RuntimeError(f"the linear probe did not converge in {ITERATIONS:,} iterations") from warning
+            raise RuntimeError(f"the probe did not converge in {ITERATIONS:,} iterations") from warning
 
 
 def _neighbours(ndim: int, train: Tensor, known: Tensor, test: Tensor, truth: Tensor, k: int) -> np.ndarray:

@@ -58,6 +58,7 @@ class Autoencoder(pl.LightningModule):
     """
 
     can_encode = True
+    reads_attributes = False  # whether `encode` looks at them
     unit = 1  # images on a device come in multiples of it: 2 where neighbours form pairs
     recipe: Recipe
 
@@ -108,9 +109,10 @@ class Autoencoder(pl.LightningModule):
     def name_attributes(self, names: tuple[str, ...]) -> None:
         """Says what the columns of `attributes` are called, once before training. Raises ZooError if one is missed."""
 
-    def start_from(self, trained: "Autoencoder") -> None:
-        """Takes over what an earlier stage has trained, before the first step. Raises ZooError if it does not fit."""
-        raise ZooError(f"A {type(self).__name__} has no earlier stage; leave pretrain out.")
+    def start_from(self, trained: "Autoencoder | None") -> None:
+        """Takes over what an earlier stage has trained, if there was one, before the first step. Raises ZooError if it does not fit."""
+        if trained is not None:
+            raise ZooError(f"A {type(self).__name__} has no earlier stage; leave pretrain out.")
 
     # What every method can do -----------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from zoo.models.base import Autoencoder
 from zoo.models.vae import VAE
 from zoo.nets.conv import ConvBackbone
 from zoo.nets.discriminator import judge
+from zoo.nets.frozen import frozen
 from zoo.nets.vaegan import VAEGANBackbone
 
 
@@ -38,7 +39,6 @@ class GAN(Autoencoder):
     """
 
     can_encode = False
-    started: Tensor
 
     def __init__(
         self,
@@ -54,10 +54,13 @@ class GAN(Autoencoder):
         self.discriminator = backbone.discriminator(feature_layer=1)
         self.encoder = backbone.encoder(2 * latent_dim).requires_grad_(False) if anchor else None
         self.rest, self.anchor, self.anchor_images = rest, anchor, anchor_images
-        self.register_buffer("started", torch.zeros((), dtype=torch.bool))  # from a VAE
 
-    def start_from(self, trained: Autoencoder) -> None:
+    def start_from(self, trained: Autoencoder | None) -> None:
         """The decoder of a VAE becomes the generator, and its encoder stays as it is for the anchor."""
+        if trained is None and self.anchor:
+            raise ZooError("model.anchor needs the encoder of a VAE, but pretrain=none; set model.anchor=0 or give pretrain.run=RUN.")
+        if trained is None:
+            return
         if not isinstance(trained, VAE):
             raise ZooError(f"A GAN starts from a VAE, but pretrain is a {type(trained).__name__}; name a run of model=vae.")
         if trained.image_shape != self.image_shape or trained.latent_dim != self.latent_dim:
@@ -68,17 +71,12 @@ class GAN(Autoencoder):
         self.generator.load_state_dict(trained.decoder.state_dict())
         if self.encoder is not None:
             self.encoder.load_state_dict(trained.encoder.state_dict())
-        self.started.fill_(True)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"generator": [*self.generator.parameters()], "discriminator": [*self.discriminator.parameters()]}
 
     def resting(self) -> Iterable[str]:
-        return ("generator",) if self.images_seen < self.rest else ()
-
-    def initialize(self, batch: Batch) -> None:
-        if self.anchor and not self.started:
-            raise ZooError("model.anchor needs a VAE's encoder, but pretrain=none; set model.anchor=0 or give pretrain.run=RUN.")
+        return ("generator",) if self.trainer.global_step * self.recipe.batch_size < self.rest else ()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         real, count = batch.image, len(batch.image)
@@ -90,7 +88,7 @@ class GAN(Autoencoder):
         if self.encoder is None:
             return {"loss": fooling + real_cost + fake_cost, **losses}
         with torch.no_grad():
-            mean = self.encoder(real).chunk(2, dim=1)[0]  # (B, latent_dim)
+            mean = frozen(self.encoder, real).chunk(2, dim=1)[0]  # (B, latent_dim)
         distance = mean_squared_error(real, self.decode(mean))
         weight = self.anchor * (1 - self.ramp(self.anchor_images))
         return {"loss": fooling + real_cost + fake_cost + weight * distance, **losses, "anchor": distance}

@@ -40,6 +40,7 @@ class UDT(Autoencoder):
         **options: As in Autoencoder.
     """
 
+    reads_attributes = True
     unit = 2
     column: Tensor
 

@@ -1,0 +1,212 @@
+"""The adversarial games in small: models, batches, and gradients of objectives that are written out separately."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from tests.models.test_base import Batches
+from zoo.data.batch import Batch
+from zoo.models.acai import ACAI
+from zoo.models.base import Autoencoder, Recipe
+from zoo.models.gan import GAN
+from zoo.models.udt import UDT
+from zoo.models.vae import VAE
+from zoo.models.vaegan import VAEGAN
+from zoo.nets.conv import ConvBackbone
+from zoo.nets.discriminator import Discriminator
+
+KEY = (3, 64)  # of the random stream of a batch
+NAMES = ("Smiling", "Eyeglasses", "Bald")  # attributes of the batches; the domain is the one in the middle
+Objectives = Callable[[Any, Batch], dict[str, Tensor]]
+
+
+def conv(size: int = 16, channels: int = 1, **options: Any) -> ConvBackbone:
+    """Two convolutions at 16 pixels."""
+    return ConvBackbone(size, channels, **{"width": 16, "max_width": 16, **options})
+
+
+class BatchNormBackbone:
+    """As the published networks of VAE-GAN, with BatchNorm everywhere, but for 8 pixels."""
+
+    image_shape = (1, 8, 8)
+
+    def encoder(self, out_features: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(1, 8, 4, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, out_features)
+        )
+
+    def decoder(self, latent_dim: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Linear(latent_dim, 8 * 16, bias=False), nn.BatchNorm1d(8 * 16), nn.ReLU(), nn.Unflatten(1, (8, 4, 4)),
+            nn.ConvTranspose2d(8, 1, 4, 2, 1), nn.Tanh(),
+        )  # fmt: skip
+
+    def discriminator(self, feature_layer: int) -> Discriminator:
+        convolutions = [nn.Conv2d(1, 8, 4, 2, 1, bias=False), nn.Conv2d(8, 8, 4, 2, 1, bias=False)]
+        after = [nn.Sequential(nn.BatchNorm2d(8), nn.ReLU()) for _ in convolutions]
+        head = nn.Sequential(nn.Flatten(), nn.Linear(32, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))
+        return Discriminator(convolutions, after, head, feature_layer)
+
+
+def acai(backbone: Any = None, latent_dim: int = 8, **options: Any) -> ACAI:
+    torch.manual_seed(0)
+    return ACAI(backbone or conv(), latent_dim, **options)
+
+
+def udt(backbone: Any = None, latent_dim: int = 8, attribute_dim: int = 2, **options: Any) -> UDT:
+    torch.manual_seed(0)
+    model = UDT(backbone or conv(), latent_dim, attribute_dim, domain=NAMES[1], **options)
+    model.name_attributes(NAMES)
+    return model
+
+
+def gan(backbone: Any = None, latent_dim: int = 4, **options: Any) -> GAN:
+    torch.manual_seed(0)
+    return GAN(backbone or conv(), latent_dim, **options)
+
+
+def vae(backbone: Any = None, latent_dim: int = 4, **options: Any) -> VAE:
+    torch.manual_seed(1)
+    return VAE(backbone or conv(), latent_dim, **options)
+
+
+def vaegan(backbone: Any = None, latent_dim: int = 4, gamma: float = 0.01, feature_layer: int = 2, **options: Any) -> VAEGAN:
+    torch.manual_seed(0)
+    return VAEGAN(backbone or conv(), latent_dim, gamma, feature_layer, **options)
+
+
+GAMES: dict[str, Callable[..., Any]] = {"acai": acai, "udt": udt, "gan": gan, "vaegan": vaegan}
+
+
+def batch_for(model: Autoencoder, count: int = 4, seed: int = 1, rich: list[int] | None = None) -> Batch:
+    """Smooth random images in [-1, 1]; even rows lack "Eyeglasses" and odd rows have them, or as `rich` says."""
+    generator = torch.Generator().manual_seed(seed)
+    channels, size, _ = model.image_shape
+    coarse = torch.rand(count, channels, 4, 4, generator=generator) * 2 - 1
+    image = nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(-1, 1).to(model.dtype)
+    attributes = torch.randint(0, 2, (count, len(NAMES)), generator=generator, dtype=torch.uint8)
+    attributes[:, 1] = torch.tensor(rich) if rich is not None else torch.arange(count) % 2
+    return Batch(image, attributes, torch.arange(count))
+
+
+def place(model: Autoencoder, count: int) -> None:
+    """The next draws of the model are those of its losses for a batch of `count` images."""
+    model.place(KEY, 0, count, count)
+
+
+def losses(model: Autoencoder, batch: Batch) -> dict[str, Tensor]:
+    place(model, len(batch.image))
+    return model.losses(batch)
+
+
+def gradients(term: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """The gradient of a term; zeros where it does not reach."""
+    found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True) if term.requires_grad else [None] * len(parameters)
+    return [torch.zeros_like(p) if gradient is None else gradient for gradient, p in zip(found, parameters, strict=True)]
+
+
+def of_players(model: Autoencoder, loss: Tensor) -> dict[str, list[Tensor]]:
+    """The gradient of the one loss, by player."""
+    return {name: gradients(loss, parameters) for name, parameters in model.players().items()}
+
+
+def apart(model: Autoencoder, objectives: dict[str, Tensor]) -> dict[str, list[Tensor]]:
+    """The gradient of each player's own objective with respect to its own parameters alone."""
+    players = model.players()
+    assert objectives.keys() == players.keys()
+    return {name: gradients(objectives[name], parameters) for name, parameters in players.items()}
+
+
+def furthest(ours: dict[str, list[Tensor]], theirs: dict[str, list[Tensor]]) -> float:
+    """The largest deviation of a parameter's gradient, in relation to the largest value of that gradient, which must not be 0."""
+    worst = 0.0
+    for name in ours:
+        for own, other in zip(ours[name], theirs[name], strict=True):
+            assert other.abs().max() > 0, name
+            worst = max(worst, ((own - other).abs().max() / other.abs().max()).item())
+    return worst
+
+
+def silent(model: Autoencoder, term: Tensor, player: str) -> bool:
+    """Whether a term leaves this player alone, to the last bit."""
+    return all(not gradient.any() for gradient in gradients(term, model.players()[player]))
+
+
+def assert_same_statistics(net: nn.Module, twin: nn.Module) -> None:
+    """The buffers of BatchNorm are equal, the count of batches among them, and have moved from where they start."""
+    buffers = dict(net.named_buffers())
+    assert buffers
+    for name, other in twin.named_buffers():
+        torch.testing.assert_close(buffers[name], other, rtol=1e-5, atol=1e-7)
+        assert not name.endswith("num_batches_tracked") or other == 1
+
+
+def overfit(model: Autoencoder, steps: int, lr: float = 3e-3) -> float:
+    """Trains on 16 images over and over; the squared error of their reconstructions, 1 for a model that only knows their mean."""
+    batch = batch_for(model, 16)
+    optimizer = torch.optim.Adam([{"params": parameters} for parameters in model.players().values()], lr=lr, betas=(0.5, 0.999))
+    for step in range(steps):
+        model.place((0, 16 * step), 0, 16, 16)
+        optimizer.zero_grad()
+        model.losses(batch)["loss"].backward()
+        optimizer.step()
+    with torch.no_grad():
+        error = (model.reconstruct(batch.image, batch.attributes) - batch.image).square().mean()
+    return (error / (batch.image - batch.image.mean(0)).square().mean()).item()
+
+
+class Record(pl.Callback):
+    """What every step leaves: weights, players that have moved, Adam's count of steps for each parameter."""
+
+    def __init__(self) -> None:
+        self.weights: list[dict[str, Tensor]] = []
+        self.moved: list[set[str]] = []
+        self.steps: list[dict[str, float]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._keep(pl_module)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        if (_[-1] + 1) % trainer.accumulate_grad_batches == 0:
+            self._keep(pl_module)
+            before, after = self.weights[-2:]
+            players = {id(p): name for name, parameters in pl_module.players().items() for p in parameters}
+            named = pl_module.named_parameters()
+            self.moved.append({players[id(p)] for name, p in named if id(p) in players and not torch.equal(before[name], after[name])})
+            state = trainer.optimizers[0].state
+            self.steps.append({name: float(state[p]["step"]) for name, p in pl_module.named_parameters() if p in state})
+
+    def _keep(self, model: Autoencoder) -> None:
+        self.weights.append({name: p.detach().cpu().clone() for name, p in model.named_parameters()})
+
+
+class Data(pl.LightningDataModule):
+    """One batch for each step."""
+
+    def __init__(self, batches: list[Batch]) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def train_dataloader(self) -> Batches:
+        return Batches(self.batches)
+
+    def some_images(self, split: str, count: int) -> Batch:
+        return self.batches[0]
+
+
+def train(model: Autoencoder, steps: int, pieces: int = 1, lr: float = 1e-3, clip: float | None = None, **trainer: Any) -> Record:
+    """Trains under the real Trainer, 8 images a step in so many pieces."""
+    model.recipe = Recipe(8, 8 * steps, lambda groups: torch.optim.Adam(groups, lr=lr, betas=(0.5, 0.999)), clip=clip)
+    record = Record()
+    batches = [batch_for(model, 8 // pieces, seed=number) for number in range(steps * pieces)]
+    options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False} | trainer
+    own = options.pop("callbacks", [])
+    fit = pl.Trainer(
+        max_steps=steps, callbacks=[*own, record], accumulate_grad_batches=pieces, enable_model_summary=False, devices=1,
+        limit_val_batches=0, num_sanity_val_steps=0, **options,
+    )  # fmt: skip
+    fit.fit(model, Data(batches))
+    return record

@@ -1,0 +1,248 @@
+"""How the four games are trained: rest, gating, overflow, compilation, and whole runs with clipping, accumulation and bf16."""
+
+import csv
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins import MixedPrecision
+
+from tests.data.makers import make_mnist
+from tests.models.games import GAMES, BatchNormBackbone, batch_for, conv, gan, gradients, losses, place, train, vae, vaegan
+from zoo.engine.checkpoint import all_of
+
+OWN = {
+    "acai": ["model=acai"],
+    "udt": ["model=udt", "data.domain=3", "model.attribute_dim=2"],
+    "gan": ["model=gan", "pretrain=none", "model.rest=16"],
+    "vaegan": ["model=vaegan", "model.feature_layer=2", "model.margin=0"],
+}
+PLAYERS = {
+    "acai": {"autoencoder", "critic"},
+    "udt": {"autoencoder", "discriminator"},
+    "gan": {"generator", "discriminator"},
+    "vaegan": {"encoder", "decoder", "discriminator"},
+}
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_every_parameter_receives_a_gradient(game):
+    model = GAMES[game]()
+    losses(model, batch_for(model))["loss"].backward()
+    assert model.players().keys() == PLAYERS[game]
+    for parameters in model.players().values():
+        for parameter in parameters:
+            assert parameter.grad.isfinite().all()
+            assert parameter.grad.abs().max() > 0
+
+
+# Rest -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_resting_generator_moves_by_exactly_nothing_and_starts_at_one_learning_rate(pieces):
+    """24 images of rest are three steps of 8."""
+    record = train(gan(rest=24), steps=5, pieces=pieces, lr=1e-3)
+    assert record.moved == [{"discriminator"}] * 3 + [{"generator", "discriminator"}] * 2
+    names = [name for name in record.weights[0] if name.startswith("generator")]
+    for name in names:
+        assert all(torch.equal(record.weights[step][name], record.weights[0][name]) for step in range(4))
+        assert not any(name in steps for steps in record.steps[:3])  # Adam has not heard of it
+        first_move = (record.weights[4][name] - record.weights[3][name]).abs()
+        assert first_move.max() <= 1e-3 * (1 + 1e-3)
+        assert record.steps[3][name] == 1
+    largest = max((record.weights[4][name] - record.weights[3][name]).abs().max() for name in names)
+    assert largest > 0.99e-3
+    assert all(steps[name] == step + 1 for step, steps in enumerate(record.steps) for name in steps if name.startswith("discriminator"))
+
+
+def test_the_anchors_encoder_never_moves():
+    model = gan(anchor=1.0, anchor_images=16)
+    model.start_from(vae())
+    record = train(model, steps=3)
+    assert record.moved == [{"generator", "discriminator"}] * 3
+    for name, value in record.weights[-1].items():
+        assert name.startswith("encoder") == torch.equal(value, record.weights[0][name])
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_outside_of_the_equilibrium_who_is_ahead_rests(pieces):
+    """The costs of a step, over all of its pieces, decide who moves in that very step."""
+    model = vaegan(margin=0.02)
+    step, decided, costs = model.training_step, [], []
+
+    def recorded(batch, batch_idx):
+        found = step(batch, batch_idx)
+        costs.append([found["real_cost"].item(), found["fake_cost"].item()])
+        return found
+
+    model.training_step = recorded
+    record = train(model, steps=12, pieces=pieces, lr=3e-3)
+    for first in range(0, len(costs), pieces):
+        real, fake = (sum(cost[kind] for cost in costs[first : first + pieces]) / pieces for kind in (0, 1))
+        discriminator, decoder = not (real < 0.66 or fake < 0.66), not (real > 0.70 or fake > 0.70)
+        if not (discriminator or decoder):
+            discriminator = decoder = True
+        decided.append({"encoder"} | ({"discriminator"} if discriminator else set()) | ({"decoder"} if decoder else set()))
+    assert record.moved == decided
+    assert len({frozenset(moved) for moved in decided}) > 1
+
+
+# Overflow ---------------------------------------------------------------------------------------------------------------
+
+
+class Overflow(pl.Callback):
+    """Makes one gradient of the last player infinite in the second step."""
+
+    def on_after_backward(self, trainer, pl_module):
+        if trainer.global_step == 1:
+            [*pl_module.players().values()][-1][0].grad[0] = math.inf
+
+
+def overflow(accelerator: str) -> None:
+    """Trains all games in float16: an overflow in one player's gradient skips the step for all players, the next one is taken."""
+    device = "cuda" if accelerator == "gpu" else "cpu"
+    for game, make in GAMES.items():
+        precision = MixedPrecision("16-mixed", device, torch.amp.GradScaler(device, init_scale=4.0))  # no overflow of its own
+        record = train(make(), steps=3, clip=1.0, accelerator=accelerator, plugins=[precision], callbacks=[Overflow()])
+        assert record.moved == [PLAYERS[game], set(), PLAYERS[game]], (game, record.moved)
+        assert [set(steps.values()) for steps in record.steps] == [{1.0}, {1.0}, {2.0}], game
+        assert precision.scaler.get_scale() == 2.0
+
+
+def test_a_float16_overflow_skips_the_step_for_all_players():
+    overflow("cpu")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/nvidiactl"), reason="needs a GPU")
+def test_a_float16_overflow_skips_the_step_for_all_players_on_a_gpu():
+    """In a process of its own: the other tests see no GPU."""
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    code = "from tests.models.test_games_training import overflow; overflow('gpu'); print('all four')"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "all four" in done.stdout
+
+
+# Compilation ------------------------------------------------------------------------------------------------------------
+
+SMALLEST = {name: lambda make=make, **options: make(conv(8), **options) for name, make in GAMES.items()}
+SMALLEST["vaegan"] = lambda: vaegan(conv(8), feature_layer=1)
+SMALLEST["vaegan with BatchNorm"] = lambda: vaegan(BatchNormBackbone())
+
+
+def compiled_equals_eager(game: str, backend: str) -> None:
+    import torch._inductor.config as inductor
+
+    model, twin = SMALLEST[game](), SMALLEST[game]()
+    batch = batch_for(model)
+    eager = losses(twin, batch)
+    with inductor.patch(fallback_random=True):
+        compiled = torch.compile(model.losses, fullgraph=True, backend=backend)
+        place(model, 4)
+        found = compiled(batch)
+        assert found.keys() == eager.keys()
+        for name, value in found.items():
+            torch.testing.assert_close(value, eager[name], rtol=1e-4, atol=1e-6)
+        own = torch.autograd.grad(found["loss"], [p for parameters in model.players().values() for p in parameters])
+    others = gradients(eager["loss"], [p for parameters in twin.players().values() for p in parameters])
+    for ours, theirs in zip(own, others, strict=True):
+        assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
+    for name, buffer in model.named_buffers():  # statistics of BatchNorm
+        torch.testing.assert_close(buffer, twin.get_buffer(name))
+
+
+@pytest.mark.parametrize("game", SMALLEST)
+def test_the_losses_are_one_graph(game):
+    compiled_equals_eager(game, "aot_eager")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("game", SMALLEST)
+def test_compiled_losses_and_gradients_equal_eager_ones(game):
+    compiled_equals_eager(game, "inductor")
+
+
+# Whole runs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hundred(tmp_path_factory) -> list[str]:
+    """Overrides for a run of 6 steps on 90 digits, 9 of them threes."""
+    root = tmp_path_factory.mktemp("hundred")
+    make_mnist(root, train=100)
+    return [
+        "data=mnist", f"data.root={root}", "logger=none", "model.latent_dim=4", "model.backbone.width=16",
+        "batch_size=8", "budget=48", "watch_every=48", "checkpoint_every=48", "log_every=8", "scheduler=constant",
+    ]  # fmt: skip
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(all_of(run)[0], weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize("game", OWN)
+def test_bf16_clipping_and_accumulation_at_once(zoo, hundred, tmp_path, game):
+    settings = ["trainer.precision=bf16-mixed", "clip=1", "trainer.accumulate=2", "hydra.run.dir=run"]
+    done = zoo("train", *hundred, *OWN[game], *settings)
+    assert done.code == 0, done.err
+    with open(tmp_path / "run" / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    assert all(math.isfinite(float(value)) for row in rows for value in row.values() if value)
+    for player in PLAYERS[game]:
+        assert all(float(row[f"train/learning_rate/{player}"]) > 0 for row in rows)
+        assert any(row[f"train/gradient_norm/{player}"] for row in rows)
+
+
+@pytest.mark.parametrize("game", OWN)
+def test_accumulation_equals_one_batch(zoo, hundred, tmp_path, game):
+    """Pairs and domains stay together, and a step's costs are the mean over its pieces."""
+    for pieces in (1, 2):
+        done = zoo("train", *hundred, *OWN[game], f"trainer.accumulate={pieces}", f"hydra.run.dir={pieces}")
+        assert done.code == 0, done.err
+    whole, pieced = weights(tmp_path / "1"), weights(tmp_path / "2")
+    assert max((whole[name] - pieced[name]).abs().max().item() for name in whole) < 1e-5
+    with open(tmp_path / "1" / "metrics.csv") as one, open(tmp_path / "2" / "metrics.csv") as two:
+        for row, twin in zip(csv.DictReader(one), csv.DictReader(two), strict=True):
+            for player in PLAYERS[game]:  # None where it rests
+                assert bool(row[f"train/gradient_norm/{player}"]) == bool(twin[f"train/gradient_norm/{player}"])
+            assert float(row["train/loss"]) == pytest.approx(float(twin["train/loss"]), rel=1e-4)
+
+
+# Bad input --------------------------------------------------------------------------------------------------------------
+
+BAD = {
+    "a domain that does not exist": (["model=udt", "data.domain=33", "model.attribute_dim=2"], ["no attribute '33'", "did you mean '3'"]),
+    "a constant attribute": (["model=udt", "data.domain=7", "data.limit=8", "batch_size=4", "model.attribute_dim=2"], ["have 7=0", "choose another"]),
+    "too few images for half a batch": (["model=udt", "data.domain=3", "batch_size=32", "model.attribute_dim=2"], ["'3'", "half a batch of 32", "lower batch_size"]),
+    "no content": (["model=udt", "data.domain=3", "model.attribute_dim=4"], ["attribute_dim is 4", "latent_dim=4"]),
+    "an odd batch for UDT": (["model=udt", "data.domain=3", "model.attribute_dim=2", "batch_size=7"], ["groups of 2", "multiple of 2"]),
+    "one image for UDT": (["model=udt", "data.domain=3", "model.attribute_dim=2", "batch_size=1"], ["groups of 2", "multiple of 2"]),
+    "an odd batch for ACAI": (["model=acai", "batch_size=7"], ["groups of 2", "batch_size=7", "multiple of 2"]),
+    "one image for ACAI": (["model=acai", "batch_size=1"], ["groups of 2", "batch_size=1", "multiple of 2"]),
+    "odd pieces": (["model=acai", "batch_size=6", "trainer.accumulate=2"], ["groups of 2", "leaves 3 to each", "multiple of 4"]),
+    "feature layer 0": (["model=vaegan", "model.feature_layer=0"], ["feature_layer is 0", "from 1 to 2"]),
+    "feature layer 9": (["model=vaegan", "model.feature_layer=9"], ["feature_layer is 9", "from 1 to 2"]),
+    "an unknown objective": (["model=vaegan", "model.feature_layer=2", "model.objective=wgan"], ["model.objective=wgan", "non_saturating or minimax"]),
+    "an anchor without a VAE": (["model=gan", "pretrain=none", "model.anchor=1"], ["model.anchor", "pretrain.run=RUN"]),
+    "a code that fills no map": (["model=acai", "model/backbone=acai", "data.image_size=32", "model.latent_dim=30"], ["multiple of 16"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_leaves_nothing(zoo, hundred, tmp_path, case):
+    own, parts = BAD[case]
+    given = {argument.partition("=")[0] for argument in own}
+    done = zoo("train", *(o for o in hundred if o.partition("=")[0] not in given), *own)
+    assert done.code == 2, (done.out, done.err)
+    assert len(done.err.strip().splitlines()) == 1, done.err
+    for part in parts:
+        assert part in done.err, done.err
+    assert list(tmp_path.iterdir()) == []

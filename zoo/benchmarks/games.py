@@ -1,0 +1,213 @@
+"""What a step of one loss and one backward pass costs, against the ordinary way to train an adversarial method.
+
+The ordinary way: every player in its turn computes its own objective from the images on, with the gradients of its own parameters only
+and without a graph for what it merely consumes, then steps with its own optimizer. The objectives are written out here once more, for the
+models' default settings and for batches of two domains; the tests hold their gradients against those of the one loss. All players
+of a step share its noise, and UDT's attribute encoder sees rich images only, so the ordinary way does no work for nothing.
+
+Both ways take turns in one process, step by step, and the median of the ratios of neighbours counts.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from zoo.benchmarks.figures import Figure
+from zoo.benchmarks.training import clocked, device_of, random_batch, ready, step, train_config
+from zoo.data.batch import Batch
+from zoo.losses import kl_to_standard_normal, mean_squared_error, wide
+from zoo.models.acai import ACAI
+from zoo.models.base import Autoencoder
+from zoo.models.gan import GAN
+from zoo.models.udt import UDT
+from zoo.models.vae import moments, reparameterised
+from zoo.models.vaegan import VAEGAN
+
+GOAL_RATIO = 1.1  # of the zoo's step to the ordinary one
+BATCH_SIZE = 32  # as zoo.train
+WARM_UP = 2  # turns that do not count
+TURNS = 5  # at least
+
+Objective = Callable[[Any, Batch, Tensor], Tensor]  # model, batch, noise of the step -> scalar
+
+
+class Game(NamedTuple):
+    """An adversarial method as its players see it."""
+
+    noise: Callable[[Any, int], Tensor]  # model, images -> what the players of one step share
+    objectives: dict[str, Objective]  # in the order in which the players step
+
+
+def acai_images(model: ACAI, image: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Reconstructions and mixtures (B, C, H, W) × 2, and α (B, 1)."""
+    alpha = 0.5 - (noise - 0.5).abs()
+    latent = model.encoder(image)  # (B, latent_dim)
+    partner = latent.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+    output, mixed = model.decoder(torch.cat([latent, alpha * latent + (1 - alpha) * partner])).chunk(2)
+    return output, mixed, alpha
+
+
+def acai_autoencoder(model: ACAI, batch: Batch, noise: Tensor) -> Tensor:
+    """‖x - g(z)‖² + λ d(x̂_α)²."""
+    output, mixed, _ = acai_images(model, batch.image, noise)
+    opinion = wide(model.critic(mixed)).mean(1)  # (B,)
+    return mean_squared_error(batch.image, output) + model.advweight * opinion.square().mean()
+
+
+def acai_critic(model: ACAI, batch: Batch, noise: Tensor) -> Tensor:
+    """(d(x̂_α) - α)² + d(γ x + (1 - γ) g(z))²."""
+    with torch.no_grad():
+        output, mixed, alpha = acai_images(model, batch.image, noise)
+    blend = model.reg * batch.image + (1 - model.reg) * output
+    of_mixed, of_blend = wide(model.critic(torch.cat([mixed, blend]))).mean(1).chunk(2)  # (B,) each
+    return (of_mixed - alpha[:, 0]).square().mean() + of_blend.square().mean()
+
+
+def domains(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Poor and rich rows of an interleaved batch: (B, …) -> (B/2, …) × 2."""
+    return rows[0::2], rows[1::2]
+
+
+def udt_autoencoder(model: UDT, batch: Batch, noise: Tensor) -> Tensor:
+    """Σ_domains mean (x - x̂)² + w · Σ_domains BCE(d(c), poor); -log (1 - sigmoid) = softplus."""
+    content = model.content(batch.image)  # (B, content_dim)
+    attribute = model.attribute(domains(batch.image)[1])  # (B/2, attribute_dim)
+    attributes = torch.stack([torch.zeros_like(attribute), attribute], 1).flatten(0, 1)
+    output = model.decoder(torch.cat([content, attributes], 1))
+    (poor, rich), (poor_output, rich_output) = domains(batch.image), domains(output)
+    of_poor, of_rich = domains(wide(model.discriminator(content)))  # (B/2,) each
+    confusion = softplus(of_poor).mean() + softplus(of_rich).mean()
+    return mean_squared_error(poor, poor_output) + mean_squared_error(rich, rich_output) + model.discweight * confusion
+
+
+def udt_discriminator(model: UDT, batch: Batch, noise: Tensor) -> Tensor:
+    """Σ_domains BCE(d(c), domain)."""
+    with torch.no_grad():
+        content = model.content(batch.image)
+    poor, rich = domains(wide(model.discriminator(content)))
+    return softplus(poor).mean() + softplus(-rich).mean()
+
+
+def gan_generator(model: GAN, batch: Batch, noise: Tensor) -> Tensor:
+    """-E log D(G(z)), from logits."""
+    return softplus(-wide(model.discriminator(model.generator(noise))[0])).mean()
+
+
+def gan_discriminator(model: GAN, batch: Batch, noise: Tensor) -> Tensor:
+    """-E log D(x) - E log (1 - D(G(z)))."""
+    with torch.no_grad():
+        fake = model.generator(noise)
+    of_real, of_fake = wide(model.discriminator(torch.cat([batch.image, fake]))[0]).chunk(2)
+    return softplus(-of_real).mean() + softplus(of_fake).mean()
+
+
+def feature_distance(features: Tensor, target: Tensor) -> Tensor:
+    """½ ‖D_l(x) - D_l(x̃)‖², a sum over features, mean over images: (B, F) × 2 -> scalar."""
+    return 0.5 * (wide(features) - wide(target)).square().sum(1).mean()
+
+
+def vaegan_encoder(model: VAEGAN, batch: Batch, noise: Tensor) -> Tensor:
+    """KL(q(z|x) ‖ N(0, I)) + R(x, x̃)."""
+    with torch.no_grad():
+        target = model.discriminator(batch.image)[1]  # (B, F)
+    mean, log_variance = moments(model.encoder(batch.image))
+    output = model.decoder(reparameterised(mean, log_variance, noise[:, 0]))
+    return kl_to_standard_normal(mean, log_variance) + feature_distance(model.discriminator(output)[1], target)
+
+
+def vaegan_latents(model: VAEGAN, image: Tensor, noise: Tensor) -> Tensor:
+    """z from q(z|x), then z_p: (2B, latent_dim)."""
+    return torch.cat([reparameterised(*moments(model.encoder(image)), noise[:, 0]), noise[:, 1]])
+
+
+def vaegan_decoder(model: VAEGAN, batch: Batch, noise: Tensor) -> Tensor:
+    """γ · R(x, x̃) - log D(x̃) - log D(x_p)."""
+    with torch.no_grad():
+        target = model.discriminator(batch.image)[1]
+        latents = vaegan_latents(model, batch.image, noise)
+    logits, features = model.discriminator(model.decoder(latents))
+    of_output, of_drawn = wide(logits).chunk(2)
+    return model.gamma * feature_distance(features.chunk(2)[0], target) + softplus(-of_output).mean() + softplus(-of_drawn).mean()
+
+
+def vaegan_discriminator(model: VAEGAN, batch: Batch, noise: Tensor) -> Tensor:
+    """-[log D(x) + log (1 - D(x̃)) + log (1 - D(x_p))]."""
+    with torch.no_grad():
+        fake = model.decoder(vaegan_latents(model, batch.image, noise))
+    of_real, of_output, of_drawn = wide(model.discriminator(torch.cat([batch.image, fake]))[0]).chunk(3)
+    return softplus(-of_real).mean() + softplus(of_output).mean() + softplus(of_drawn).mean()
+
+
+GAMES = {
+    "acai": Game(lambda model, count: model.uniform(count, 1), {"autoencoder": acai_autoencoder, "critic": acai_critic}),
+    "udt": Game(lambda model, count: torch.empty(0), {"autoencoder": udt_autoencoder, "discriminator": udt_discriminator}),
+    "gan": Game(
+        lambda model, count: model.normal(count, model.latent_dim),
+        {"generator": gan_generator, "discriminator": gan_discriminator},
+    ),
+    "vaegan": Game(
+        lambda model, count: model.normal(count, 2, model.latent_dim),
+        {"encoder": vaegan_encoder, "decoder": vaegan_decoder, "discriminator": vaegan_discriminator},
+    ),
+}
+
+
+def optimizers_of(model: Autoencoder) -> dict[str, torch.optim.Optimizer]:
+    """One optimizer per player, with the settings that the player has in the one optimizer."""
+    options = model.player_options
+    return {name: model.recipe.optimizer([{"params": own, **options.get(name, {})}]) for name, own in model.players().items()}
+
+
+def recomputing_step(model: Autoencoder, optimizers: dict[str, torch.optim.Optimizer], game: Game, batch: Batch, mixed: bool) -> Tensor:
+    """A training step in the ordinary way; returns the sum of the players' objectives."""
+    noise = game.noise(model, len(batch.image))
+    total = torch.zeros((), device=batch.image.device)
+    for name, objective in game.objectives.items():
+        optimizer = optimizers[name]
+        optimizer.zero_grad()
+        with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=mixed, cache_enabled=False):
+            loss = objective(model, batch, noise)
+        loss.backward(inputs=optimizer.param_groups[0]["params"])  # no gradient for the nets of the others
+        optimizer.step()
+        total += loss.detach()
+    return total
+
+
+def measure_games(seconds: float, say: Callable[[str], None]) -> list[Figure]:
+    """Milliseconds per step of both ways, and their ratio, for each adversarial model with its default settings; about `seconds` each."""
+    figures = []
+    for name in GAMES:
+        config = train_config(f"model={name}", f"batch_size={BATCH_SIZE}", "trainer.devices=1")
+        title = f"{name} {config.data.image_size}×{config.data.image_size}"
+        say(f"games: {title}, batch {BATCH_SIZE}")
+        ours, ordinary = turns_of(name, config, seconds)
+        cost = statistics.median(own / other for own, other in zip(ours, ordinary, strict=True))
+        own, other = statistics.median(ours), statistics.median(ordinary)
+        players = len(GAMES[name].objectives)
+        figures += [
+            Figure(f"{name}_one_loss_ms_per_step", f"{title}: one loss, one optimizer", own, "ms/step"),
+            Figure(f"{name}_recomputing_ms_per_step", f"{title}: {players} losses, {players} optimizers", other, "ms/step"),
+            Figure(f"{name}_step_ratio", f"{title}: one over {players}", cost, "×", GOAL_RATIO, at_least=False),
+        ]
+    return figures
+
+
+def turns_of(name: str, config: DictConfig, seconds: float) -> tuple[list[float], list[float]]:
+    """Milliseconds of the zoo's steps, and of the ordinary ones beside them."""
+    device, mixed = device_of(config)
+    batch = random_batch(config.batch_size, config.data.image_size, device)
+    model, other = ready(config, device), ready(config, device)
+    optimizer, optimizers = model.configure_optimizers(), optimizers_of(other)
+    ours: list[float] = []
+    ordinary: list[float] = []
+    began = time.perf_counter()
+    while len(ours) < WARM_UP + TURNS or time.perf_counter() - began < seconds:
+        ours.append(clocked(lambda batch: step(model, optimizer, batch, mixed), batch))
+        ordinary.append(clocked(lambda batch: recomputing_step(other, optimizers, GAMES[name], batch, mixed), batch))
+    return ours[WARM_UP:], ordinary[WARM_UP:]

@@ -1,0 +1,135 @@
+"""One stage of a run: builds the model, its data, what watches them and the Trainer; trains; leaves numbers behind."""
+
+import shlex
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import EMAWeightAveraging
+
+from zoo.callbacks.checkpoints import PeriodicCheckpoint
+from zoo.callbacks.lines import LineMetrics
+from zoo.callbacks.monitor import Monitor
+from zoo.callbacks.probe import ConcurrentProbe, labels_that_vary
+from zoo.callbacks.progress import ProgressLine
+from zoo.callbacks.signals import StopOnSignal
+from zoo.callbacks.watch import Watch
+from zoo.data.module import DataModule
+from zoo.engine import checkpoint, devices, report
+from zoo.engine.load import Run, fit_weights
+from zoo.engine.loggers import CsvLog, build_loggers, close_loggers
+from zoo.engine.settings import data_of, model_of
+from zoo.errors import ZooError
+from zoo.models.base import Autoencoder
+
+
+class Stage(NamedTuple):
+    """One training of a run; most runs have one."""
+
+    config: DictConfig  # settled; its budget counts the images of earlier stages, too
+    folder: Path  # where it leaves config.yaml, checkpoints/, …
+    run: Path  # the whole run's folder, which `resume` names
+    resuming: bool = False  # from the newest good checkpoint in its folder
+    earlier: Run | None = None  # what it starts from, if it does not resume
+
+
+def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
+    """Trains one stage; on every rank of a DDP run.
+
+    Args:
+        stage: What is trained.
+        overrides: Those of the command line, for the record.
+        stop: The same object in all stages of a run: a signal at the end of one stops the next.
+
+    Raises:
+        ZooError: Something does not fit (said before anything is written), training diverged, or the last checkpoint was not written.
+    """
+    config, folder = stage.config, stage.folder
+    pl.seed_everything(config.seed, verbose=False)
+    model = model_of(config)
+    command, start = shlex.join(["python", "-m", "zoo.train", *overrides]), None
+    earlier: dict[str, Any] = {}  # what the stages before this one have spent
+    if stage.resuming:
+        start, state = checkpoint.newest_good(folder)
+        fit_weights(model, state, start)
+        earlier = state["zoo"].get("pretrain", {})
+        changed = [override for override in overrides if not override.startswith("resume=")]
+        began = state["zoo"].get("command", "unknown")
+        command = f"{began}; then resume=RUN {shlex.join(changed)}" if changed else began
+    else:
+        model.start_from(stage.earlier and stage.earlier.model)
+        earlier = stage.earlier.as_pretraining(folder) if stage.earlier else {}
+    before = earlier.get("images_seen", 0)
+    if config.budget - before < config.batch_size:
+        raise ZooError(
+            f"The {before:,} images that {earlier['checkpoint']} has seen count as spent, so budget={config.budget} leaves no batch of "
+            f"{config.batch_size}; raise it to at least {before + config.batch_size}."
+        )
+    model.recipe.before, model.recipe.budget = before, config.budget - before
+    steps = model.recipe.budget // config.batch_size
+    data = checked_data(config, model)
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    model.provenance = {"format": checkpoint.FORMAT, "config": settings, "versions": report.versions(), "command": command}
+    if earlier:
+        model.provenance["pretrain"] = earlier
+
+    monitor, watch = Monitor(config.log_every), Watch(folder, config.watch_every, config.evaluation.samples, config.evaluation.metrics)
+    probes: list[Any] = []
+    if config.probe_every:
+        if model.can_encode:
+            labels_that_vary(data)  # data without labels are refused before anything is written
+        probes.append(ConcurrentProbe(every=config.probe_every))
+    if config.data.name == "lines":
+        probes.append(LineMetrics())
+    averaging = [EMAWeightAveraging(decay=config.ema)] if config.ema else []
+    saver = PeriodicCheckpoint(folder, config.checkpoint_every, config.keep_checkpoints, stop, stage.run)
+    callbacks = [
+        *averaging,
+        monitor,
+        ProgressLine(monitor, config.budget),
+        *probes,
+        watch,
+        stop,
+        saver,
+    ]  # the bar ends before the evaluation
+
+    if start is None:
+        report.print_tree(settings)
+        report.print_model(model)
+    elif (int(start.stem) - before) // config.batch_size >= steps and folder == stage.run:
+        print(f"This run has reached its budget of {config.budget:,} images; give a larger budget to train it further.")
+    folder.mkdir(parents=True, exist_ok=True)
+    loggers = build_loggers(config.logger, folder, settings)
+    save_settings(config, folder)
+    if devices.is_first_process():
+        checkpoint.remove_leftovers(folder)
+    next(logger for logger in loggers if isinstance(logger, CsvLog)).rewind(before if start is None else int(start.stem))
+
+    trainer: Any = devices.build_trainer(config.trainer, folder, steps, callbacks, loggers)
+    try:
+        trainer.fit(model, data, ckpt_path=start, weights_only=True)
+        if trainer.is_global_zero:
+            images = trainer.global_step * config.batch_size
+            latest = watch.latest | {name: value for probe in probes for name, value in probe.latest.items()}
+            report.write_summary(folder, settings, model, latest, images, monitor.train_seconds, watch.peak_memory_mib)
+    finally:
+        close_loggers(loggers)
+    failed = trainer.strategy.broadcast(trainer.strategy.checkpoint_io.failed)  # no rank goes on to another stage alone
+    if failed:
+        raise ZooError(failed)
+
+
+def checked_data(config: DictConfig, model: Autoencoder) -> DataModule:
+    """The data of settled settings, opened, and known to fit the settings and the model. Raises ZooError."""
+    data = data_of(config)
+    data.check(config.trainer.devices * config.trainer.num_nodes, config.trainer.accumulate)
+    model.name_attributes(data.store.attribute_names)
+    return data
+
+
+def save_settings(config: DictConfig, folder: Path) -> None:
+    """Writes config.yaml, resolved; on the first process."""
+    if devices.is_first_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(OmegaConf.create(OmegaConf.to_container(config, resolve=True)), folder / "config.yaml")

@@ -1,0 +1,172 @@
+"""How well UDT takes its attribute from one image to another, and what its content code still tells of it (Press et al., 2001.05017).
+
+Three edits of the measured split: add(poor, guide), remove(rich) and swap(rich, guide), each of other random pairs. A classifier judges
+them; on `faces` the same face is drawn again with the guide's glasses, or without its own, so that there the error is known pixel by pixel.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from zoo.data.faces import FACTOR_GROUPS, FACTOR_NAMES, attributes_of, swap_factors
+from zoo.data.store import Store
+from zoo.evaluation.attributes import GUIDES, Edits, tied, true_images
+from zoo.evaluation.subject import Subject, quantised
+from zoo.features.classifier import Classifier
+from zoo.features.training import varying
+from zoo.metrics.edit_scores import Errors, change, error_inside, error_outside, errors, judged_as, kept
+from zoo.metrics.probes import linear_probe_attributes, mlp_probe_attribute, reduce
+from zoo.metrics.reconstruction import to_uint8
+from zoo.models.base import seed_of
+from zoo.models.udt import UDT
+from zoo.progress import busy
+
+WAYS: dict[str, Callable[[UDT, Tensor, Tensor], Tensor]] = {
+    "add": UDT.add,
+    "remove": lambda model, rich, guide: model.remove(rich),
+    "swap": UDT.swap,
+}
+JUDGED = ("success", "success_reconstruction", "kept")
+TRUE = ("inside", "outside")
+EDITED = tuple(f"{way}_{score}" for way in WAYS for score in (*JUDGED, *TRUE))
+CONTENT = ("content_linear", "content_mlp")
+NAMES = (*EDITED, *CONTENT)
+PAIRS = 1_000  # of each way, at most
+LEAST = 10  # images of each domain
+TRAIN_IMAGES = 20_000  # codes that the probes are fitted to
+TRANSFERS = 30  # key of a random stream
+
+
+class Pairs(NamedTuple):
+    """What is to be edited, and after which image; a removal needs none, and its guides are those of its truths."""
+
+    edits: Edits
+    guides: np.ndarray  # (P,) int64, position in the store
+
+
+def transfer(subject: Subject) -> dict[str, float]:
+    """The numbers of a UDT: of each way `add`, `remove` and `swap`, of up to 1,000 pairs, and of its content code.
+
+    `<way>_success`, `<way>_success_reconstruction`: share of edits, and of plain reconstructions, whose attribute the classifier judges
+    as wanted: absent after a removal, else present. `<way>_kept`: share of the other attributes that it judges as in the plain
+    reconstruction, without those tied to the edited one. Only where the features network is a classifier of these attributes.
+    `<way>_inside`, `<way>_outside` (`faces` only): see `error_inside`, `error_outside`. The truth of a removal is drawn after the one of
+    several faces without the attribute that makes the change most like the one that was made; without glasses all are the same.
+    `content_linear`, `content_mlp`: balanced accuracy of telling rich from poor by the content code, 0.5 = not at all; probes fitted to
+    codes of 20,000 training images.
+
+    Empty for other models, and with a note where fewer than 10 images have the attribute or lack it. The same on all ranks.
+    """
+    model, store = subject.model, subject.store
+    if not isinstance(model, UDT):
+        return {}
+    column = int(model.column)
+    rich = int(store.attributes[store.indices(subject.split), column].sum())
+    poor = len(store.indices(subject.split)) - rich
+    if min(rich, poor) < LEAST:
+        counts = f"{rich} images of the split '{subject.split}' have {store.attribute_names[column]} and {poor} lack it"
+        subject.notes.append(f"Transfer is not measured: {counts}, and {LEAST} of each are needed.")
+        return {}
+    scores = edited_scores(subject, model, column) if subject.wants(*EDITED) else {}
+    if subject.wants(*CONTENT):
+        scores |= content_scores(subject, model, column)
+    return {name: value for name, value in scores.items() if subject.wants(name)}
+
+
+def edited_scores(subject: Subject, model: UDT, column: int) -> dict[str, float]:
+    """The scores of all edits; those of a way that is impossible are left out."""
+    found = pairs_of(subject, column)
+    fewest, wanted = min(len(pairs.guides) for pairs in found.values()), min(PAIRS, subject.count)
+    if fewest < wanted:
+        subject.notes.append(f"Transfer is measured on only {fewest} pairs instead of {wanted}: the split '{subject.split}' has no more.")
+    scores = {way: scores_of(subject, model, way, pairs, column) for way, pairs in found.items()}
+    return {f"{way}_{name}": value for way in scores for name, value in scores[way].items()}
+
+
+def scores_of(subject: Subject, model: UDT, way: str, pairs: Pairs, column: int) -> dict[str, float]:
+    """The scores of one way, without its name."""
+    store, judge = subject.store, subject.features
+    varied = torch.from_numpy(varying(store.attributes[store.indices("train")]))  # (A,); on the others the classifier has learnt nothing
+    others = (varied & ~tied(store.attribute_names)[column]).to(subject.device)
+    if not (isinstance(judge, Classifier) and judge.attribute_names == store.attribute_names and varied[column]) or judge.classes:
+        judge = None
+    with_truths = pairs.edits.truths.size > 0
+    if len(pairs.guides) == 0 or (judge is None and not with_truths):
+        return {}
+
+    def measure(start: int, stop: int) -> Tensor:
+        edits, guides = Edits(*(field[start:stop] for field in pairs.edits)), pairs.guides[start:stop]
+        batch = subject.batch(torch.from_numpy(edits.positions))
+        plain = model.reconstruct(batch.image, batch.attributes)
+        edited = WAYS[way](model, batch.image, subject.batch(torch.from_numpy(guides)).image)
+        before, after = quantised(plain), quantised(edited)
+        rows: list[Tensor] = []
+        if judge is not None:
+            columns, wanted = (torch.from_numpy(field).to(subject.device) for field in (edits.columns, edits.wanted))
+            was, now = judge.predict(before), judge.predict(after)
+            rows += [judged_as(now, columns, wanted), judged_as(was, columns, wanted), kept(now, was, others.expand_as(now))]
+        if with_truths:
+            truths = to_uint8(true_images(store, edits, change(plain, edited)))
+            rows += errors(to_uint8(batch.image), before, after, truths)
+        return torch.stack(rows, 1)  # (B, 3, 4 or 7)
+
+    columns = subject.rows(len(pairs.guides), f"faces to {way}", measure).cpu().double().unbind(1)
+    scores: dict[str, float] = {}
+    if judge is not None:
+        scores |= {name: values.mean().item() for name, values in zip(JUDGED, columns, strict=False)}
+    if with_truths:
+        summed = Errors(*columns[-len(Errors._fields) :])
+        scores |= {"inside": error_inside(summed), "outside": error_outside(summed)}
+    return scores
+
+
+def pairs_of(subject: Subject, column: int) -> dict[str, Pairs]:
+    """Random pairs for each way, the same for the same seed: poor with rich, rich with poor, rich with other rich."""
+    store = subject.store
+    positions = store.indices(subject.split)
+    generator = Generator().manual_seed(seed_of(subject.seed, TRANSFERS))
+    positions = positions[torch.randperm(len(positions), generator=generator).numpy()]
+    has = store.attributes[positions, column] == 1
+    rich, poor = positions[has], positions[~has]
+    sides = {"add": (poor, rich), "remove": (rich, poor), "swap": (rich, np.roll(rich, 1))}
+    return {way: pairs_between(store, *sides[way], column, way != "remove", min(PAIRS, subject.count)) for way in WAYS}
+
+
+def pairs_between(store: Store, targets: np.ndarray, guides: np.ndarray, column: int, wanted: bool, limit: int) -> Pairs:
+    """Up to `limit` pairs of one target and one guide. Only possible ones: a bald face cannot be given bangs."""
+    count = min(len(targets), len(guides))
+    targets, guides = targets[:count], guides[:count]
+    truths = np.empty((count, 0, 0), np.float32)
+    name = store.attribute_names[column]
+    if store.factors is not None and store.factor_names == FACTOR_NAMES and name in FACTOR_GROUPS:
+        faces = store.factors[targets]
+        # Added are the guide's own glasses; what takes the place of something removed is free (which colour of hair?).
+        lenders = store.factors[guides][None] if wanted else store.factors[guides[: 4 * GUIDES], None]  # (1, P, F) or (G, 1, F)
+        swapped = np.stack([swap_factors(faces, **{name: factors}) for factors in lenders])  # (G, P, F)
+        works = np.stack([attributes_of(factors)[:, column] == wanted for factors in swapped])  # (G, P)
+        chosen = np.flatnonzero(works.any(1))[:GUIDES]
+        possible = np.flatnonzero(works[chosen].all(0) & works.any(0))[:limit]
+        truths = swapped[chosen].swapaxes(0, 1)[possible]  # (P', K, F)
+        targets, guides = targets[possible], guides[possible]
+    targets, guides, truths = targets[:limit], guides[:limit], truths[:limit]
+    return Pairs(Edits(targets, np.full(len(targets), column), np.full(len(targets), wanted), truths), guides)
+
+
+def content_scores(subject: Subject, model: UDT, column: int) -> dict[str, float]:
+    """What a linear probe and a network of 2×512 units read of the domain from content codes."""
+    train, test = subject.codes("train", TRAIN_IMAGES), subject.codes(subject.split, subject.count)
+    a, b, reduced = reduce(train.latents[:, : model.content_dim], test.latents[:, : model.content_dim])
+    if reduced:
+        least = f"{model.content_dim} dimensions of content were reduced to {a.shape[1]} principal components"
+        subject.notes.append(f"To probe the domain, {least}; what the others tell is not seen.")
+    known, truth = (codes.attributes[:, column, None] for codes in (train, test))
+    scores: dict[str, float] = {}
+    with busy(f"probing {len(a):,} content codes"):
+        if subject.wants("content_linear"):
+            scores["content_linear"] = linear_probe_attributes(a, known, b, truth).balanced_accuracy.item()
+        if subject.wants("content_mlp"):
+            scores["content_mlp"] = mlp_probe_attribute(a, known[:, 0], b, truth[:, 0])
+    return scores
