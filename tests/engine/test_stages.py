@@ -292,8 +292,9 @@ def test_a_folder_with_a_run_is_left_alone(both, zoo, tiny, tmp_path):
 def test_the_latest_run_to_start_from_is_the_one_before_this(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "runs" / "2026-01-01" / "10-00-00-vae-mnist"
-    run.mkdir(parents=True)
-    (run / "config.yaml").touch()
+    for folder in (run, run.parents[1] / "of-mine", run.parents[1] / "of-mine" / "pretrain"):  # a first stage is no run to go on with
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").touch()
     argv = ["zoo.train", "model=gan", "pretrain.run=latest"]
     point_hydra_at_run(argv)
     assert argv == ["zoo.train", "model=gan", f"pretrain.run='{run}'"]

@@ -1,14 +1,18 @@
 """The adversarial games in small: models, batches, and gradients of objectives that are written out separately."""
 
+import csv
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from tests.data.makers import make_mnist
 from tests.models.test_base import Batches
 from zoo.data.batch import Batch
+from zoo.engine.checkpoint import all_of
 from zoo.models.acai import ACAI
 from zoo.models.base import Autoencoder, Recipe
 from zoo.models.gan import GAN
@@ -18,9 +22,20 @@ from zoo.models.vaegan import VAEGAN
 from zoo.nets.conv import ConvBackbone
 from zoo.nets.discriminator import Discriminator
 
+OWN = {
+    "acai": ["model=acai"],
+    "udt": ["model=udt", "data.domain=3", "model.attribute_dim=2"],
+    "gan": ["model=gan", "pretrain=none", "model.rest=16"],
+    "vaegan": ["model=vaegan", "model.feature_layer=2", "model.margin=0.25"],
+}
+PLAYERS = {
+    "acai": {"autoencoder", "critic"},
+    "udt": {"autoencoder", "discriminator"},
+    "gan": {"generator", "discriminator"},
+    "vaegan": {"encoder", "decoder", "discriminator"},
+}
 KEY = (3, 64)  # of the random stream of a batch
 NAMES = ("Smiling", "Eyeglasses", "Bald")  # attributes of the batches; the domain is the one in the middle
-Objectives = Callable[[Any, Batch], dict[str, Tensor]]
 
 
 def conv(size: int = 16, channels: int = 1, **options: Any) -> ConvBackbone:
@@ -120,11 +135,12 @@ def apart(model: Autoencoder, objectives: dict[str, Tensor]) -> dict[str, list[T
     return {name: gradients(objectives[name], parameters) for name, parameters in players.items()}
 
 
-def furthest(ours: dict[str, list[Tensor]], theirs: dict[str, list[Tensor]]) -> float:
-    """The largest deviation of a parameter's gradient, in relation to the largest value of that gradient, which must not be 0."""
-    worst = 0.0
-    for name in ours:
-        for own, other in zip(ours[name], theirs[name], strict=True):
+def deviation(model: Autoencoder, loss: Tensor, objectives: dict[str, Tensor]) -> float:
+    """How far the gradient of the one loss is from those of the players' own objectives: over all parameters the largest difference of two
+    values, in relation to the largest value of that parameter's gradient, which must not be 0."""
+    worst, ours, theirs = 0.0, of_players(model, loss), apart(model, objectives)
+    for name, found in ours.items():
+        for own, other in zip(found, theirs[name], strict=True):
             assert other.abs().max() > 0, name
             worst = max(worst, ((own - other).abs().max() / other.abs().max()).item())
     return worst
@@ -210,3 +226,30 @@ def train(model: Autoencoder, steps: int, pieces: int = 1, lr: float = 1e-3, cli
     )  # fmt: skip
     fit.fit(model, Data(batches))
     return record
+
+
+def short_run(root: Path) -> list[str]:
+    """Makes a hundred digits, 9 of the 90 to train on threes; overrides for a run of 6 steps on them."""
+    make_mnist(root, train=100)
+    return [
+        "data=mnist", f"data.root={root}", "logger=none", "model.latent_dim=4", "model.backbone.width=16",
+        "batch_size=8", "budget=48", "watch_every=48", "checkpoint_every=48", "log_every=8", "scheduler=constant",
+    ]  # fmt: skip
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    """Those of its last checkpoint."""
+    return torch.load(all_of(run)[0], weights_only=True)["state_dict"]
+
+
+def same_metrics(one: Path, other: Path, game: str) -> int:
+    """Checks that two runs have logged the same losses and let the same players rest; how often one did."""
+    rested = 0
+    with open(one / "metrics.csv") as first, open(other / "metrics.csv") as second:
+        for row, twin in zip(csv.DictReader(first), csv.DictReader(second), strict=True):
+            assert abs(float(row["train/loss"]) - float(twin["train/loss"])) < 1e-4 * max(1.0, abs(float(row["train/loss"])))
+            for player in PLAYERS[game]:
+                name = f"train/gradient_norm/{player}"  # of who rests there is none
+                assert bool(row[name]) == bool(twin[name])
+                rested += not row[name]
+    return rested

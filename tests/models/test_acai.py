@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from tests.models.games import acai, apart, batch_for, conv, furthest, losses, of_players, overfit, place, silent
+from tests.models.games import acai, batch_for, conv, deviation, losses, overfit, place, silent
 from zoo.data.batch import Batch
 from zoo.nets.acai import ACAIBackbone
 
@@ -38,7 +38,7 @@ def test_the_one_loss_gives_each_player_the_gradient_of_its_own_objective(backbo
     batch = batch_for(model, 6)
     found = losses(model, batch)
     objectives = written(model, batch, *options.values())
-    assert furthest(of_players(model, found["loss"]), apart(model, objectives)) < 1e-12
+    assert deviation(model, found["loss"], objectives) < 1e-12
     torch.testing.assert_close(found["loss"], sum(objectives.values()), rtol=1e-12, atol=0)
 
 
@@ -58,7 +58,7 @@ def test_the_same_under_bf16_autocast():
         found = losses(model, batch)
         objectives = written(model, batch)
     assert all(value.dtype == torch.float32 and value.isfinite() for value in found.values())
-    assert furthest(of_players(model, found["loss"]), apart(model, objectives)) < 0.05
+    assert deviation(model, found["loss"], objectives) < 0.05
 
 
 def interpolations(count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.models.games import NAMES, apart, batch_for, conv, furthest, losses, of_players, overfit, silent, udt
+from tests.models.games import NAMES, apart, batch_for, conv, deviation, losses, of_players, overfit, silent, udt
 from zoo.errors import ZooError
 from zoo.nets.udt import UDTBackbone
 
@@ -46,7 +46,7 @@ def test_the_one_loss_gives_each_player_the_gradient_of_its_own_objective(backbo
     batch = batch_for(model, len(rich), rich=rich)
     found = losses(model, batch)
     objectives = written(model, batch, *options.values())
-    assert furthest(of_players(model, found["loss"]), apart(model, objectives)) < 1e-12
+    assert deviation(model, found["loss"], objectives) < 1e-12
     torch.testing.assert_close(found["loss"], sum(objectives.values()), rtol=1e-12, atol=0)
 
 
@@ -83,7 +83,7 @@ def test_the_same_under_bf16_autocast():
         found = losses(model, batch)
         objectives = written(model, batch)
     assert all(value.dtype == torch.float32 and value.isfinite() for value in found.values())
-    assert furthest(of_players(model, found["loss"]), apart(model, objectives)) < 0.05
+    assert deviation(model, found["loss"], objectives) < 0.05
 
 
 def test_a_sure_discriminator_makes_no_infinite_loss():

@@ -12,9 +12,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from tests.models.games import (
-    BatchNormBackbone, apart, assert_same_statistics, batch_for, conv, furthest, losses, of_players, overfit, place, silent, vaegan,
-)  # fmt: skip
+from tests.models.games import BatchNormBackbone, assert_same_statistics, batch_for, conv, deviation, losses, overfit, place, silent, vaegan
 from zoo.errors import ZooError
 from zoo.models.vaegan import CHOICES
 from zoo.nets.vaegan import VAEGANBackbone
@@ -51,7 +49,7 @@ def test_the_one_loss_gives_each_player_the_gradient_of_its_own_objective(backbo
     model = vaegan(BACKBONES[backbone](), **options).double()
     batch = batch_for(model, 6)
     found = losses(model, batch)
-    assert furthest(of_players(model, found["loss"]), apart(model, written(model, batch, **options))) < 1e-12
+    assert deviation(model, found["loss"], written(model, batch, **options)) < 1e-12
 
 
 def test_weights_scale_and_layer_are_those_of_the_options():
@@ -59,7 +57,7 @@ def test_weights_scale_and_layer_are_those_of_the_options():
     model = vaegan(feature_layer=1, **options).double()
     batch = batch_for(model, 6)
     found = losses(model, batch)
-    assert furthest(of_players(model, found["loss"]), apart(model, written(model, batch, **options))) < 1e-12
+    assert deviation(model, found["loss"], written(model, batch, **options)) < 1e-12
     assert found["loss"] == found["rate"] + found["distortion"] + found["decoder"] + found["real_cost"] + 2 * found["fake_cost"]
 
 
@@ -68,7 +66,7 @@ def test_the_published_networks(options):
     model = vaegan(VAEGANBackbone(64, 1), feature_layer=4, **options).double()
     batch = batch_for(model, 3)
     found = losses(model, batch)
-    assert furthest(of_players(model, found["loss"]), apart(model, written(model, batch, **options))) < 1e-10
+    assert deviation(model, found["loss"], written(model, batch, **options)) < 1e-10
 
 
 @pytest.mark.parametrize("choice", product(*CHOICES.values()), ids=" ".join)
@@ -131,7 +129,7 @@ def test_the_same_under_bf16_autocast(choice):
         found = losses(model, batch)
         objectives = written(model, batch, **options)
     assert all(value.dtype == torch.float32 and value.isfinite() for value in found.values())
-    assert furthest(of_players(model, found["loss"]), apart(model, objectives)) < 0.05
+    assert deviation(model, found["loss"], objectives) < 0.05
 
 
 def test_a_sure_discriminator_makes_no_infinite_loss():

@@ -51,8 +51,8 @@ def test_the_layers_are_the_published_ones():
         "map", "3×3 2→8", "leaky", "3×3 8→8", "leaky", "double", "3×3 8→4", "leaky", "3×3 4→4", "leaky", "double",
         "3×3 4→4", "leaky", "3×3 4→1",
     ]  # fmt: skip
-    slopes = {layer.negative_slope for net in (backbone.encoder(32), backbone.decoder(32)) for layer in net if isinstance(layer, nn.LeakyReLU)}
-    assert slopes == {0.2}
+    layers = [*backbone.encoder(32), *backbone.decoder(32)]
+    assert {layer.negative_slope for layer in layers if isinstance(layer, nn.LeakyReLU)} == {0.2}
     assert next(layer for layer in backbone.decoder(32) if isinstance(layer, nn.Upsample)).mode == "nearest"
 
 

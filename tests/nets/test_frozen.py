@@ -25,9 +25,7 @@ def test_it_gives_what_the_net_gives_and_the_same_gradient_to_the_input(net, ima
     own, plain = frozen(net.train(training), image), twin(image)
     torch.testing.assert_close(own, plain, rtol=1e-14, atol=1e-14)
     weight = torch.randn_like(plain)
-    torch.testing.assert_close(
-        *(torch.autograd.grad((output * weight).sum(), image)[0] for output in (own, plain)), rtol=1e-13, atol=1e-13
-    )
+    torch.testing.assert_close(*(torch.autograd.grad((output * weight).sum(), image)[0] for output in (own, plain)), rtol=1e-13, atol=1e-13)
 
 
 def test_no_gradient_reaches_its_parameters_not_even_a_zero(net, image):

@@ -177,7 +177,7 @@ def transfer(task: Task) -> Drawing:
     """What UDT makes of targets and guides, as its paper shows it: rows = guides, columns = targets, or one of the other ways."""
     model, options, way = task.run.model, task.options, task.options["way"]
     if not isinstance(model, UDT):
-        raise ZooError(f"A {type(model).__name__} has no attribute to transfer: what=transfer is drawn of runs of model=udt.")
+        raise ZooError(f"what=transfer draws what a run of model=udt makes, but this run's model is {type(model).__name__}; name another.")
     targets, *others = transferred(task, model)
     contents = strips.codes(model, targets)[:, : model.content_dim]
     originals, plain = to_uint8(targets).cpu(), pad(contents, (0, model.attribute_dim))  # without the attribute
@@ -209,7 +209,6 @@ def transferred(task: Task, model: UDT) -> list[Tensor]:
         count = options["count"] or SHOWN_GUIDES
         if not task.exact:
             count = max(1, min([count, *map(len, pools.values())]))
-        options["count"] = count if options["image"] is None else options["count"]
     images: list[Tensor] = []
     for name in (name for name in ("image", "guide") if name in options):
         if name in pools:

@@ -16,7 +16,8 @@ CHANGEABLE = (
 def find_run(name: str, runs: Path = Path("runs"), option: str = "resume") -> Path:
     """A run's folder, or for "latest" the newest one below `runs`, by the date and time in its path."""
     if name == "latest":
-        found = sorted(path.parent for path in runs.glob("*/*/config.yaml"))
+        found = [path.parent for path in runs.glob("*/*/config.yaml")]
+        found = sorted(run for run in found if not (run.parent / "config.yaml").exists())  # a first stage belongs to its run
         if not found:
             raise ZooError(f"{option}=latest found no run below {runs}/; start one with python -m zoo.train, or name its folder.")
         return found[-1].resolve()

@@ -113,7 +113,7 @@ def scores_of(subject: Subject, model: UDT, way: str, pairs: Pairs, column: int)
             rows += errors(to_uint8(batch.image), before, after, truths)
         return torch.stack(rows, 1)  # (B, 3, 4 or 7)
 
-    columns = subject.rows(len(pairs.guides), f"faces to {way}", measure).cpu().double().unbind(1)
+    columns = subject.rows(len(pairs.guides), f"pairs to {way}", measure).cpu().double().unbind(1)
     scores: dict[str, float] = {}
     if judge is not None:
         scores |= {name: values.mean().item() for name, values in zip(JUDGED, columns, strict=False)}

@@ -20,7 +20,11 @@ from zoo.evaluation.report import read_json
 from zoo.results.tables import markdown
 
 HERE = Path(__file__).parent
-PRIVATE = ("logger", "hydra.", "data.cache", "trainer.devices", "trainer.accelerator", "seed=")  # settings that name no other model
+# Settings that name no other model.
+PRIVATE = (
+    *("logger", "hydra.", "data.cache", "trainer.devices", "trainer.accelerator", "seed="),
+    *("watch_every", "checkpoint_every", "keep_checkpoints", "log_every", "evaluation."),
+)
 SAME = ("split", "images_sha256", "seed")  # of what is measured: equal in all rows of a data set
 BLOCK = re.compile(r"(<!-- results:(\S+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
@@ -69,7 +73,7 @@ def row_of(run: Path) -> dict[str, Any]:
             raise ZooError(f"{run} has no {name}; evaluate it first with python -m zoo.evaluate run={run}.")
     evaluation = read_json(run / "evaluation.json")
     overrides = [part for part in shlex.split(evaluation["command"])[3:] if not part.startswith(PRIVATE)]
-    overrides = [re.sub(r"^data\.root=.*", "data.root=DIR", part) for part in overrides]
+    overrides = [re.sub(r"^data\.root=.*", "data.root=DIR", re.sub(r"^pretrain\.run=.*", "pretrain.run=RUN", part)) for part in overrides]
     settings = [part.removeprefix("model.") for part in overrides if part.startswith("model.")]
     kept = ("model", "data", "seed", "images_seen", "parameters", "latent_dim", "measured", "features", "metrics")
     return {
