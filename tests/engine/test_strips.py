@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from zoo.engine import strips
+from zoo.engine.pictures import grid_of
 from zoo.metrics.reconstruction import to_uint8
 from zoo.models.base import Autoencoder
+from zoo.models.udt import UDT
 
 
 class Pixels(Autoencoder):
@@ -97,3 +99,56 @@ def test_never_more_than_a_chunk_is_decoded_at_once(model):
     table = strips.interpolations(model, codes, codes.flip(0), 31)
     assert model.largest <= strips.CHUNK
     assert torch.equal(table[70:72], strips.interpolations(model, codes[70:72], codes.flip(0)[70:72], 31))
+
+
+def test_grids_are_drawn_with_the_attributes_where_they_are_known(model):
+    given, twos = images(4), torch.ones(4, 2)
+    plain, known = strips.grids(model, given), strips.grids(model, given, attributes=twos)
+    assert torch.equal(plain["samples"], known["samples"])
+    originals, white = list(given), list(torch.ones_like(given))  # the attributes add 2 to every pixel
+    assert torch.equal(plain["reconstructions"], grid_of(torch.stack(originals + originals), 4))
+    assert torch.equal(known["reconstructions"], grid_of(torch.stack(originals + white), 4))
+    row = [originals[0], *white, *white, originals[1], originals[2], *white, *white, originals[3]]
+    assert torch.equal(known["interpolations"], grid_of(torch.stack(row), 10))
+
+
+class Halves(UDT):
+    """Content = left half of the pixels, attribute = right half; rich = the first of three attributes."""
+
+    def __init__(self):
+        Autoencoder.__init__(self, (1, 2, 2), 4)
+        self.content_dim = self.attribute_dim = 2
+        self.register_buffer("column", torch.tensor(0))
+
+    def content(self, image):
+        return image[:, 0, :, 0]
+
+    def attribute(self, image):
+        return image[:, 0, :, 1]
+
+    def decode(self, latent):
+        return torch.stack([latent[:, :2], latent[:, 2:]], 2)[:, None]
+
+
+def test_a_transfer_has_guides_in_rows_and_targets_in_columns():
+    model, targets, guides = Halves().eval(), images(3), images(2, seed=1)
+    table = strips.transfers(model, targets, guides)
+    assert table.shape == (3, 4, 1, 2, 2)
+    assert (table[0, 0] == 255).all()
+    assert torch.equal(table[0, 1:], to_uint8(targets))
+    assert torch.equal(table[1:, 0], to_uint8(guides))
+    for row in range(2):
+        for column in range(3):
+            assert torch.equal(table[1 + row, 1 + column, 0, :, 0], to_uint8(targets[column, 0, :, 0]))
+            assert torch.equal(table[1 + row, 1 + column, 0, :, 1], to_uint8(guides[row, 0, :, 1]))
+
+
+def test_the_picture_of_a_transfer_shows_the_first_of_each_domain():
+    model, given = Halves().eval(), images(20)
+    rich = torch.arange(20) % 2
+    attributes = torch.stack([rich, 1 - rich, torch.zeros_like(rich)], 1).byte()
+    table = strips.transfers(model, given[0::2][:3], given[1::2][:3])
+    picture = strips.transfer(model, given, attributes, largest=3)
+    assert torch.equal(picture, grid_of(table.flatten(0, 1) / 127.5 - 1, 4))
+    assert strips.transfer(model, given, torch.zeros_like(attributes)) is None
+    assert strips.transfer(model, given, torch.ones_like(attributes)) is None

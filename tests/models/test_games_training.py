@@ -209,9 +209,9 @@ def test_accumulation_equals_one_batch(zoo, hundred, tmp_path, game):
 UDT, ACAI, VAEGAN = ["model=udt", "data.domain=3", "model.attribute_dim=2"], ["model=acai"], ["model=vaegan", "model.feature_layer=2"]
 BAD = {
     "a domain that does not exist": ([*UDT, "data.domain=33"], ["no attribute '33'", "did you mean '3'"]),
-    "a constant attribute": ([*UDT, "data.domain=7", "data.limit=8", "batch_size=4"], ["7=0", "choose another"]),
+    "a constant attribute": ([*UDT, "data.domain=5", "data.limit=8", "batch_size=4"], ["5=0", "choose another"]),  # those 8 hold no five
     "too few images for half a batch": ([*UDT, "batch_size=32"], ["'3'", "half a batch of 32", "lower batch_size"]),
-    "no content": ([*UDT, "model.attribute_dim=4"], ["attribute_dim is 4", "latent_dim=4"]),
+    "no content": ([*UDT, "model.attribute_dim=8"], ["attribute_dim is 8", "latent_dim=8"]),
     "an odd batch for UDT": ([*UDT, "batch_size=7"], ["groups of 2", "multiple of 2"]),
     "one image for UDT": ([*UDT, "batch_size=1"], ["groups of 2", "multiple of 2"]),
     "an odd batch for ACAI": ([*ACAI, "batch_size=7"], ["groups of 2", "batch_size=7", "multiple of 2"]),

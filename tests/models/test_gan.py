@@ -72,7 +72,7 @@ def test_the_same_under_bf16_autocast():
         found = losses(model, batch)
         objectives = written(model, batch, 1.0)
     assert all(value.dtype == torch.float32 and value.isfinite() for value in found.values())
-    assert deviation(model, found["loss"], objectives) < 0.05
+    assert deviation(model, found["loss"], objectives) < 0.1
 
 
 def test_a_sure_discriminator_makes_no_infinite_loss():

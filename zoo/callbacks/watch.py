@@ -16,7 +16,6 @@ from zoo.engine.devices import peak_memory_mib
 from zoo.evaluation.protocol import LEAST, evaluate
 from zoo.evaluation.subject import Subject, features_of
 from zoo.evaluation.validation import fit_prior, measure, quiet
-from zoo.models.udt import UDT
 
 
 class Watch(pl.Callback):
@@ -57,20 +56,10 @@ class Watch(pl.Callback):
         fit_prior(model, data.loader("train", limit=self.prior_images, shared=True))
         log(trainer, seen, self.latest)
         if trainer.is_global_zero:
-            for name, grid in self.drawn(data, model).items():
+            for name, grid in strips.pictures_of(model, data.some_images("val", strips.FEW), data.some_images("val", strips.MANY)).items():
                 path = self.run / "pictures" / f"{name}-{seen:012d}.png"
                 pictures.save(grid, path)
                 _log_picture(trainer, seen, name, grid)
-
-    def drawn(self, data: Any, model: Any) -> dict[str, Tensor]:
-        """The pictures of a look, by name."""
-        batch = data.some_images("val", 16)
-        shown = strips.grids(model, batch.image, attributes=batch.attributes)
-        if isinstance(model, UDT):
-            more = data.some_images("val", 500)  # for rich ones enough where few are
-            grid = strips.transfer(model, more.image, more.attributes)
-            shown |= {} if grid is None else {"transfer": grid}
-        return shown
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """The numbers of the protocol on the validation split, after the last checkpoint: whatever goes wrong here costs no training."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from zoo.data.batch import Batch
 from zoo.engine.pictures import WHITE, enlarged, in_rows, tile
 from zoo.metrics.reconstruction import to_uint8
 from zoo.models.base import Autoencoder
@@ -15,6 +16,7 @@ from zoo.models.udt import UDT
 from zoo.progress import chunks
 
 CHUNK = 128  # images at once
+FEW, MANY = 16, 500  # images that most pictures show, and among which a picture finds those it needs
 
 
 def samples(model: Autoencoder, count: int, seed: int = 0) -> Tensor:
@@ -108,6 +110,14 @@ def grids(model: Autoencoder, images: Tensor, seed: int = 0, attributes: Tensor 
         latents = codes(model, images, attributes)
         table = between(images, interpolations(model, latents[0::2], latents[1::2], 8))
         shown["interpolations"] = tile(enlarged(table.flatten(0, 1)), columns=10)
+    return shown
+
+
+def pictures_of(model: Autoencoder, few: Batch, many: Batch, seed: int = 0) -> dict[str, Tensor]:
+    """`grids` of FEW images, and what single methods show beside them, found among MANY."""
+    shown = grids(model, few.image, seed, few.attributes)
+    if isinstance(model, UDT) and (grid := transfer(model, many.image, many.attributes)) is not None:
+        shown["transfer"] = grid
     return shown
 
 

@@ -87,9 +87,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def draw(folder: Path, subject: Subject) -> None:
-    """Draws samples from every prior, reconstructions and interpolations of the same images each time."""
-    images = subject.batch(subject.positions(subject.split, 16)).image
-    for what, grid in strips.grids(subject.model, images, subject.seed).items():
+    """Draws samples from every prior, reconstructions and interpolations of the same images each time, and what single methods show."""
+    few, many = (subject.batch(subject.positions(subject.split, count)) for count in (strips.FEW, strips.MANY))
+    for what, grid in strips.pictures_of(subject.model, few, many, subject.seed).items():
         if what != "samples":
             pictures.save(grid, folder / f"{what}.png")
     for name, prior in samples.priors(subject).items():
