@@ -43,7 +43,7 @@ def train(config: DictConfig) -> None:
     run, overrides = Path(HydraConfig.get().runtime.output_dir), list(HydraConfig.get().overrides.task)
     resuming = config.resume is not None
     if resuming:
-        config = resumed_config(run, overrides)
+        config = resumed_config(run, overrides, config)
     elif devices.is_first_process() and any((folder / "config.yaml").exists() for folder in (run, run / FOLDER)):
         raise ZooError(f"{run} already holds a run; go on with it by resume={run}, or set another hydra.run.dir.")
     settle(config)

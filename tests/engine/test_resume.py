@@ -115,6 +115,18 @@ def test_a_finished_run_says_so_and_a_larger_budget_goes_on(zoo, tiny, tmp_path)
     assert all_of(tmp_path / "run")[0].stem == "000000000096"
 
 
+def test_a_run_of_an_older_version_goes_on(zoo, tiny, tmp_path):
+    """Its config.yaml lacks the settings that came later."""
+    assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
+    path = tmp_path / "run" / "config.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith(("probe_every", "pretrain", "  run: null"))))
+    assert "probe_every" not in path.read_text()
+    resumed = zoo("train", "resume=run", "budget=96")
+    assert resumed.code == 0, resumed.err
+    assert "probe_every: null" in path.read_text()
+
+
 def test_latest_takes_the_newest_run(zoo, tiny, tmp_path):
     for name in ("runs/2026-01-02/10-00-00-vae-mnist", "runs/2026-01-01/11-00-00-vae-mnist"):
         assert zoo("train", *tiny, f"hydra.run.dir={name}").code == 0

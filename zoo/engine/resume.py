@@ -44,13 +44,16 @@ def point_hydra_at_run(argv: list[str] | None = None) -> None:
             argv[position] = f"pretrain.run='{find_run('latest', option='pretrain.run')}'"
 
 
-def resumed_config(run: Path, overrides: list[str]) -> DictConfig:
+def resumed_config(run: Path, overrides: list[str], defaults: DictConfig | None = None) -> DictConfig:
     """The run's own configuration, with the few overrides that keep its data order, noise and objective. Raises ZooError for any other.
 
-    A larger budget stretches the learning-rate schedule from here on.
+    A larger budget stretches the learning-rate schedule from here on. Settings that are newer than the run take their `defaults`.
     """
     config = OmegaConf.load(run / "config.yaml")
     assert isinstance(config, DictConfig)
+    for key in defaults or ():
+        if key not in config:
+            config[key] = defaults[key]  # type: ignore[index]
     for override in overrides:
         key, _, value = override.partition("=")
         if key == "resume":
