@@ -107,9 +107,10 @@ def gan_discriminator(model: GAN, batch: Batch, noise: Tensor) -> Tensor:
     return softplus(-of_real).mean() + softplus(of_fake).mean()
 
 
-def feature_distance(features: Tensor, target: Tensor) -> Tensor:
-    """½ ‖D_l(x) - D_l(x̃)‖², a sum over features, mean over images: (B, F) × 2 -> scalar."""
-    return 0.5 * (wide(features) - wide(target)).square().sum(1).mean()
+def vaegan_distance(model: VAEGAN, image: Tensor, output: Tensor, target: Tensor, features: Tensor) -> Tensor:
+    """R = ½ ‖D_l(x) - D_l(x̃)‖² + ‖x - x̃‖² / 2·pixel_scale², summed over values, mean over the batch."""
+    of_pixels = (wide(image) - wide(output)).square().sum() / (2 * model.pixel_scale**2)
+    return (0.5 * (wide(target) - wide(features)).square().sum() + of_pixels) / len(image)
 
 
 def vaegan_encoder(model: VAEGAN, batch: Batch, noise: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ def vaegan_encoder(model: VAEGAN, batch: Batch, noise: Tensor) -> Tensor:
         target = model.discriminator(batch.image)[1]  # (B, F)
     mean, log_variance = moments(model.encoder(batch.image))
     output = model.decoder(reparameterised(mean, log_variance, noise[:, 0]))
-    return kl_to_standard_normal(mean, log_variance) + feature_distance(model.discriminator(output)[1], target)
+    return kl_to_standard_normal(mean, log_variance) + vaegan_distance(model, batch.image, output, target, model.discriminator(output)[1])
 
 
 def vaegan_latents(model: VAEGAN, image: Tensor, noise: Tensor) -> Tensor:
@@ -131,9 +132,11 @@ def vaegan_decoder(model: VAEGAN, batch: Batch, noise: Tensor) -> Tensor:
     with torch.no_grad():
         target = model.discriminator(batch.image)[1]
         latents = vaegan_latents(model, batch.image, noise)
-    logits, features = model.discriminator(model.decoder(latents))
+    fake = model.decoder(latents)
+    logits, features = model.discriminator(fake)
     of_output, of_drawn = wide(logits).chunk(2)
-    return model.gamma * feature_distance(features.chunk(2)[0], target) + softplus(-of_output).mean() + softplus(-of_drawn).mean()
+    distance = vaegan_distance(model, batch.image, fake.chunk(2)[0], target, features.chunk(2)[0])
+    return model.gamma * distance + softplus(-of_output).mean() + softplus(-of_drawn).mean()
 
 
 def vaegan_discriminator(model: VAEGAN, batch: Batch, noise: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class UDT(Autoencoder):
         backbone: Makes the two encoders and the decoder; knows the image shape.
         latent_dim: Dimensions of content and attribute together.
         attribute_dim: Dimensions of the attribute code: few, or it holds more than the attribute ("sep").
-        domain: Name of the attribute; training batches hold as many images without as with it (data.domain).
+        domain: Name of the attribute (classes may be digits); training batches hold as many images without as with it (data.domain).
         discweight: w, weight of the adversarial term beside a mean squared error per value (published: 0.001).
         **options: As in Autoencoder.
     """
@@ -49,7 +49,7 @@ class UDT(Autoencoder):
         backbone: ConvBackbone | UDTBackbone,
         latent_dim: int,
         attribute_dim: int,
-        domain: str,
+        domain: str | int,
         discweight: float = 0.001,
         **options: Any,
     ) -> None:
@@ -62,7 +62,7 @@ class UDT(Autoencoder):
         self.attribute = backbone.attribute_encoder(attribute_dim)
         self.decoder = backbone.decoder(latent_dim)
         self.discriminator = code_discriminator(self.content_dim)
-        self.domain, self.discweight = domain, discweight
+        self.domain, self.discweight = str(domain), discweight
         self.register_buffer("column", torch.zeros((), dtype=torch.int64))  # of the domain in a batch's attributes
 
     def players(self) -> dict[str, list[nn.Parameter]]:
