@@ -8,7 +8,7 @@ from PIL import Image
 import zoo as package
 from zoo.engine.config import conf_dir
 
-OWN = {"gan": ["model.rest=16"], "udt": ["data.domain=3", "model.attribute_dim=2", "batch_size=4"]}  # few digits are a 3
+OWN = {"udt": ["data.domain=3", "model.attribute_dim=2", "batch_size=4"]}  # few digits are a 3
 KINDS = {"gan": ["samples"]}
 
 

@@ -27,7 +27,7 @@ from zoo.engine.stages import first_stage
 from zoo.errors import ZooError
 from zoo.train import main
 
-GAN = ["model=gan", "model.rest=8"]
+GAN = ["model=gan", "model.rest=0.25"]
 EVERYTHING = [*GAN, "ema=0.9", "data.flip=true", "clip=10", "pretrain.model.kl_warmup=24", "checkpoint_every=8", "keep_checkpoints=99"]
 
 
@@ -137,7 +137,7 @@ def test_a_run_trained_before_gives_the_same(both, zoo, tiny, tmp_path):
 
 
 def test_the_second_stage_begins_with_the_averaged_weights_of_the_first(zoo, tiny, tmp_path):
-    assert zoo("train", *tiny, "model=gan", "model.rest=1000", "ema=0.5", "hydra.run.dir=run").code == 0
+    assert zoo("train", *tiny, "model=gan", "model.rest=0.99", "ema=0.5", "hydra.run.dir=run").code == 0
     vae, gan = final(tmp_path / "run" / "pretrain"), final(tmp_path / "run")
     names = [name.removeprefix("generator.") for name in gan["state_dict"] if name.startswith("generator.")]
     assert names
@@ -268,7 +268,7 @@ def test_a_share_is_a_part(share):
     (["model=gan", "pretrain.run=vae", "data.image_size=32"], "28"),
     (["model=gan", "pretrain.run=ae"], "AE"),
     (["model=gan", "pretrain.run=nowhere"], "pretrain.run=nowhere does not exist"),
-    (["model=gan", "pretrain.run=vae", "budget=64"], "raise it to at least 72"),
+    (["model=gan", "pretrain.run=vae", "budget=64"], "raise it, for example to 128"),
     (["model=gan", "budget=8"], "at least 16 images"),
     (["model=gan", "pretrain.share=2"], "pretrain.share=2"),
 ])  # fmt: skip

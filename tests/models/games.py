@@ -25,8 +25,8 @@ from zoo.nets.discriminator import Discriminator
 OWN = {
     "acai": ["model=acai"],
     "udt": ["model=udt", "data.domain=3", "model.attribute_dim=2"],
-    "gan": ["model=gan", "pretrain=none", "model.rest=16"],
-    "vaegan": ["model=vaegan", "model.feature_layer=2", "model.margin=0.25"],
+    "gan": ["model=gan", "pretrain=none", "model.rest=0.25"],
+    "vaegan": ["model=vaegan", "model/backbone=conv", "model.gamma=1e-3", "model.reconstruction=features", "model.margin=0.08"],
 }
 PLAYERS = {
     "acai": {"autoencoder", "critic"},

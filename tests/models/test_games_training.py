@@ -49,7 +49,7 @@ def test_every_parameter_receives_a_gradient(game):
 @pytest.mark.parametrize("pieces", [1, 2])
 def test_a_resting_generator_moves_by_exactly_nothing_and_starts_at_one_learning_rate(pieces):
     """24 images of rest are three steps of 8."""
-    record = train(gan(rest=24), steps=5, pieces=pieces, lr=1e-3)
+    record = train(gan(rest=0.6), steps=5, pieces=pieces, lr=1e-3)
     assert record.moved == [{"discriminator"}] * 3 + [{"generator", "discriminator"}] * 2
     names = [name for name in record.weights[0] if name.startswith("generator")]
     for name in names:
@@ -221,7 +221,10 @@ BAD = {
     "feature layer 0": ([*VAEGAN, "model.feature_layer=0"], ["feature_layer is 0", "from 1 to 2"]),
     "feature layer 9": ([*VAEGAN, "model.feature_layer=9"], ["feature_layer is 9", "from 1 to 2"]),
     "an unknown objective": ([*VAEGAN, "model.objective=wgan"], ["model.objective=wgan", "non_saturating or minimax"]),
-    "an anchor without a VAE": (["model=gan", "pretrain=none", "model.anchor=1"], ["model.anchor", "pretrain.run=RUN"]),
+    "an anchor without a VAE": (
+        ["model=gan", "pretrain=none", "model.anchor=1", "model.anchor_images=8"],
+        ["model.anchor", "pretrain.run=RUN"],
+    ),
 }
 
 

@@ -153,7 +153,7 @@ def test_a_stage_that_does_not_fit_is_refused_in_one_sentence(case):
 
 def test_an_anchor_needs_a_vae():
     with pytest.raises(ZooError, match=r"model\.anchor needs the encoder of a VAE.*pretrain\.run"):
-        gan(anchor=1.0).start_from(None)
+        gan(anchor=1.0, anchor_images=1).start_from(None)
     gan().start_from(None)  # from scratch
 
 

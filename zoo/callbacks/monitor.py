@@ -59,7 +59,8 @@ class Monitor(pl.Callback):
         if not all(math.isfinite(mean) for mean in means):
             bad = ", ".join(name for name, mean in zip(names, means, strict=True) if not math.isfinite(mean))
             raise ZooError(
-                f"Training diverged before {seen:,} images: {bad} is not finite; lower optimizer.lr or set clip=1, "
+                f"Training diverged before {seen:,} images: {bad} is not finite; lower the learning rate (optimizer.lr, or its player's in "
+                f"model.player_options) or set clip=1, "
                 f"and start anew or resume from the last checkpoint."
             )
 

@@ -64,7 +64,7 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     if config.budget - before < config.batch_size:
         raise ZooError(
             f"The {before:,} images that {earlier['checkpoint']} has seen count as spent, so budget={config.budget} leaves no batch of "
-            f"{config.batch_size}; raise it to at least {before + config.batch_size}."
+            f"{config.batch_size}; raise it, for example to {2 * before}."
         )
     model.recipe.before, model.recipe.budget = before, config.budget - before
     steps = model.recipe.budget // config.batch_size

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.data.batch import Batch
+from zoo.errors import ZooError
 from zoo.losses import mean_squared_error, wide
 from zoo.models.base import Autoencoder
 from zoo.nets.acai import ACAIBackbone
@@ -39,6 +40,8 @@ class ACAI(Autoencoder):
     def __init__(
         self, backbone: ACAIBackbone | ConvBackbone, latent_dim: int, advweight: float = 0.5, reg: float = 0.2, **options: Any
     ) -> None:
+        if advweight < 0 or not 0 <= reg <= 1:
+            raise ZooError(f"model.advweight={advweight} must not be below 0, and model.reg={reg} must lie in [0, 1].")
         options.setdefault("prior", Gaussian(latent_dim))
         super().__init__(backbone.image_shape, latent_dim, **options)
         self.encoder = backbone.encoder(latent_dim)
@@ -51,10 +54,10 @@ class ACAI(Autoencoder):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         image = batch.image
-        latent = self.encode(image)
+        latent = wide(self.encode(image))
         alpha = 0.5 - (self.uniform(len(image), 1) - 0.5).abs()  # (B, 1)
         mixed_latent = torch.lerp(latent[neighbours(len(image), image.device)], latent, alpha)
-        output, mixed = self.decode(torch.cat([latent, mixed_latent])).chunk(2)  # (B, C, H, W) each
+        output, mixed = wide(self.decode(torch.cat([latent, mixed_latent]))).chunk(2)  # (B, C, H, W) each
 
         fooled = opinion(frozen(self.critic, mixed)).square().mean()
         blend = torch.lerp(output, image, self.reg)
@@ -82,5 +85,5 @@ def opinion(map: Tensor) -> Tensor:
 
 
 def neighbours(count: int, device: torch.device) -> Tensor:
-    """Each image's partner, i xor 1; the last one of an odd number meets itself. (B,) int64."""
+    """Each image's partner, i xor 1; in validation the last one of an odd number meets itself. (B,) int64."""
     return (torch.arange(count, device=device) ^ 1).clamp(max=count - 1)

@@ -32,7 +32,7 @@ class GAN(Autoencoder):
     Args:
         backbone: Makes the generator, as a VAE's decoder, and the discriminator; knows the image shape.
         latent_dim: Dimensions of the latent.
-        rest: Images during which the generator rests and the discriminator learns to judge it.
+        rest: Share of the stage's images, at its beginning, during which the generator rests and the discriminator learns to judge it.
         anchor: a at the first step, weight of the reconstruction beside the generator's loss; needs a VAE to start from.
         anchor_images: Images over which a falls to 0, in a straight line.
         **options: As in Autoencoder.
@@ -44,12 +44,18 @@ class GAN(Autoencoder):
         self,
         backbone: ConvBackbone | VAEGANBackbone,
         latent_dim: int,
-        rest: int = 0,
+        rest: float = 0.0,
         anchor: float = 0.0,
         anchor_images: int = 0,
         **options: Any,
     ) -> None:
         super().__init__(backbone.image_shape, latent_dim, **options)
+        if not 0 <= rest < 1:
+            raise ZooError(f"model.rest={rest} must be a share of the stage's images, of at least 0 and below 1.")
+        if anchor < 0 or (anchor and anchor_images < 1):
+            raise ZooError(
+                f"model.anchor={anchor} must not be below 0, and needs model.anchor_images (now {anchor_images}) to fall to 0 over."
+            )
         self.generator = backbone.decoder(latent_dim)
         self.discriminator = backbone.discriminator(feature_layer=1)
         self.encoder = backbone.encoder(2 * latent_dim).requires_grad_(False) if anchor else None
@@ -76,12 +82,12 @@ class GAN(Autoencoder):
         return {"generator": [*self.generator.parameters()], "discriminator": [*self.discriminator.parameters()]}
 
     def resting(self) -> Iterable[str]:
-        return ("generator",) if self.trainer.global_step * self.recipe.batch_size < self.rest else ()
+        return ("generator",) if self.trainer.global_step * self.recipe.batch_size < self.rest * self.recipe.budget else ()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         real, count = batch.image, len(batch.image)
         fake = self.decode(self.normal(count, self.latent_dim))  # (B, C, H, W)
-        fooling = softplus(-wide(judge(self.discriminator, real, fake)[0])).mean()  # -log D(G(z)), from logits
+        fooling = softplus(-wide(judge(self.discriminator, real, fake)[0][-count:])).mean()  # -log D(G(z)), from logits
         of_real, of_fake = wide(self.discriminator(torch.cat([real, fake.detach()]))[0]).split(count)  # (B,) each
         real_cost, fake_cost = softplus(-of_real).mean(), softplus(of_fake).mean()
         losses = {"generator": fooling, "real_cost": real_cost, "fake_cost": fake_cost}

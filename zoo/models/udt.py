@@ -55,6 +55,8 @@ class UDT(Autoencoder):
     ) -> None:
         if not 0 < attribute_dim < latent_dim:
             raise ZooError(f"model.attribute_dim is {attribute_dim}; it must leave some of model.latent_dim={latent_dim} to the content.")
+        if discweight < 0:
+            raise ZooError(f"model.discweight={discweight} must not be below 0.")
         options.setdefault("prior", Mixture(latent_dim))
         super().__init__(backbone.image_shape, latent_dim, **options)
         self.content_dim, self.attribute_dim = latent_dim - attribute_dim, attribute_dim
@@ -71,7 +73,7 @@ class UDT(Autoencoder):
 
     def name_attributes(self, names: tuple[str, ...]) -> None:
         if self.domain not in names:
-            raise ZooError(f"model.domain={self.domain} is not an attribute of the data; they have: {', '.join(names) or 'none'}.")
+            raise ZooError(f"data.domain={self.domain} is not an attribute of the data; they have: {', '.join(names) or 'none'}.")
         self.column.fill_(names.index(self.domain))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

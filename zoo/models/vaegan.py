@@ -70,6 +70,8 @@ class VAEGAN(Autoencoder):
         for name, value in (("objective", objective), ("reconstruction", reconstruction), ("fakes", fakes)):
             if value not in CHOICES[name]:
                 raise ZooError(f"model.{name}={value} is not known; use {' or '.join(CHOICES[name])}.")
+        if gamma < 0 or pixel_scale <= 0 or (margin is not None and margin <= 0):
+            raise ZooError(f"model.gamma={gamma} must not be below 0, model.pixel_scale={pixel_scale} and model.margin={margin} above it.")
         self.encoder = backbone.encoder(2 * latent_dim)
         self.decoder = backbone.decoder(latent_dim)
         self.discriminator = backbone.discriminator(feature_layer)
@@ -85,38 +87,46 @@ class VAEGAN(Autoencoder):
         mean, log_variance = self.posterior(real)
         noise, sampled = self.normal(count, 2, self.latent_dim).unbind(1)
         latent = reparameterised(mean, log_variance, noise)  # (B, latent_dim)
-        # The encoder's way goes through a constant decoder, the decoder's begins at a constant latent.
-        reconstructed = frozen(self.decoder, latent)  # (B, C, H, W)
-        output, drawn = self.decode(latent.detach()), self.decode(sampled)  # x̃ and x_p, apart: with BatchNorm x̃ stays what it is
+        # The same values as x̃ below, but their gradient reaches the encoder in full, the decoder by γ.
+        reconstructed = frozen(self.decoder, latent, share=self.gamma)  # (B, C, H, W)
+        fake = self.decode(sampled)  # x_p
+        if self.fakes == "both":  # x̃ apart from x_p: with BatchNorm it stays what it is
+            fake = torch.cat([self.decode(latent.detach()), fake])
+        kinds = len(fake) // count  # V is a sum over kinds of fakes
 
-        fake = (torch.cat([output, drawn]) if self.fakes == "both" else drawn).detach()
-        logits, features = self.discriminator(torch.cat([real, fake]))
+        logits, features = self.discriminator(torch.cat([real, fake.detach()]))
         of_real, of_fake = wide(logits).split([count, len(fake)])
         real_cost, fake_cost = softplus(-of_real).mean(), softplus(of_fake).mean()
-        target = features[:count].detach()  # (B, F)
 
+        compared = judge(self.discriminator, real, reconstructed)[1]  # with BatchNorm both from this batch
+        target = (compared if len(compared) > count else features)[:count].detach()  # (B, F)
         rate = kl_to_standard_normal(mean, log_variance)
-        distortion = self.distance(real, reconstructed, target, judge(self.discriminator, real, reconstructed)[1])
-        judged, its_features = judge(self.discriminator, real, torch.cat([output, drawn]))
-        judged = wide(judged if self.fakes == "both" else judged[count:])
-        fooling = softplus(-judged) if self.objective == "non_saturating" else -softplus(judged)
-        shares = len(fake) // count  # V is a sum over kinds of fakes
-        decoder = self.gamma * self.distance(real, output, target, its_features[:count]) + shares * fooling.mean()
-        discriminator = real_cost + shares * fake_cost
+        distortion = self.distance(real, reconstructed, target, compared[-count:])
+
+        logits = wide(judge(self.discriminator, real, fake)[0])
+        to_real, to_fake = logits[: -len(fake)], logits[-len(fake) :]  # of real ones only with BatchNorm, through which they are felt
+        if self.objective == "non_saturating":
+            fooling = kinds * softplus(-to_fake).mean()
+        else:
+            fooling = -softplus(-to_real).sum() / count - kinds * softplus(to_fake).mean()
         return {
-            "loss": rate + distortion + decoder + discriminator,
+            "loss": rate + distortion + fooling + real_cost + kinds * fake_cost,
             "rate": rate,
             "distortion": distortion,
-            "decoder": decoder,
+            "fooling": fooling,
             "real_cost": real_cost,
             "fake_cost": fake_cost,
         }
 
     def distance(self, real: Tensor, output: Tensor, target: Tensor, features: Tensor) -> Tensor:
         """R, nats per image, mean over the batch: images (B, C, H, W) × 2 and their features (B, F) × 2 -> scalar."""
-        of_features = 0.5 * (wide(target) - wide(features)).square().sum(1).mean()
-        of_pixels = (wide(real) - wide(output)).square().flatten(1).sum(1).mean() / (2 * self.pixel_scale**2)
-        return {"features": of_features, "pixels": of_pixels, "both": of_features + of_pixels}[self.reconstruction]
+        distance = torch.zeros((), device=real.device)
+        if self.reconstruction != "pixels":
+            distance = distance + 0.5 * (wide(target) - wide(features)).square().sum(1).mean()
+        if self.reconstruction != "features":
+            squared = (wide(real) - wide(output)).square().flatten(1).sum(1).mean()
+            distance = distance + squared / (2 * self.pixel_scale**2)
+        return distance
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         losses = super().training_step(batch, batch_idx)

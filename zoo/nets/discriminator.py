@@ -49,11 +49,11 @@ def code_discriminator(in_features: int) -> nn.Module:
 
 
 def judge(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (B',) and features (B', F) of `fake` (B', C, H, W) from the discriminator as a constant: gradients reach `fake` alone.
+    """Logits and features of `fake` (B', C, H, W) from the discriminator as a constant: (B',), (B', F).
 
-    With BatchNorm, `real` goes through it in the same batch, as when the discriminator itself is trained.
+    With BatchNorm, `real` (B, C, H, W) goes through it in the same batch, as where the discriminator itself is trained: its rows come
+    first then, (B + B',) and (B + B', F).
     """
-    if not any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()):
-        return frozen(discriminator, fake)
-    logits, features = frozen(discriminator, torch.cat([real, fake]))
-    return logits[len(real) :], features[len(real) :]
+    if any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()):
+        fake = torch.cat([real, fake])
+    return frozen(discriminator, fake)

@@ -1,4 +1,4 @@
-"""Calling a net as a constant: gradients pass through it to its input, and none reaches its parameters."""
+"""Calling a net as a constant: gradients pass through it to its input, and none, or only a share, reaches its parameters."""
 
 from typing import Any
 
@@ -6,8 +6,13 @@ from torch import nn
 from torch.func import functional_call
 
 
-def frozen(net: nn.Module, *inputs: Any) -> Any:
-    """`net(*inputs)` with detached parameters. Its buffers are cloned: a net that only judges must not touch BatchNorm's statistics."""
-    constants = {name: parameter.detach() for name, parameter in net.named_parameters()}
-    constants |= {name: buffer.clone() for name, buffer in net.named_buffers()}
-    return functional_call(net, constants, inputs)
+def frozen(net: nn.Module, *inputs: Any, share: float = 0.0) -> Any:
+    """`net(*inputs)` with parameters that receive only `share` of their gradient; the inputs receive all of theirs.
+
+    Its buffers are cloned: a net that only judges must not touch BatchNorm's statistics.
+    """
+    tensors = {name: parameter.detach() for name, parameter in net.named_parameters()}
+    if share:  # the same values
+        tensors = {name: constant + share * (net.get_parameter(name) - constant) for name, constant in tensors.items()}
+    tensors |= {name: buffer.clone() for name, buffer in net.named_buffers()}
+    return functional_call(net, tensors, inputs)
