@@ -1,6 +1,7 @@
+import hydra
 import pytest
 
-from zoo.engine.config import build, check_target, nearest
+from zoo.engine.config import build, build_model, check_target, conf_dir, nearest
 from zoo.engine.schedules import Constant, Cosine
 from zoo.errors import ZooError
 
@@ -39,3 +40,29 @@ def test_schedules():
     assert cosine(0.1) == pytest.approx(1)
     assert cosine(0.55) == pytest.approx(0.6)
     assert cosine(1.0) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("experiment", "parameters"), [
+    ("acai_lines", 2 * 627_472 + 313_985),  # methods.md: 627k and 314k, and a critic as large as the encoder
+    ("acai_lines model=ae", 627_472 + 313_985),
+    ("acai_mnist", 2 * 150_146 + 75_265),
+    ("vaegan_celeba", 33_830_000),  # 18.1 M, 4.7 M, 11.0 M
+    ("udt_glasses", 15_200_000),  # 6.48 M, 0.74 M, 6.98 M, 1.00 M
+    ("gan_faces", None),
+    ("vae_celeba", None),
+    ("beta_vae_faces", None),
+])  # fmt: skip
+def test_the_presets_compose_to_models_of_the_published_size(experiment, parameters):
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = hydra.compose(
+            "train", ["data.root=DIR"] * ("lines" not in experiment and "faces" not in experiment) + f"experiment={experiment}".split()
+        )
+    model = build_model(config.model)
+    assert parameters is None or sum(p.numel() for p in model.parameters()) == pytest.approx(parameters, rel=0.01)
+    assert set(model.player_options) <= set(model.players())
+
+
+def test_every_preset_is_composed_by_a_test():
+    assert {path.stem for path in (conf_dir() / "experiment").glob("*.yaml")} == {
+        "acai_lines", "acai_mnist", "vaegan_celeba", "udt_glasses", "gan_faces", "vae_celeba", "beta_vae_faces",
+    }  # fmt: skip

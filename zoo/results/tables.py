@@ -11,11 +11,13 @@ SAMPLES: list[Column] = [
     ("recall ↑", "recall", 1, 3),
     ("density ↑", "density", 1, 3),
     ("coverage ↑", "coverage", 1, 3),
+    ("sharpness → 1", "sharpness", 1, 2),
 ]
 MODELS: list[Column] = [
     ("mse ↓", "reconstructions/mse", 1, 5),
     ("psnr, dB ↑", "reconstructions/psnr", 1, 2),
     ("ssim ↑", "reconstructions/ssim", 1, 3),
+    ("sharpness → 1", "reconstructions/sharpness", 1, 2),
     ("Fréchet, reconstructions ↓", "reconstructions/frechet", 1, 3),
     ("Fréchet, midpoints ↓", "interpolations/frechet", 1, 3),
     ("bits/dim ≤ (ELBO) ↓", "likelihood/elbo_bits_per_dim", 1, 3),
@@ -38,6 +40,15 @@ EDITS: list[Column] = [
     ("cosine with the true change ↑", "attributes/truth_cosine@100", 1, 3),
     ("share of the true change", "attributes/truth_share@100", 1, 3),
 ]
+TRANSFER: list[Column] = [
+    *(
+        (f"{way}: {what}", f"transfer/{way}_{name}@1000", 1, 3)
+        for way in ("add", "remove", "swap")
+        for what, name in (("seen ↑", "success"), ("inside ↓", "inside"), ("outside → 1", "outside"))
+    ),
+    ("domain, linear → 0.5", "transfer/content_linear", 1, 3),
+    ("domain, 2×512 → 0.5", "transfer/content_mlp", 1, 3),
+]
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -59,7 +70,10 @@ def markdown(rows: list[dict[str, Any]]) -> str:
                 found = {name.removeprefix(start): value for name, value in numbers.items() if name.startswith(start)}
                 by_prior.setdefault((label, prior), []).append(found)
     commands = "".join(f"    {seeds[0]['command']}   # {said(seeds)}\n" for seeds in groups.values())
-    tables = [table(("model", "prior"), SAMPLES, by_prior), *(table(("model",), columns, by_model) for columns in (MODELS, CODES, EDITS))]
+    tables = [
+        table(("model", "prior"), SAMPLES, by_prior),
+        *(table(("model",), columns, by_model) for columns in (MODELS, CODES, EDITS, TRANSFER)),
+    ]
     return "\n" + "\n".join([*filter(None, tables), commands]) + "\n"
 
 
