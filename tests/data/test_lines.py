@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from zoo.data.lines import Lines, draw, draw_uint8
+from zoo.data.loader import BatchLoader
+from zoo.data.store import prepare
 from zoo.errors import ZooError
 from zoo.metrics.lines import line_templates, mean_distance_and_smoothness, smoothness
 
@@ -153,3 +155,14 @@ def test_source_refuses_other_sizes():
         Lines(image_size=64)
     with pytest.raises(ZooError, match="at least one"):
         Lines(val=0)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_order_of_training_has_nothing_to_do_with_the_angles(tmp_path, seed):
+    """Both come from Philox: with the same key an epoch would go round the circle."""
+    store = prepare(Lines(train=2048, val=64, test=64, seed=seed), tmp_path, False)
+    for epoch in range(3):
+        loader = BatchLoader(store, "train", 64, seed=seed)
+        loader.set_epoch(epoch)
+        angles = np.concatenate([store.factors[batch.index.numpy(), 0] for batch in loader])
+        assert abs(np.corrcoef(np.arange(len(angles)), angles)[0, 1]) < 0.1

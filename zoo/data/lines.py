@@ -65,11 +65,19 @@ class Lines(Source):
             raise ZooError("data=lines needs at least one image in data.source.train, val and test, and a seed of 0 or more.")
         self.image_size, self.counts, self.seed = image_size, (train, val, test), seed
         # Raw bits of Philox, which numpy keeps the same for all versions; one stream per split, so a larger split keeps its first lines.
-        bits = [np.random.Philox(key=np.array([seed, k], np.uint64)).random_raw(count) for k, count in enumerate(self.counts)]
+        # Far from the loader's keys (seed, epoch): from the same bits an epoch's order would be the order of the angles.
+        keys = [np.array([seed, 2**63 + k], np.uint64) for k in range(len(SPLITS))]
+        bits = [np.random.Philox(key=key).random_raw(count) for key, count in zip(keys, self.counts, strict=True)]
         self.angles = (np.concatenate(bits) >> np.uint64(11)) * (2 * np.pi * 2.0**-53)  # (N,), in [0, 2π)
 
     def settings(self) -> dict[str, Any]:
-        return {"source": self.name, "counts": list(self.counts), "seed": self.seed, "drawing": "acai draw_line, rounded to 8 bits"}
+        return {
+            "source": self.name,
+            "counts": list(self.counts),
+            "seed": self.seed,
+            "drawing": "acai draw_line, rounded to 8 bits",
+            "version": 2,
+        }
 
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(self.settings()).encode()).hexdigest()
