@@ -58,7 +58,7 @@ def generate(config: DictConfig) -> None:
     run = open_run(config.run, devices.single(config.device))
     model = run.model
     if not model.can_encode and (what != "samples" or options["prior"]):
-        raise ZooError(f"A {type(model).__name__} cannot encode images: draw what=samples from its own prior.")
+        raise ZooError(f"{type(model).__name__} cannot encode images: draw what=samples from its own prior.")
     factor = enlargement(config.size, model.image_shape[-1])
     out = run.folder / "generated" if config.out is None else Path(str(config.out)).expanduser()
     if out.exists() and not out.is_dir():

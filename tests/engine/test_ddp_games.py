@@ -23,7 +23,7 @@ TOLERANCE = 1e-5  # of weights after 6 Adam steps at a learning rate of 1e-3
 
 
 def on_two_ranks(task, *arguments) -> None:
-    """Calls task(rank, *arguments) in two forked processes."""
+    """Calls task(rank, *arguments) in two forked processes; fails, with what they have printed, if one of them does."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -68,7 +68,7 @@ def test_two_ranks_equal_one(zoo, hundred, tmp_path, game):
     assert (rested > 0) == (game in ("gan", "vaegan"))
 
 
-def decide(rank: int) -> None:
+def assert_ranks_decide_alike(rank: int) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=2)
     model = vaegan(margin=0.35)
     model.trainer = SimpleNamespace(strategy=DDPStrategy(), accumulate_grad_batches=1)
@@ -83,4 +83,4 @@ def decide(rank: int) -> None:
 
 def test_ranks_rest_on_their_common_cost(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    on_two_ranks(decide)
+    on_two_ranks(assert_ranks_decide_alike)

@@ -258,8 +258,8 @@ def test_a_share_is_a_part(share):
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    (["model=ae", "pretrain=vae"], "A AE has no earlier stage"),
-    (["model=vae", "pretrain.run=vae"], "A VAE has no earlier stage"),
+    (["model=ae", "pretrain=vae"], "AE has no earlier stage"),
+    (["model=vae", "pretrain.run=vae"], "VAE has no earlier stage"),
     (["model=gan", "pretrain.model.backbone={_target_: zoo.nets.conv.ConvBackbone, image_size: 28, channels: 1, width: 32}"], "decoder"),
     (["model=gan", "pretrain.model.latent_dim=5"], "5 dimensions"),
     (["model=gan", "pretrain.model.latent_dim=0"], "latent_dim=0"),

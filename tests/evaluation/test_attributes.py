@@ -5,10 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
+from tests.evaluation.ranks import on_both_of_two_ranks
 from zoo.data.faces import ATTRIBUTE_NAMES, FACTOR_GROUPS, FACTOR_NAMES, Faces, attributes_of, render, sample_factors
 from zoo.data.source import Chunk, Listing, Source
 from zoo.data.store import prepare
@@ -268,22 +267,10 @@ def test_attributes_that_share_a_factor_are_tied():
     assert not is_tied[ATTRIBUTE_NAMES.index("Smiling"), ATTRIBUTE_NAMES.index("Mouth_Slightly_Open")]
 
 
-def on_rank(rank, world, folder, queue):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
-    with torch.no_grad():
-        queue.put(attributes(judged(Quadrants(train=600, coupled=True), folder, Pixels())))
-    dist.destroy_process_group()
-
-
 @torch.no_grad()
 def test_two_ranks_give_the_same_numbers_as_one(tmp_path):
-    context = mp.get_context("fork")
-    queue = context.Queue()
-    alone = attributes(judged(Quadrants(train=600, coupled=True), tmp_path, Pixels()))
-    processes = [context.Process(target=on_rank, args=(rank, 2, tmp_path, queue)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    both = [queue.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join(60)
-    assert both == [alone, alone]
+    def measured():
+        return attributes(judged(Quadrants(train=600, coupled=True), tmp_path, Pixels()))
+
+    alone = measured()
+    assert on_both_of_two_ranks(tmp_path, measured) == [alone, alone]

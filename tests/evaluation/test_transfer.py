@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
+from tests.evaluation.ranks import on_both_of_two_ranks
 from tests.evaluation.test_attributes import Designed, Judge, Quadrants, brightness, looked_up
 from zoo.data.faces import ATTRIBUTE_NAMES, FACTOR_GROUPS, FACTOR_NAMES, attributes_of, render
 from zoo.data.store import prepare
@@ -240,12 +239,6 @@ def test_where_hardly_anyone_has_the_attribute_nothing_is_measured(tmp_path):
         ]
 
 
-def on_rank(rank, world, folder, store, queue):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
-    queue.put(measured_on(store))
-    dist.destroy_process_group()
-
-
 @torch.no_grad()
 def measured_on(store):
     scores = found_by(Oracle(store, stain=0.3, smiles=True), store, EDITED, features=looked_up(store))
@@ -256,14 +249,6 @@ def test_two_ranks_give_the_same_numbers_as_one(designed, tmp_path, monkeypatch)
     import zoo.evaluation.subject
 
     monkeypatch.setattr(zoo.evaluation.subject.rows_of, "__defaults__", (7,))  # several chunks each
-    context = mp.get_context("fork")
-    queue = context.Queue()
     alone = measured_on(designed)
-    processes = [context.Process(target=on_rank, args=(rank, 2, tmp_path, designed, queue)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    both = [queue.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join(60)
-    assert both == [alone, alone]
+    assert on_both_of_two_ranks(tmp_path, lambda: measured_on(designed)) == [alone, alone]
     assert len(alone) == 14  # of 15; there is nothing to change inside when glasses are swapped

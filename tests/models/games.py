@@ -151,6 +151,16 @@ def silent(model: Autoencoder, term: Tensor, player: str) -> bool:
     return all(not gradient.any() for gradient in gradients(term, model.players()[player]))
 
 
+def assert_objectives_hold_under_bf16(model: Autoencoder, written: Callable[[Any, Batch], dict[str, Tensor]]) -> None:
+    """Under autocast the losses are float32, and the one loss still gives each player the gradient of its written objective."""
+    batch = batch_for(model, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = losses(model, batch)
+        objectives = written(model, batch)
+    assert all(value.dtype == torch.float32 and value.isfinite() for value in found.values())
+    assert deviation(model, found["loss"], objectives) < 0.1
+
+
 def assert_same_statistics(net: nn.Module, twin: nn.Module) -> None:
     """The buffers of BatchNorm are equal, the count of batches among them, and have moved from where they start."""
     buffers = dict(net.named_buffers())

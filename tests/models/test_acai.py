@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from tests.models.games import acai, batch_for, conv, deviation, losses, overfit, place, silent
+from tests.models.games import acai, assert_objectives_hold_under_bf16, batch_for, conv, deviation, losses, overfit, place, silent
 from zoo.data.batch import Batch
 from zoo.nets.acai import ACAIBackbone
 
@@ -52,13 +52,7 @@ def test_no_term_moves_whom_it_does_not_concern():
 
 
 def test_the_same_under_bf16_autocast():
-    model = acai()
-    batch = batch_for(model, 8)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = losses(model, batch)
-        objectives = written(model, batch)
-    assert all(value.dtype == torch.float32 and value.isfinite() for value in found.values())
-    assert deviation(model, found["loss"], objectives) < 0.1
+    assert_objectives_hold_under_bf16(acai(), written)
 
 
 def interpolations(count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -70,6 +70,9 @@ class Data(pl.LightningDataModule):
     def some_images(self, split, count):
         return self.batches[0]
 
+    def read(self, split):
+        return iter(self.batches if split == "train" else self.batches[:1])
+
 
 class Record(pl.Callback):
     def __init__(self):
@@ -81,9 +84,9 @@ class Record(pl.Callback):
         self.norms.append({name: norm.item() for name, norm in pl_module.gradient_norms.items()})
 
 
-def play(steps: int = 6, rests=None, recipe=None, **options) -> tuple[Game, Record]:
+def play(steps: int = 6, rests=None, recipe=None, model=None, **options) -> tuple[Game, Record]:
     torch.manual_seed(0)
-    model = Game(**options)
+    model = model or Game(**options)
     model.rests = rests or {}
     settings = {"batch_size": 8, "budget": 8 * steps, "optimizer": lambda groups: torch.optim.Adam(groups, lr=0.01, betas=(0.5, 0.999))}
     model.recipe = Recipe(**(settings | (recipe or {})))
@@ -203,3 +206,34 @@ def test_seeds_of_neighbours_are_unrelated():
     assert len(seeds) == 22 * 32
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert seed_of(1, 2) != seed_of(2, 1)
+
+
+def test_a_fragile_model_stops_before_a_weight_moves():
+    class Fragile(Game):
+        fragile = True
+
+        def losses(self, batch):
+            losses = super().losses(batch)
+            return losses | {"loss": losses["loss"] * (float("inf") if self.trainer.global_step == 2 else 1)}
+
+        def blame(self, batch):
+            return f"a batch of {len(batch.image)}"
+
+    torch.manual_seed(0)
+    model = Fragile()
+    with pytest.raises(ZooError, match=r"after 16 images.*\(a batch of 8\)"):
+        play(model=model)
+    _, record = play(steps=2)
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, record.weights[-1][name])
+
+
+def test_the_data_are_shown_at_the_start_of_every_session():
+    class Curious(Game):
+        def look(self, read):
+            assert self.trainer.global_step == 0
+            self.shown = {split: [batch.image.shape for batch in read(split)] for split in ("train", "val")}
+
+    model = Curious()
+    play(model=model)
+    assert model.shown == {"train": [(8, 1, 2, 2)] * 6, "val": [(8, 1, 2, 2)]}

@@ -106,7 +106,7 @@ class Overflow(pl.Callback):
             [*pl_module.players().values()][-1][0].grad[0] = math.inf
 
 
-def overflow(accelerator: str) -> None:
+def assert_overflow_skips_the_step(accelerator: str) -> None:
     """Trains all games in float16: an overflow in one player's gradient skips the step for all players, the next one is taken."""
     device = "cuda" if accelerator == "gpu" else "cpu"
     for game, make in GAMES.items():
@@ -118,14 +118,14 @@ def overflow(accelerator: str) -> None:
 
 
 def test_a_float16_overflow_skips_the_step_for_all_players():
-    overflow("cpu")
+    assert_overflow_skips_the_step("cpu")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/nvidiactl"), reason="needs a GPU")
 def test_a_float16_overflow_skips_the_step_for_all_players_on_a_gpu():
     """In a process of its own: the other tests see no GPU."""
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    code = "from tests.models.test_games_training import overflow; overflow('gpu'); print('all four')"
+    code = "from tests.models.test_games_training import assert_overflow_skips_the_step as skips; skips('gpu'); print('all four')"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
@@ -138,7 +138,7 @@ SMALLEST = {name: lambda make=make, **options: make(conv(8), **options) for name
 SMALLEST["vaegan"] = lambda: vaegan(BatchNormBackbone())
 
 
-def compiled_equals_eager(game: str, backend: str) -> None:
+def assert_compiled_equals_eager(game: str, backend: str) -> None:
     import torch._inductor.config as inductor
 
     model, twin = SMALLEST[game](), SMALLEST[game]()
@@ -161,13 +161,13 @@ def compiled_equals_eager(game: str, backend: str) -> None:
 
 @pytest.mark.parametrize("game", SMALLEST)
 def test_the_losses_are_one_graph(game):
-    compiled_equals_eager(game, "aot_eager")
+    assert_compiled_equals_eager(game, "aot_eager")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("game", SMALLEST)
 def test_compiled_losses_and_gradients_equal_eager_ones(game):
-    compiled_equals_eager(game, "inductor")
+    assert_compiled_equals_eager(game, "inductor")
 
 
 # Whole runs -------------------------------------------------------------------------------------------------------------
@@ -220,6 +220,7 @@ BAD = {
     "a code that fills no map": ([*ACAI, "model/backbone=acai", "data.image_size=32", "model.latent_dim=30"], ["multiple of 16"]),
     "feature layer 0": ([*VAEGAN, "model.feature_layer=0"], ["feature_layer is 0", "from 1 to 2"]),
     "feature layer 9": ([*VAEGAN, "model.feature_layer=9"], ["feature_layer is 9", "from 1 to 2"]),
+    "a learning rate that nobody takes": (["model=vaegan", "optimizer.lr=1"], ["no effect", "model.player_options.encoder.lr"]),
     "an unknown objective": ([*VAEGAN, "model.objective=wgan"], ["model.objective=wgan", "non_saturating or minimax"]),
     "an anchor without a VAE": (
         ["model=gan", "pretrain=none", "model.anchor=1", "model.anchor_images=8"],

@@ -3,7 +3,19 @@
 import pytest
 import torch
 
-from tests.models.games import NAMES, apart, batch_for, conv, deviation, losses, of_players, overfit, silent, udt
+from tests.models.games import (
+    NAMES,
+    apart,
+    assert_objectives_hold_under_bf16,
+    batch_for,
+    conv,
+    deviation,
+    losses,
+    of_players,
+    overfit,
+    silent,
+    udt,
+)
 from zoo.errors import ZooError
 from zoo.nets.udt import UDTBackbone
 
@@ -77,13 +89,7 @@ def test_no_term_moves_whom_it_does_not_concern():
 
 
 def test_the_same_under_bf16_autocast():
-    model = small("published")
-    batch = batch_for(model, 8)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = losses(model, batch)
-        objectives = written(model, batch)
-    assert all(value.dtype == torch.float32 and value.isfinite() for value in found.values())
-    assert deviation(model, found["loss"], objectives) < 0.1
+    assert_objectives_hold_under_bf16(small("published"), written)
 
 
 def test_a_sure_discriminator_makes_no_infinite_loss():

@@ -1,6 +1,7 @@
 """One data module for every source: prepares the store, hands out loaders, turns uint8 into float on the device."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,10 @@ class DataModule(pl.LightningDataModule):
             device=self._device(),
             limit=min(limits) if limits else None,
         )
+
+    def read(self, split: str) -> Iterator[Batch]:
+        """Reads a split once, in the order of the store, in float batches: every image on every rank, none mirrored."""
+        return map(to_float, self.loader(split, shared=True))
 
     def train_dataloader(self) -> BatchLoader:
         if self._train is None:

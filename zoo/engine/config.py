@@ -43,9 +43,12 @@ def build(config: Any, **arguments: Any) -> Any:
 
 
 def build_model(node: Any) -> Any:
-    """The model of a `model` node; its `name` is for folders and tables."""
+    """The model of a `model` node; its `name`, and that of an autoencoder inside it, is for folders and tables."""
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
-    return build({key: value for key, value in plain.items() if key != "name"})
+    plain = {key: value for key, value in plain.items() if key != "name"}
+    if isinstance(plain.get("autoencoder"), dict):
+        plain["autoencoder"] = {key: value for key, value in plain["autoencoder"].items() if key != "name"}
+    return build(plain)
 
 
 def check_node(node: Any) -> None:

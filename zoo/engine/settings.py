@@ -31,6 +31,8 @@ ABOVE_OR_NULL = {"clip": (0, None), "ema": (0, 1)}  # above, below
 def settle(config: DictConfig) -> None:
     """Checks the plain settings and writes what `auto` and `null` mean on this machine into them. Raises ZooError."""
     for key, least in (WHOLE | WHOLE_OR_NULL).items():
+        if key == "model.latent_dim" and "latent_dim" not in config.model:  # a flow's latent has the image's size
+            continue
         value = OmegaConf.select(config, key)
         if not (value is None and key in WHOLE_OR_NULL) and (type(value) is not int or value < least):
             raise ZooError(f"{key}={value} must be a whole number of at least {least}.")

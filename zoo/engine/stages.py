@@ -48,7 +48,10 @@ def stages_of(config: DictConfig, run: Path, resuming: bool) -> Iterator[Stage]:
         gc.collect()  # what the first stage held on the device is free for the second
         yield Stage(config, run, run, earlier=open_run(folder))
     else:
-        yield Stage(config, run, run, earlier=None if given is None else open_run(given, option="pretrain.run"))
+        earlier = None if given is None else open_run(given, option="pretrain.run")
+        if earlier is not None and "autoencoder" in config.model:  # whatever was trained there is the autoencoder
+            config.model.autoencoder, config.model.latent_dim = earlier.config.model, earlier.model.latent_dim
+        yield Stage(config, run, run, earlier=earlier)
 
 
 def first_stage(config: DictConfig, folder: Path, resuming: bool) -> DictConfig:

@@ -58,6 +58,12 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         began = state["zoo"].get("command", "unknown")
         command = f"{began}; then resume=RUN {shlex.join(changed)}" if changed else began
     else:
+        own_rates = all("lr" in model.player_options.get(player, {}) for player in model.players())
+        if own_rates and not stage.earlier and any(override.startswith("optimizer.lr=") for override in overrides):
+            names = ", ".join(f"model.player_options.{player}.lr" for player in model.players())
+            raise ZooError(
+                f"optimizer.lr has no effect here, as every player of {config.model.name} has a learning rate of its own; set {names}."
+            )
         model.start_from(stage.earlier and stage.earlier.model)
         earlier = stage.earlier.as_pretraining(folder) if stage.earlier else {}
     before = earlier.get("images_seen", 0)
@@ -125,6 +131,12 @@ def checked_data(config: DictConfig, model: Autoencoder) -> DataModule:
     data = data_of(config)
     data.check(config.trainer.devices * config.trainer.num_nodes, config.trainer.accumulate)
     model.name_attributes(data.store.attribute_names)
+    shape = data.store.images.shape[1:]
+    if model.image_shape != shape:
+        theirs, own = ("×".join(map(str, numbers)) for numbers in (shape, model.image_shape))
+        raise ZooError(
+            f"The images of data={config.data.name} are {theirs}, but this model's {own}; set data.image_size={own.split('×')[1]}."
+        )
     return data
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import Generator, Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
@@ -60,6 +61,7 @@ class Autoencoder(pl.LightningModule):
     can_encode = True
     reads_attributes = False  # whether `encode` looks at them
     unit = 1  # images on a device come in multiples of it: 2 where neighbours form pairs
+    fragile = False  # whether each loss is looked at before it moves a weight: flows, where one bad log-determinant spoils all
     recipe: Recipe
 
     def __init__(
@@ -106,13 +108,23 @@ class Autoencoder(pl.LightningModule):
     def initialize(self, batch: Batch) -> None:
         """Sets what depends on the data, once before the first step, from up to 1,024 float training images; same on all ranks."""
 
+    def look(self, read: Callable[[str], Iterable[Batch]]) -> None:
+        """Looks at the data before the first step of every session: a resumed one, too, as what is kept here is in no checkpoint.
+
+        `read("train")` or "val" gives the split once, in float batches in the order of the store, all of it on every rank.
+        """
+
     def name_attributes(self, names: tuple[str, ...]) -> None:
         """Says what the columns of `attributes` are called, once before training. Raises ZooError if one is missed."""
 
     def start_from(self, trained: "Autoencoder | None") -> None:
         """Takes over what an earlier stage has trained, if there was one, before the first step. Raises ZooError if it does not fit."""
         if trained is not None:
-            raise ZooError(f"A {type(self).__name__} has no earlier stage; leave pretrain out.")
+            raise ZooError(f"{type(self).__name__} has no earlier stage; leave pretrain out.")
+
+    def blame(self, batch: Batch) -> str:
+        """What makes the loss of this batch not finite, for example the first layer whose output is not; "" if nobody knows."""
+        return ""
 
     # What every method can do -----------------------------------------------------------------------------------------
 
@@ -202,10 +214,12 @@ class Autoencoder(pl.LightningModule):
             self._losses = torch.compile(self.losses, fullgraph=True)
 
     def on_train_start(self) -> None:
-        if self.trainer.global_step == 0:
-            with torch.no_grad():
-                data: Any = self.trainer
-                self.initialize(data.datamodule.some_images("train", 1024))
+        trainer: Any = self.trainer
+        data = trainer.datamodule
+        with torch.no_grad():
+            if trainer.global_step == 0:
+                self.initialize(data.some_images("train", 1024))
+            self.look(lambda split: data.read(split))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         recipe, trainer = self.recipe, self.trainer
@@ -220,7 +234,23 @@ class Autoencoder(pl.LightningModule):
             group["lr"] = group["initial_lr"] * schedule(seen / recipe.budget)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        return self._losses(batch)
+        losses = self._losses(batch)
+        if self.fragile:
+            self._stop_unless_finite(losses["loss"], batch)
+        return losses
+
+    def _stop_unless_finite(self, loss: Tensor, batch: Batch) -> None:
+        """Raises ZooError on all ranks if the loss of one of them is not finite; no weight has moved yet."""
+        bad = (~loss.detach().isfinite()).float()
+        if self.trainer.world_size > 1:
+            dist.all_reduce(bad, dist.ReduceOp.MAX)
+        if bad.item():
+            with torch.no_grad():
+                reason = self.blame(batch)
+            raise ZooError(
+                f"Training diverged after {int(self.images_seen):,} images: the loss is not finite{reason and f' ({reason})'}; lower "
+                f"optimizer.lr or set clip=1, and start anew or resume from the last checkpoint."
+            )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Rest: the gradients of a resting player become None. A zero loss weight would let Adam coast on, then jump."""
