@@ -10,6 +10,7 @@ import pytest
 from tests.data.makers import idx_bytes, make_cifar, make_mnist, make_svhn
 from zoo.data.arrays import LAYOUTS, Arrays
 from zoo.data.source import SPLITS
+from zoo.data.store import prepare
 from zoo.errors import ZooError
 
 MNIST, FashionMNIST, CIFAR10, SVHN = (partial(Arrays, layout) for layout in LAYOUTS)
@@ -61,6 +62,8 @@ def test_32_pixels_are_padded_and_other_sizes_resized(tmp_path):
     make_cifar(tmp_path)
     assert CIFAR10(tmp_path, image_size=64).read(38, 42).images.shape == (4, 3, 64, 64)
     assert MNIST(tmp_path).settings() != MNIST(tmp_path, image_size=32).settings()
+    for size, values in ((28, 784), (32, 784), (20, 400)):
+        assert prepare(MNIST(tmp_path, image_size=size), tmp_path / "cache").original_values == values
     with pytest.raises(ZooError, match="image_size"):
         MNIST(tmp_path, image_size=0)
 

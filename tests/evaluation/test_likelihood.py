@@ -77,3 +77,10 @@ def test_a_gaussian_of_known_scale_costs_its_entropy():
     log_density = torch.distributions.Normal(0, gamma).log_prob(noise).sum(1)
     entropy = 0.5 * math.log2(2 * math.pi * math.e * gamma**2) - math.log2(2 / 255)
     assert bits_per_dim(log_density, dimensions).mean().item() == pytest.approx(entropy, abs=0.01)
+
+
+def test_the_bits_of_padding_are_shared_out_among_the_original_values():
+    density = torch.tensor([-3.0])
+    bits = -density / math.log(2) + 1024 * math.log2(127.5)  # of the whole image
+    torch.testing.assert_close(bits_per_dim(density, 1024, 784), bits / 784)
+    torch.testing.assert_close(bits_per_dim(density, 1024), bits / 1024)

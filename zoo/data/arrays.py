@@ -63,7 +63,7 @@ class Arrays(Source):
 
     def settings(self) -> dict[str, Any]:
         resized = {} if self._pad is not None else {"filter": FILTER, "decoder": DECODER}
-        return {"source": self.name, "size": self.image_size, "val": VAL} | resized
+        return {"source": self.name, "size": self.image_size, "val": VAL} | resized | ({"pad": self._pad} if self._pad else {})
 
     def fingerprint(self) -> str:
         return fingerprint(self._locate(self.layout.train) + self._locate(self.layout.test))

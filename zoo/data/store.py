@@ -81,6 +81,12 @@ class Store:
         """Height = width in pixels."""
         return self.images.shape[2]
 
+    @property
+    def original_values(self) -> int:
+        """Values of an image without what it was padded with: C·H·W of the source."""
+        side = self.image_size - 2 * self.manifest["settings"].get("pad", 0)
+        return self.channels * side**2
+
     @cached_property
     def has_classes(self) -> bool:
         """Whether the attributes are one-hot classes: each image has exactly one."""

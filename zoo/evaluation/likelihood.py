@@ -1,7 +1,8 @@
 """Likelihood in bits per dimension, where a method defines one.
 
 Pixels are integers, densities are not: x = v/127.5 - 1 + U(0, 2/255) is measured, and the density of a cell of that width bounds the
-probability of the integer (Theis et al. 2016, 1511.01844, section 3.1): bits/dim = -log₂ p(x) / D + log₂ 127.5.
+probability of the integer (Theis et al. 2016, 1511.01844, section 3.1): bits/dim = -log₂ p(x) / D + log₂ 127.5. The bits of images that
+were padded are shared out among their original pixels.
 """
 
 import math
@@ -16,9 +17,12 @@ NAMES = ("bits_per_dim", "elbo_bits_per_dim", f"iw{DRAWS}_bits_per_dim")
 DEQUANTISE = 30  # key of a random stream
 
 
-def bits_per_dim(log_density: Tensor, dimensions: int) -> Tensor:
-    """log p(x) in nats on [-1, 1] images -> bits per value of an 8-bit image."""
-    return -log_density / (dimensions * math.log(2)) + math.log2(127.5)
+def bits_per_dim(log_density: Tensor, dimensions: int, originals: int | None = None) -> Tensor:
+    """log p(x) in nats on [-1, 1] images of `dimensions` values -> bits per value of an 8-bit image.
+
+    The bits of padding count, but are shared out among the `originals`, the values that are not padding.
+    """
+    return (-log_density / math.log(2) + dimensions * math.log2(127.5)) / (originals or dimensions)
 
 
 def likelihood(subject: Subject) -> dict[str, float]:
@@ -29,15 +33,15 @@ def likelihood(subject: Subject) -> dict[str, float]:
     exact = draws_of(subject, 2, 2)
     if exact is None:
         return {}
-    dimensions = math.prod(subject.model.image_shape)
+    dimensions, originals = math.prod(subject.model.image_shape), subject.store.original_values
     scores: dict[str, float] = {}
     single = NAMES[0] if exact.shape[1] == 1 else NAMES[1]
     if subject.wants(single) and (weights := draws_of(subject, 1, subject.count)) is not None:
-        scores[single] = bits_per_dim(weights, dimensions).mean().item()
+        scores[single] = bits_per_dim(weights, dimensions, originals).mean().item()
     if exact.shape[1] > 1 and subject.wants(NAMES[2]):
         weights = draws_of(subject, DRAWS, min(DRAWS_IMAGES, subject.count))
         assert weights is not None
-        scores[NAMES[2]] = bits_per_dim(torch.logsumexp(weights, 1) - math.log(DRAWS), dimensions).mean().item()
+        scores[NAMES[2]] = bits_per_dim(torch.logsumexp(weights, 1) - math.log(DRAWS), dimensions, originals).mean().item()
     return scores
 
 
