@@ -1,5 +1,6 @@
 import hydra
 import pytest
+from omegaconf import OmegaConf
 
 from zoo.engine.config import build, build_model, check_target, conf_dir, nearest
 from zoo.engine.schedules import Constant, Cosine
@@ -42,27 +43,41 @@ def test_schedules():
     assert cosine(1.0) == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize(("experiment", "parameters"), [
-    ("acai_lines", 2 * 627_472 + 313_985),  # methods.md: 627k and 314k, and a critic as large as the encoder
-    ("acai_lines model=ae", 627_472 + 313_985),
-    ("acai_mnist", 2 * 150_146 + 75_265),
-    ("vaegan_celeba", 33_830_000),  # 18.1 M, 4.7 M, 11.0 M
-    ("udt_glasses", 15_200_000),  # 6.48 M, 0.74 M, 6.98 M, 1.00 M
-    ("gan_faces", None),
-    ("vae_celeba", None),
-    ("beta_vae_faces", None),
-])  # fmt: skip
-def test_the_presets_compose_to_models_of_the_published_size(experiment, parameters):
+ADAM, LIGHT = {"optimizer.lr": 1e-4, "optimizer.betas": [0.9, 0.999], "batch_size": 64}, {"optimizer.lr": 1e-4}
+PRESETS = {  # name and options -> parameters (None: not published), published settings
+    "acai_lines": (2 * 627_472 + 313_985, ADAM | {"budget": 2**24, "model.advweight": 0.5, "model.reg": 0.2}),  # a critic like the encoder
+    "acai_lines model=ae": (627_472 + 313_985, ADAM | {"budget": 2**24}),
+    "acai_mnist": (2 * 150_146 + 75_265, ADAM | {"budget": 2**24, "model.advweight": 0.5, "model.reg": 0.2}),
+    "vaegan_celeba": (  # 18.1 M, 4.7 M, 11.0 M
+        33_830_000,
+        {"batch_size": 64, "model.gamma": 1e-6, "model.margin": 0.35, "model.fakes": "prior", "model.objective": "minimax"},
+    ),
+    "udt_glasses": (  # 6.48 M, 0.74 M, 6.98 M, 1.00 M
+        15_200_000,
+        {"batch_size": 64, "budget": 80_000_000, "clip": 5, "model.discweight": 0.001, "model.player_options.autoencoder.lr": 2e-4,
+         "optimizer.betas": [0.5, 0.999], "data.crop": 178},
+    ),
+    "fvae_celebahq": (95_800_000, LIGHT | {"batch_size": 32, "model.flow.levels": 4, "model.flow.depth": 12}),  # 4.73 + 4.73 + 86.4 M
+    "glf_mnist": (None, {"batch_size": 256, "model.latent_dim": 20, "model.flow.transforms": 4, "model.joint": True}),
+    "cross_ae_cifar10": (None, {"model.train": "both"}),
+    "two_stage_celeba": (None, {"model.latent_dim": 64}),
+    "gan_faces": (None, {}),
+    "vae_celeba": (None, {}),
+    "beta_vae_faces": (None, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_models_of_the_published_size_and_settings(preset):
+    parameters, published = PRESETS[preset]
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = hydra.compose(
-            "train", ["data.root=DIR"] * ("lines" not in experiment and "faces" not in experiment) + f"experiment={experiment}".split()
-        )
+        root = ["data.root=DIR"] * ("lines" not in preset and "faces" not in preset)
+        config = hydra.compose("train", [*root, *f"experiment={preset}".split()])
+    assert {name: OmegaConf.select(config, name) for name in published} == published
     model = build_model(config.model)
     assert parameters is None or sum(p.numel() for p in model.parameters()) == pytest.approx(parameters, rel=0.01)
     assert set(model.player_options) <= set(model.players())
 
 
 def test_every_preset_is_composed_by_a_test():
-    assert {path.stem for path in (conf_dir() / "experiment").glob("*.yaml")} == {
-        "acai_lines", "acai_mnist", "vaegan_celeba", "udt_glasses", "gan_faces", "vae_celeba", "beta_vae_faces",
-    }  # fmt: skip
+    assert {path.stem for path in (conf_dir() / "experiment").glob("*.yaml")} == {preset.split()[0] for preset in PRESETS}

@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 
+from tests.engine.test_resume import assert_same_end, final
 from tests.models.games import (
     GAMES,
     OWN,
@@ -30,6 +32,7 @@ from tests.models.games import (
     vaegan,
     weights,
 )  # fmt: skip
+from zoo.engine.checkpoint import all_of, digest_file
 
 
 @pytest.mark.parametrize("game", GAMES)
@@ -202,6 +205,22 @@ def test_accumulation_equals_one_batch(zoo, hundred, tmp_path, game):
     whole, pieced = weights(tmp_path / "1"), weights(tmp_path / "2")
     assert max((whole[name] - pieced[name]).abs().max().item() for name in whole) < 1e-5
     same_metrics(tmp_path / "1", tmp_path / "2", game)
+
+
+@pytest.mark.parametrize("game", OWN)
+def test_a_resumed_run_equals_the_uninterrupted_one(zoo, hundred, tmp_path, game):
+    """With averaged weights: an index, as of UDT's domain, must not be averaged."""
+    settings = [*hundred, *OWN[game], "ema=0.9", "checkpoint_every=16", "keep_checkpoints=9"]
+    assert zoo("train", *settings, "hydra.run.dir=full").code == 0
+    shutil.copytree("full", "cut")
+    for path in all_of(tmp_path / "cut")[:-1]:  # but the first
+        path.unlink()
+        digest_file(path).unlink()
+    resumed = zoo("train", "resume=cut")
+    assert resumed.code == 0, resumed.err
+    assert_same_end(tmp_path / "full", tmp_path / "cut")
+    if game == "udt":
+        assert int(final(tmp_path / "full")["state_dict"]["column"]) == 3
 
 
 # Bad input --------------------------------------------------------------------------------------------------------------

@@ -115,6 +115,7 @@ def test_a_step_advances_the_discriminators_statistics_once_by_real_and_fake_ima
     twin.discriminator(torch.cat(images if fakes == "both" else images[::2]))
     assert_same_statistics(model.discriminator, twin.discriminator)
     assert_same_statistics(model.encoder, twin.encoder)
+    assert_same_statistics(model.decoder, twin.decoder, batches=2)  # reconstructions and samples
 
 
 @pytest.mark.parametrize("choice", product(*CHOICES.values()), ids=" ".join)
@@ -148,6 +149,8 @@ def test_the_value_of_the_game():
         half = torch.tensor(2.0, dtype=torch.float64).log()
         torch.testing.assert_close(found["real_cost"], half)
         torch.testing.assert_close(found["fake_cost"], half)
+        kinds = 2 if fakes == "both" else 1
+        torch.testing.assert_close(found["fooling"], half * (kinds if objective == "non_saturating" else -kinds))
 
 
 # The paper's equilibrium ------------------------------------------------------------------------------------------------

@@ -39,16 +39,21 @@ def build(config: Any, **arguments: Any) -> Any:
     except InstantiationException as error:
         if isinstance(error.__cause__, ZooError):
             raise error.__cause__ from None
-        raise ZooError(f"The configuration does not fit: {str(error).splitlines()[0]}.") from error
+        reason = f" ({error.__cause__})" if error.__cause__ else ""
+        raise ZooError(f"The configuration does not fit: {str(error).splitlines()[0]}{reason}.") from error
 
 
 def build_model(node: Any) -> Any:
-    """The model of a `model` node; its `name`, and that of an autoencoder inside it, is for folders and tables."""
+    """The model of a `model` node; its `name`, and those of autoencoders inside it, are for folders and tables."""
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
-    plain = {key: value for key, value in plain.items() if key != "name"}
-    if isinstance(plain.get("autoencoder"), dict):
-        plain["autoencoder"] = {key: value for key, value in plain["autoencoder"].items() if key != "name"}
-    return build(plain)
+    return build(without_names(plain))
+
+
+def without_names(node: Any) -> Any:
+    """A `model` node in plain data without its `name` and those of autoencoders inside it, however deep."""
+    if not isinstance(node, dict):
+        return node
+    return {key: without_names(value) if key == "autoencoder" else value for key, value in node.items() if key != "name"}
 
 
 def check_node(node: Any) -> None:

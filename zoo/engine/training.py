@@ -1,12 +1,14 @@
 """One stage of a run: builds the model, its data, what watches them and the Trainer; trains; leaves numbers behind."""
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import EMAWeightAveraging
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor
 
 from zoo.callbacks.checkpoints import PeriodicCheckpoint
 from zoo.callbacks.lines import LineMetrics
@@ -59,7 +61,8 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         command = f"{began}; then resume=RUN {shlex.join(changed)}" if changed else began
     else:
         own_rates = all("lr" in model.player_options.get(player, {}) for player in model.players())
-        if own_rates and not stage.earlier and any(override.startswith("optimizer.lr=") for override in overrides):
+        first_here = stage.earlier and config.pretrain.run is None  # a stage that has followed it
+        if own_rates and not first_here and any(override.startswith("optimizer.lr=") for override in overrides):
             names = ", ".join(f"model.player_options.{player}.lr" for player in model.players())
             raise ZooError(
                 f"optimizer.lr has no effect here, as every player of {config.model.name} has a learning rate of its own; set {names}."
@@ -88,7 +91,7 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         probes.append(ConcurrentProbe(every=config.probe_every))
     if config.data.name == "lines":
         probes.append(LineMetrics())
-    averaging = [EMAWeightAveraging(decay=config.ema)] if config.ema else []
+    averaging = [WeightAveraging(avg_fn=moving_average(config.ema))] if config.ema else []
     saver = PeriodicCheckpoint(folder, config.checkpoint_every, config.keep_checkpoints, stop, stage.run)
     callbacks = [
         *averaging,
@@ -126,11 +129,26 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         raise ZooError(failed)
 
 
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Any], Tensor]:
+    """How averaged weights follow. What does not move stays to the last bit, as a frozen stage, and indices are not averaged.
+
+    Lightning's EMAWeightAveraging computes decay·a + (1 - decay)·b, which is off by rounding even where a = b, and cuts whole numbers off.
+    """
+
+    def average(averaged: Tensor, current: Tensor, count: Any) -> Tensor:
+        return averaged.lerp(current, 1 - decay) if current.is_floating_point() else current
+
+    return average
+
+
 def checked_data(config: DictConfig, model: Autoencoder) -> DataModule:
     """The data of settled settings, opened, and known to fit the settings and the model. Raises ZooError."""
     data = data_of(config)
     data.check(config.trainer.devices * config.trainer.num_nodes, config.trainer.accumulate)
     model.name_attributes(data.store.attribute_names)
+    domain = config.model.get("domain", config.data.domain)
+    if domain != config.data.domain:
+        raise ZooError(f"model.domain={domain} is not the domain of the batches, data.domain={config.data.domain}; set data.domain alone.")
     shape = data.store.images.shape[1:]
     if model.image_shape != shape:
         theirs, own = ("×".join(map(str, numbers)) for numbers in (shape, model.image_shape))

@@ -22,7 +22,6 @@ from zoo.models.base import Autoencoder
 from zoo.models.vae import VAE
 from zoo.nets.conv import ConvBackbone
 from zoo.nets.discriminator import judge
-from zoo.nets.frozen import frozen
 from zoo.nets.vaegan import VAEGANBackbone
 
 
@@ -32,7 +31,8 @@ class GAN(Autoencoder):
     Args:
         backbone: Makes the generator, as a VAE's decoder, and the discriminator; knows the image shape.
         latent_dim: Dimensions of the latent.
-        rest: Share of the stage's images, at its beginning, during which the generator rests and the discriminator learns to judge it.
+        rest: Share of the stage's images, at its beginning, during which the generator's parameters rest and the discriminator learns to
+            judge it.
         anchor: a at the first step, weight of the reconstruction beside the generator's loss; needs a VAE to start from.
         anchor_images: Images over which a falls to 0, in a straight line.
         **options: As in Autoencoder.
@@ -60,6 +60,7 @@ class GAN(Autoencoder):
         self.discriminator = backbone.discriminator(feature_layer=1)
         self.encoder = backbone.encoder(2 * latent_dim).requires_grad_(False) if anchor else None
         self.rest, self.anchor, self.anchor_images = rest, anchor, anchor_images
+        self.train()
 
     def start_from(self, trained: Autoencoder | None) -> None:
         """The decoder of a VAE becomes the generator, and its encoder stays as it is for the anchor."""
@@ -78,6 +79,13 @@ class GAN(Autoencoder):
         if self.encoder is not None:
             self.encoder.load_state_dict(trained.encoder.state_dict())
 
+    def train(self, mode: bool = True) -> "GAN":
+        """As ever, but the VAE's encoder stays in eval mode: the anchor is its own μ(x)."""
+        super().train(mode)
+        if self.encoder is not None:
+            self.encoder.eval()
+        return self
+
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"generator": [*self.generator.parameters()], "discriminator": [*self.discriminator.parameters()]}
 
@@ -94,7 +102,7 @@ class GAN(Autoencoder):
         if self.encoder is None:
             return {"loss": fooling + real_cost + fake_cost, **losses}
         with torch.no_grad():
-            mean = frozen(self.encoder, real).chunk(2, dim=1)[0]  # (B, latent_dim)
+            mean = self.encoder(real).chunk(2, dim=1)[0]  # (B, latent_dim)
         distance = mean_squared_error(real, self.decode(mean))
         weight = self.anchor * (1 - self.ramp(self.anchor_images))
         return {"loss": fooling + real_cost + fake_cost + weight * distance, **losses, "anchor": distance}

@@ -73,7 +73,7 @@ class UDT(Autoencoder):
 
     def name_attributes(self, names: tuple[str, ...]) -> None:
         if self.domain not in names:
-            raise ZooError(f"data.domain={self.domain} is not an attribute of the data; they have: {', '.join(names) or 'none'}.")
+            raise ZooError(f"model.domain={self.domain} is not an attribute of the data; they have: {', '.join(names) or 'none'}.")
         self.column.fill_(names.index(self.domain))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

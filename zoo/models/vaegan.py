@@ -87,11 +87,11 @@ class VAEGAN(Autoencoder):
         mean, log_variance = self.posterior(real)
         noise, sampled = self.normal(count, 2, self.latent_dim).unbind(1)
         latent = reparameterised(mean, log_variance, noise)  # (B, latent_dim)
-        # The same values as x̃ below, but their gradient reaches the encoder in full, the decoder by γ.
-        reconstructed = frozen(self.decoder, latent, share=self.gamma)  # (B, C, H, W)
-        fake = self.decode(sampled)  # x_p
-        if self.fakes == "both":  # x̃ apart from x_p: with BatchNorm it stays what it is
-            fake = torch.cat([self.decode(latent.detach()), fake])
+        # The same values as x̃ below, but their gradient reaches the encoder in full, the decoder by γ. Only one of them counts in the
+        # decoder's statistics, if it has BatchNorm.
+        reconstructed = frozen(self.decoder, latent, share=self.gamma, observe=self.fakes == "prior")  # (B, C, H, W)
+        latents = [latent.detach(), sampled] if self.fakes == "both" else [sampled]
+        fake = torch.cat([self.decode(part) for part in latents])  # x̃ apart from x_p: with BatchNorm it stays what it is
         kinds = len(fake) // count  # V is a sum over kinds of fakes
 
         logits, features = self.discriminator(torch.cat([real, fake.detach()]))

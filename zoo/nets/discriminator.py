@@ -24,10 +24,10 @@ class Discriminator(nn.Module):
 
     def __init__(self, convolutions: Sequence[nn.Conv2d], after: Sequence[nn.Module], head: nn.Module, feature_layer: int) -> None:
         super().__init__()
-        if not 1 <= abs(feature_layer) <= len(convolutions):
+        if type(feature_layer) is not int or not 1 <= abs(feature_layer) <= len(convolutions):
             raise ZooError(
                 f"model.feature_layer is {feature_layer}, but the discriminator has {len(convolutions)} convolutions; "
-                f"choose a number from 1 to {len(convolutions)}, or from -1 backwards."
+                f"choose a whole number from 1 to {len(convolutions)}, or from -1 backwards."
             )
         self.blocks = nn.ModuleList(nn.Sequential(*pair) for pair in zip(convolutions, after, strict=True))
         self.head, self.feature_layer = head, feature_layer % (len(convolutions) + 1)

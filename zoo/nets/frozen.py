@@ -6,13 +6,14 @@ from torch import nn
 from torch.func import functional_call
 
 
-def frozen(net: nn.Module, *inputs: Any, share: float = 0.0) -> Any:
+def frozen(net: nn.Module, *inputs: Any, share: float = 0.0, observe: bool = False) -> Any:
     """`net(*inputs)` with parameters that receive only `share` of their gradient; the inputs receive all of theirs.
 
-    Its buffers are cloned: a net that only judges must not touch BatchNorm's statistics.
+    Its buffers are cloned, as a net that only judges must not touch BatchNorm's statistics; with `observe` these count the inputs.
     """
     tensors = {name: parameter.detach() for name, parameter in net.named_parameters()}
     if share:  # the same values
         tensors = {name: constant + share * (net.get_parameter(name) - constant) for name, constant in tensors.items()}
-    tensors |= {name: buffer.clone() for name, buffer in net.named_buffers()}
+    if not observe:
+        tensors |= {name: buffer.clone() for name, buffer in net.named_buffers()}
     return functional_call(net, tensors, inputs)
