@@ -1,0 +1,260 @@
+"""Two stages: a deterministic autoencoder, then an invertible map of its codes to N(0, I), fitted by maximum likelihood.
+
+    1  any autoencoder of the zoo; the plain one by its squared error
+    2  u = (z - m) / s      z = f(x)                         m, s: mean and standard deviation of each dimension over the training codes
+       loss = -log p(z) = ½‖F(u)‖² + D/2·log 2π - log|det ∂F/∂u| + Σ log s             nats per image, mean over the batch
+
+The autoencoder does not change in stage 2, so each image is encoded once, before the first step: a step reads codes from a table and costs
+neither time nor memory for the networks. The codes are those of the images as they are: data.flip mirrors images in stage 1 alone. Training
+goes back to the flow with the best likelihood of held-out codes, those of the validation split, and ends when that has not improved for a
+while. An autoencoder with a mixture of ten Gaussians is hard to beat (RAE, 1903.12436, table 1), so a Gaussian and a mixture are always
+measured on the same codes.
+
+With `joint` both are trained in one loop (GLF: generative latent flow, 1905.10485): loss = mean (x - g(z))² + the likelihood term of sg[z].
+No gradient of the flow reaches the encoder, which could else shrink the codes without end; so no parameter feels both terms, and no
+weight is needed between them. Differs from the paper: squared error, a mean over values and images, for its L1 and perceptual distances.
+The codes move, so nothing is cached or standardised beforehand (m = 0, s = 1; the flow's own layers follow), and nothing is held out.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor, nn
+
+from zoo.data.batch import Batch
+from zoo.errors import ZooError
+from zoo.losses import mean_squared_error, wide
+from zoo.models.ae import AE
+from zoo.models.base import Autoencoder
+from zoo.nets.flows import Flow
+from zoo.priors.flow import Flow as FlowPrior
+from zoo.priors.flow import standardisation
+from zoo.priors.normal import enough
+
+INITIAL = 1024  # codes that the flow's data-dependent layers start from
+CHUNK = 512  # held-out codes at once
+
+
+class TwoStage(Autoencoder):
+    """An autoencoder and a flow of its codes. The player is "flow"; with `joint` there is "autoencoder", too.
+
+    Args:
+        autoencoder: Stage 1, any model that can encode; its weights come from a trained one, unless `joint`.
+        latent_dim: That of the autoencoder.
+        flow: The map of standardised codes.
+        joint: Train both at once, from scratch (GLF); the autoencoder must then be an AE.
+        check_every: Images between two looks at the likelihood of the held-out codes; there is another one at the end.
+        patience: Looks without an improvement after which training ends.
+        **options: As in Autoencoder, without a prior: it is the flow.
+    """
+
+    prior: FlowPrior
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        latent_dim: int,
+        flow: Flow,
+        joint: bool = False,
+        check_every: int = 5_000,
+        patience: int = 10,
+        **options: Any,
+    ) -> None:
+        refuse_unless_encoder(autoencoder)
+        if latent_dim != autoencoder.latent_dim:
+            raise ZooError(f"model.latent_dim={latent_dim} is not that of model.autoencoder, {autoencoder.latent_dim}; set it to that.")
+        if joint and not isinstance(autoencoder, AE):
+            raise ZooError(f"model.joint=true trains a plain AE by its squared error, not a {type(autoencoder).__name__}; leave it out.")
+        if check_every < 1 or patience < 1:
+            raise ZooError(f"model.check_every={check_every} and model.patience={patience} must be at least 1.")
+        channels, height, width = autoencoder.image_shape
+        super().__init__((channels, height, width), latent_dim, prior=FlowPrior(latent_dim, flow), **options)
+        self.autoencoder = autoencoder.requires_grad_(joint)
+        self.prior.transform.requires_grad_(True)
+        self.prior.needs_fit = False  # stage 2 is its fit
+        self.joint, self.check_every, self.patience = joint, check_every, patience
+        self.reads_attributes, self.unit = autoencoder.reads_attributes, autoencoder.unit
+        self.best: dict[str, Tensor] = {}  # the flow with the best likelihood of held-out codes so far,
+        self.best_nll, self.stale = math.inf, 0  # that likelihood, and how many looks ago it was; kept in checkpoints
+        self.table: Tensor | None = None  # codes by position in the store, while training
+        self.held_out = torch.empty(0, latent_dim)
+        self.train()
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        flow = {"flow": [*self.prior.transform.parameters()]}
+        return {"autoencoder": [*self.autoencoder.parameters()]} | flow if self.joint else flow
+
+    def train(self, mode: bool = True) -> "TwoStage":
+        """As ever, but an autoencoder that is no longer trained stays in eval mode: neither dropout nor statistics of batches."""
+        super().train(mode)
+        if not self.joint:
+            self.autoencoder.eval()
+        return self
+
+    def name_attributes(self, names: tuple[str, ...]) -> None:
+        self.autoencoder.name_attributes(names)
+
+    def start_from(self, trained: Autoencoder | None) -> None:
+        """Takes over all of a trained autoencoder."""
+        if self.joint:
+            if trained is not None:
+                raise ZooError("model.joint=true trains autoencoder and flow at once, from scratch; add pretrain=none.")
+            return
+        if trained is None:
+            raise ZooError("A TwoStage needs a trained autoencoder, but pretrain=none; leave that out, or give pretrain.run=RUN.")
+        refuse_unless_encoder(trained)
+        own, theirs = self.autoencoder, trained
+        if type(theirs) is not type(own):
+            kinds = type(theirs).__name__, type(own).__name__
+            raise ZooError("The autoencoder of pretrain is a {}, model.autoencoder a {}; choose the same in both.".format(*kinds))
+        if theirs.image_shape != own.image_shape or theirs.latent_dim != own.latent_dim:
+            sizes = [f"{'×'.join(map(str, model.image_shape))} into {model.latent_dim} dimensions" for model in (theirs, own)]
+            differ = f"The autoencoder of pretrain encodes {sizes[0]}, model.autoencoder {sizes[1]}"
+            raise ZooError(f"{differ}; set data.image_size and model.latent_dim alike.")
+        shapes = [{name: value.shape for name, value in model.state_dict().items()} for model in (theirs, own)]
+        if shapes[0] != shapes[1] or str(theirs) != str(own):  # widths, normalisation, the range of the output
+            raise ZooError("The autoencoder of pretrain has other networks than model.autoencoder; give both the same settings.")
+        own.load_state_dict(theirs.state_dict())
+
+    def initialize(self, batch: Batch) -> None:
+        if self.joint:
+            self.autoencoder.initialize(batch)
+            self._begin(wide(self.encode(batch.image)), torch.zeros(self.latent_dim), torch.ones(self.latent_dim))
+
+    def look(self, read: Callable[[str], Iterable[Batch]]) -> None:
+        """Encodes the training and the validation images once. Raises ZooError if a dimension of the codes is constant."""
+        if self.joint:
+            return
+        if self.stale >= self.patience:
+            return self._end(self.trainer.global_step)
+        (trained, codes), (held_out, self.held_out) = (self._codes_of(read(split)) for split in ("train", "val"))
+        if not self.prior.fitted:
+            self._begin(codes, *standardisation(enough(codes.cpu(), self.latent_dim)))
+        size = 1 + int(torch.cat([trained, held_out]).max())
+        self.table = codes.new_full((size, self.latent_dim), float("nan"))  # other images: nothing goes wrong unseen
+        self.table[trained], self.table[held_out] = codes, self.held_out
+
+    def _begin(self, codes: Tensor, mean: Tensor, scale: Tensor) -> None:
+        """Standardises by mean and scale (D,), and sets the flow's data-dependent layers by some of the codes (N, D)."""
+        self.prior.mean.copy_(mean)
+        self.prior.scale.copy_(scale)
+        self.prior.fitted.fill_(True)
+        some = codes[:: max(1, len(codes) // INITIAL)][:INITIAL]  # from everywhere: sources may list one class after the other
+        self.prior.transform.initialize((some - self.prior.mean) / self.prior.scale)
+
+    def _codes_of(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+        """Positions in the store (N,) and codes (N, latent_dim) of all images."""
+        parts = [(batch.index, wide(self.encode(batch.image, batch.attributes))) for batch in batches]
+        index, codes = zip(*parts, strict=True)
+        return torch.cat(index), torch.cat(codes)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        if self.joint:
+            code = self.encode(batch.image, batch.attributes)  # (B, latent_dim)
+            reconstruction = mean_squared_error(batch.image, self.decode(code))
+            nll = -self.prior.log_prob(wide(code.detach())).mean()
+            return {"loss": reconstruction + nll, "reconstruction": reconstruction, "nll": nll}
+        if self.table is not None:
+            code = self.table[batch.index]  # (B, latent_dim)
+        else:
+            with torch.no_grad():
+                code = wide(self.encode(batch.image, batch.attributes))
+        return {"loss": -self.prior.log_prob(code).mean()}
+
+    def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
+        return self.autoencoder.encode(image, attributes)  # (B, latent_dim)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.autoencoder.decode(latent)  # (B, C, H, W)
+
+    def reconstruct(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
+        return self.autoencoder.reconstruct(image, attributes)
+
+    def interpolate(self, latent_a: Tensor, latent_b: Tensor, steps: int) -> Tensor:
+        return self.autoencoder.interpolate(latent_a, latent_b, steps)
+
+    # Early stopping ---------------------------------------------------------------------------------------------------
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Then a look at the held-out codes, if it is due: here, as what watches and saves the step comes right after it."""
+        super().optimizer_step(*args, **kwargs)
+        steps, batch_size = self.trainer.global_step + 1, self.recipe.batch_size  # this one does not count yet
+        last = steps >= self.trainer.max_steps
+        if not self.joint and (last or steps * batch_size // self.check_every > (steps - 1) * batch_size // self.check_every):
+            self._check(steps, last)
+
+    def _check(self, steps: int, last: bool) -> None:
+        """Measures the held-out codes after `steps` steps and keeps the flow if it is the best; goes back to the best one at the end."""
+        with self._as_saved():
+            nll = -torch.cat([self.prior.log_prob(part) for part in self.held_out.split(CHUNK)]).double().mean().item()
+            nll = self.trainer.strategy.broadcast(nll if math.isfinite(nll) else math.inf)  # ranks must agree
+            flow = self.prior.transform.state_dict()
+            if nll < self.best_nll or not self.best:
+                self.best = {name: value.clone() for name, value in flow.items()}
+                self.best_nll, self.stale = nll, 0
+            else:
+                self.stale += 1
+            ended = last or self.stale >= self.patience
+            if ended:
+                self._go_back()
+        if ended:
+            self._go_back()
+            self._end(steps)
+        seen = self.recipe.before + steps * self.recipe.batch_size
+        for logger in self.trainer.loggers:
+            logger.log_metrics({"images_seen": seen, "val/held_out_nll": nll}, step=seen)
+
+    def _go_back(self) -> None:
+        """To the best flow."""
+        self.prior.transform.load_state_dict(self.best)
+        self.prior.held_out_nll.fill_(self.best_nll)
+
+    def _end(self, steps: int) -> None:
+        """Makes this step the last one, for all who watch."""
+        if steps < self.trainer.max_steps:
+            self.trainer.fit_loop.epoch_loop.max_steps = steps
+            if self.trainer.is_global_zero:
+                seen = self.recipe.before + steps * self.recipe.batch_size
+                best = f"the flow is the best one, of {self.best_nll:.4g} nats"
+                print(
+                    f"Training ended early, after {seen:,} images: held-out codes got no likelier in {self.stale} looks; {best}.",
+                    flush=True,
+                )
+
+    @contextmanager
+    def _as_saved(self) -> Iterator[None]:
+        """Inside: eval mode, no gradients, and the averaged weights where averaging is on: what a checkpoint is used with."""
+        trainer: Any = self.trainer
+        self.eval()
+        averaging = [callback for callback in trainer.callbacks if isinstance(callback, WeightAveraging)]
+        for callback in averaging:
+            callback.on_validation_epoch_start(trainer, self)
+        with torch.no_grad():
+            yield
+        for callback in averaging:
+            callback.on_validation_epoch_end(trainer, self)
+        self.train()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["early_stopping"] = {"best": self.best, "best_nll": self.best_nll, "stale": self.stale}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["early_stopping"]
+        self.best = {name: value.to(self.device) for name, value in state["best"].items()}
+        self.best_nll, self.stale = state["best_nll"], state["stale"]
+
+    def on_train_end(self) -> None:
+        self.table, self.held_out = None, self.held_out[:0]
+
+
+def refuse_unless_encoder(model: Autoencoder) -> None:
+    """Raises ZooError for a model that cannot be the first of two stages."""
+    if isinstance(model, TwoStage):
+        raise ZooError("The autoencoder of a TwoStage is itself a TwoStage; start from the run of its own first stage, RUN/pretrain.")
+    if not model.can_encode:
+        raise ZooError(f"The first stage of a TwoStage must encode images, but a {type(model).__name__} cannot; name another run or model.")
