@@ -174,7 +174,7 @@ def test_tensorboard_is_a_choice(zoo, tiny, tmp_path):
 def test_help_names_groups_options_and_examples(zoo):
     out = zoo("train", "--help").out
     for part in (
-        "model: acai, ae, gan, udt, vae, vaegan",
+        "model: acai, ae, cross_ae, fvae, gan, glow, ltae, two_stage, udt, vae, vaegan",
         "data: celeba",
         "budget=",
         "trainer.devices=8",

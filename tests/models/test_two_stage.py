@@ -292,7 +292,7 @@ def test_codes_that_are_not_finite_are_refused():
 
 REFUSED = {
     "nothing": (lambda: None, "needs a trained autoencoder.*pretrain.run=RUN"),
-    "kind": (lambda: vae(), "pretrain is a VAE, model.autoencoder a AE"),
+    "kind": (lambda: vae(), "of the kind VAE, model.autoencoder AE"),
     "no encoder": (lambda: gan(), "must encode images, but a GAN cannot"),
     "nested": (lambda: two_stage(), "itself a TwoStage"),
     "image size": (lambda: ae(conv(32)), "encodes 1×32×32 into 4.*model.autoencoder 1×16×16 into 4.*data.image_size"),

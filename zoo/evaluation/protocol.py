@@ -14,7 +14,7 @@ from omegaconf import ListConfig
 
 from zoo.engine.config import nearest
 from zoo.errors import ZooError
-from zoo.evaluation import attributes, interpolations, likelihood, reconstructions, representation, samples, transfer
+from zoo.evaluation import attributes, interpolations, invariance, likelihood, reconstructions, representation, samples, transfer
 from zoo.evaluation.subject import Subject
 
 FULL = 10_000  # images from which on their number is not named
@@ -41,6 +41,7 @@ GROUPS = {
         {"smoothness": interpolations.PATHS} | dict.fromkeys(interpolations.NAMES[2:], 2 * interpolations.LINE_PAIRS),
     ),
     "representation": Group(representation.representation, representation.NAMES),
+    "invariance": Group(invariance.invariance, invariance.NAMES, counts=dict.fromkeys(invariance.NAMES, invariance.IMAGES)),
     "likelihood": Group(likelihood.likelihood, likelihood.NAMES, counts={likelihood.NAMES[2]: likelihood.DRAWS_IMAGES}),
     "attributes": Group(attributes.attributes, attributes.NAMES, counts=dict.fromkeys(attributes.NAMES, attributes.EDITS)),
     "transfer": Group(transfer.transfer, transfer.NAMES, counts=dict.fromkeys(transfer.EDITED, transfer.PAIRS)),

@@ -72,7 +72,9 @@ class Autoencoder(pl.LightningModule):
         player_options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
-        self.image_shape, self.latent_dim = tuple(image_shape), latent_dim
+        channels, height, width = image_shape  # a list, where it comes from a checkpoint
+        self.image_shape = (channels, height, width)
+        self.latent_dim = latent_dim
         self.prior = prior if prior is not None else StandardNormal(latent_dim)
         self.player_options = {name: dict(options) for name, options in (player_options or {}).items()}
         self.provenance: dict[str, Any] = {}  # configuration and versions, for the checkpoint

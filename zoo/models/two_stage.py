@@ -30,6 +30,7 @@ from zoo.errors import ZooError
 from zoo.losses import mean_squared_error, wide
 from zoo.models.ae import AE
 from zoo.models.base import Autoencoder
+from zoo.models.nested import take_over
 from zoo.nets.flows import Flow
 from zoo.priors.flow import Flow as FlowPrior
 from zoo.priors.flow import standardisation
@@ -71,8 +72,7 @@ class TwoStage(Autoencoder):
             raise ZooError(f"model.joint=true trains a plain AE by its squared error, not a {type(autoencoder).__name__}; leave it out.")
         if check_every < 1 or patience < 1:
             raise ZooError(f"model.check_every={check_every} and model.patience={patience} must be at least 1.")
-        channels, height, width = autoencoder.image_shape
-        super().__init__((channels, height, width), latent_dim, prior=FlowPrior(latent_dim, flow), **options)
+        super().__init__(autoencoder.image_shape, latent_dim, prior=FlowPrior(latent_dim, flow), **options)
         self.autoencoder = autoencoder.requires_grad_(joint)
         self.prior.transform.requires_grad_(True)
         self.prior.needs_fit = False  # stage 2 is its fit
@@ -104,21 +104,9 @@ class TwoStage(Autoencoder):
             if trained is not None:
                 raise ZooError("model.joint=true trains autoencoder and flow at once, from scratch; add pretrain=none.")
             return
-        if trained is None:
-            raise ZooError("A TwoStage needs a trained autoencoder, but pretrain=none; leave that out, or give pretrain.run=RUN.")
-        refuse_unless_encoder(trained)
-        own, theirs = self.autoencoder, trained
-        if type(theirs) is not type(own):
-            kinds = type(theirs).__name__, type(own).__name__
-            raise ZooError("The autoencoder of pretrain is a {}, model.autoencoder a {}; choose the same in both.".format(*kinds))
-        if theirs.image_shape != own.image_shape or theirs.latent_dim != own.latent_dim:
-            sizes = [f"{'×'.join(map(str, model.image_shape))} into {model.latent_dim} dimensions" for model in (theirs, own)]
-            differ = f"The autoencoder of pretrain encodes {sizes[0]}, model.autoencoder {sizes[1]}"
-            raise ZooError(f"{differ}; set data.image_size and model.latent_dim alike.")
-        shapes = [{name: value.shape for name, value in model.state_dict().items()} for model in (theirs, own)]
-        if shapes[0] != shapes[1] or str(theirs) != str(own):  # widths, normalisation, the range of the output
-            raise ZooError("The autoencoder of pretrain has other networks than model.autoencoder; give both the same settings.")
-        own.load_state_dict(theirs.state_dict())
+        if trained is not None:
+            refuse_unless_encoder(trained)
+        take_over(self.autoencoder, trained)
 
     def initialize(self, batch: Batch) -> None:
         if self.joint:

@@ -1,0 +1,39 @@
+"""How little the codes notice a change of the images that leaves their content alone."""
+
+import torch
+from torch import Generator, Tensor
+
+from zoo.evaluation.interpolations import partners_of
+from zoo.evaluation.subject import Subject
+from zoo.metrics.invariance import relative_distance
+from zoo.models.base import seed_of
+from zoo.nets.perturbations import PERTURBATIONS, fitting
+
+NAMES = ("distance",)
+IMAGES = 2_000  # at most
+COLOURS = 40  # key of a random stream
+
+
+def invariance(subject: Subject) -> dict[str, float]:
+    """Means over all perturbations that the images allow as `distance`, and each one's own as `<perturbation>/distance`.
+
+    `distance`: mean ‖f(x) - f(t(x))‖ / mean ‖f(x) - f(x̃)‖ over up to 2,000 images of the split, x̃ being another one of them, so that small
+    codes gain nothing: 0 = not noticed, 1 = as far as another image. Empty if the model cannot encode. The same on all ranks.
+    """
+    model, count = subject.model, min(IMAGES, subject.count)
+    if not model.can_encode:
+        return {}
+    codes = subject.codes(subject.split, count)
+    others = codes.latents[partners_of(count, subject.seed).to(subject.device)]
+    generator = Generator().manual_seed(seed_of(subject.seed, COLOURS))
+    colours = torch.rand(count, 2 * model.image_shape[0], generator=generator).to(subject.device)  # by an image's place
+    scores: dict[str, float] = {}
+    for name in fitting(model.image_shape):
+
+        def encode(start: int, stop: int, name: str = name) -> Tensor:
+            batch = subject.batch(codes.positions[start:stop])
+            return model.encode(PERTURBATIONS[name](batch.image, colours[start:stop]), batch.attributes).float()
+
+        changed = subject.rows(count, f"codes after {name}", encode)
+        scores[f"{name}/distance"] = relative_distance(codes.latents.double(), changed.double(), others.double()).item()
+    return {"distance": sum(scores.values()) / len(scores), **scores}
