@@ -1,5 +1,6 @@
 """The benchmark runs, and its numbers hang together. No timing is asserted: machines differ, and tests share theirs with others."""
 
+import importlib.util
 import json
 import sys
 
@@ -9,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from zoo.bench import bench, check, main
-from zoo.benchmarks import games, loading, training
+from zoo.benchmarks import flows, games, loading, training
 from zoo.benchmarks.figures import PeakMemory, process_memory
 from zoo.benchmarks.games import GAMES, optimizers_of, recomputing_step
 from zoo.benchmarks.loading import TorchvisionCelebA, write_celeba
@@ -34,6 +35,8 @@ def found(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loading, "BATCH_SIZE", 64)
         patch.setattr(games, "BATCH_SIZE", 4)
+        patch.setattr(flows, "MEMORY", flows.Size((3, 16, 16), 1, 4, 16, 4))
+        patch.setattr(flows, "SPEED", flows.Size((3, 16, 16), 2, 2, 8, 4))
         patch.setattr(training, "train_config", lambda *options: train_config(*options, "budget=3200", "model.backbone.width=16"))
         patch.setattr(games, "train_config", lambda *options: train_config(*options, "data.image_size=32", "model.backbone.width=16"))
         numbers = bench(settings(*TINY, f"out={out}"))
@@ -116,6 +119,43 @@ def test_recomputing_steps_each_player_by_its_own_objective(name):
             assert not torch.equal(theirs, before)
             if turn == 0:
                 torch.testing.assert_close(theirs - before, ours - before, rtol=1e-6, atol=1e-9)
+
+
+def test_flow_figures_hang_together(found):
+    figures = found["flows"]
+    for mode, share in (("checkpoint", 0.3), ("reversible", 0.2)):
+        assert 0 < figures[f"{mode}_saved_ratio"]["value"] < share
+        assert figures[f"{mode}_time_ratio"]["value"] > 0
+    if importlib.util.find_spec("normflows") is not None:
+        assert figures["log_likelihood_difference"]["met"]
+        assert figures["eager_ratio"]["goal"] == 0.9
+
+
+def test_saved_bytes_count_each_storage_once_and_no_parameters():
+    layer, x = torch.nn.Linear(3, 5), torch.randn(7, 3)
+    assert flows.saved_bytes(lambda: layer(x).exp().sum(), layer) == 4 * (7 * 3 + 7 * 5)  # x for the weight, exp for itself
+    assert flows.saved_bytes(lambda: (layer(x).exp() * x.T[:1].T).sum(), layer) == 4 * (7 * 3 + 7 * 5)  # a view of x as well
+
+
+def test_normflows_gives_the_likelihood_of_our_weights():
+    """Otherwise the benchmark would compare different things. Gradients as well, of the parameters that are the same numbers."""
+    pytest.importorskip("normflows", reason="normflows is an optional peer, in the extra 'bench'")
+    flow, x = flows.ready(flows.Size((3, 8, 8), 2, 3, 8, 5), torch.device("cpu"))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in flow.named_parameters():
+            if not name.startswith("splits"):
+                parameter += 0.05 * torch.randn_like(parameter)
+    flow, x = flow.double(), x.double()
+    peer = flows.as_normflows(flow)
+    found, expected = flows.log_likelihood(flow, x), peer.log_prob(x, None)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    found.sum().backward()
+    expected.sum().backward()
+    step, (coupling, mixing, _) = flow.levels[0].rows()[0], peer.flows[1][-2].flows
+    for ours, theirs in zip(step.coupling.net[:4].parameters(), coupling.flows[1].param_map.net[:4].parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(step.mixing.lu.grad.diagonal(), mixing.log_S.grad, rtol=1e-9, atol=1e-9)
 
 
 def test_training_rows_hang_together(found):

@@ -1,4 +1,5 @@
-"""Measures what the zoo promises: how fast it reads and trains, what it adds to a bare PyTorch loop, what one loss for all players costs.
+"""Measures what the zoo promises: how fast it reads and trains, what it adds to a bare PyTorch loop, what one loss for all players and
+flows cost.
 
     python -m zoo.bench                                      # all tables, a few minutes
     python -m zoo.bench what=loader out=bench.json
@@ -19,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from zoo.benchmarks import games
+from zoo.benchmarks import flows, games
 from zoo.benchmarks.figures import Figure, RandomImages, machine, threads
 from zoo.benchmarks.loading import BATCH_SIZE, measure_loaders, measure_memory
 from zoo.benchmarks.training import measure_overhead, measure_training
@@ -30,7 +31,7 @@ from zoo.engine.cli import run_verb
 from zoo.engine.config import conf_dir, nearest
 from zoo.errors import ZooError
 
-SECTIONS = ("memory", "loader", "overhead", "games", "training")  # in the order in which they are measured
+SECTIONS = ("memory", "loader", "overhead", "games", "flows", "training")  # in the order in which they are measured
 
 
 def main() -> None:
@@ -74,6 +75,9 @@ def bench(config: DictConfig) -> dict[str, Any]:
             elif section == "games":
                 figures = games.measure_games(6 * config.seconds, say)
                 title = f"Adversarial step: batch {games.BATCH_SIZE}, {count} threads; medians"
+            elif section == "flows":
+                figures = flows.measure_flows(6 * config.seconds, config.compile, say)
+                title = "Flows: one thread; medians"
             else:
                 rows = measure_training(models, list(config.sizes), config.batch_size, config.seconds, config.compile, say)
                 found[section] = rows
