@@ -319,7 +319,7 @@ CASES = {
     "single=maybe": ["single=maybe", "true or false"],
     "size=40": ["size=40", "32"],
     "size=0": ["size=0"],
-    "prior=flow": ["prior=flow is not known", "gaussian or mixture"],
+    "prior=normal": ["prior=normal is not known", "gaussian, mixture, flow"],
     "device=tpu": ["device=tpu", "auto, cpu or cuda"],
     "data_root=. what=grid": ["data_root=. cannot be given", "'faces' are made by the program"],
     "what=grid image=photos/a.png": ["made from 4 image files, but image= names 1"],

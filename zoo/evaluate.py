@@ -16,7 +16,7 @@ from zoo.engine import devices
 from zoo.engine.cli import run_verb
 from zoo.engine.load import open_run
 from zoo.errors import ZooError
-from zoo.evaluation import report
+from zoo.evaluation import report, samples
 from zoo.evaluation.cost import cost
 from zoo.evaluation.protocol import by_group, check_count, selected
 from zoo.evaluation.subject import Subject, features_of
@@ -30,7 +30,7 @@ def main() -> None:
 
 def measure(config: DictConfig) -> None:
     """Opens the run and its data, measures, writes after each group, and prints."""
-    selection = selected(config.metrics)
+    selection, priors = selected(config.metrics), samples.selected_priors(config.priors)
     if config.split not in SPLITS:
         raise ZooError(f"split={config.split} is not known; use test, val or train.")
     for name, least in (("samples", 1), ("seed", 0)):
@@ -42,7 +42,7 @@ def measure(config: DictConfig) -> None:
     if out.exists() and not out.is_dir():
         raise ZooError(f"out={config.out} is a file; name a folder.")
     data = run.data(config.data_root, config.cache)
-    subject = Subject(run.model, data.store, config.split, config.samples, cache=data.cache, seed=config.seed)
+    subject = Subject(run.model, data.store, config.split, config.samples, cache=data.cache, seed=config.seed, priors=priors)
     check_count(subject)
     subject.features = features_of(subject, config.features.name, config.features.weights)
     out.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,8 @@ def measure(config: DictConfig) -> None:
             book.add(numbers)
         spent = cost(run, subject)
         report.write_json(out / "cost.json", spent)
-        report.draw(out / "evaluation", subject)
+        with_samples = selection is None or not {"samples", *samples.NAMES}.isdisjoint(selection)
+        report.draw(out / "evaluation", subject, samples.priors(subject) if with_samples else {})  # fitting them takes a while
     report.show(out, book, spent)
 
 

@@ -21,12 +21,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from zoo.data.files import write_atomically
 from zoo.engine import devices
 from zoo.engine.cli import run_verb
-from zoo.engine.drawings import ALL, DRAWINGS, PRIORS, SHOWN, Drawing, Task
+from zoo.engine.drawings import ALL, DRAWINGS, SHOWN, Drawing, Task
 from zoo.engine.inputs import image_files
 from zoo.engine.load import open_run
 from zoo.engine.pictures import SMALLEST, animation, columns_for, enlarged, labelled, png, tile
 from zoo.engine.report import shown_path
 from zoo.errors import ZooError
+from zoo.evaluation.samples import FITTED
 from zoo.evaluation.validation import quiet
 from zoo.progress import chunks
 
@@ -107,8 +108,8 @@ def settled(config: DictConfig) -> tuple[str, dict[str, Any]]:
         strength = options["strength"]
         if type(strength) not in (int, float) or not math.isfinite(strength) or strength == 0:
             raise ZooError(f"strength={strength} must be a number; below 0 it removes the attribute.")
-    if options.get("prior") not in (None, *PRIORS):
-        raise ZooError(f"prior={options['prior']} is not known; choose {' or '.join(PRIORS)}, or leave it out for the model's own.")
+    if options.get("prior") not in (None, *FITTED):
+        raise ZooError(f"prior={options['prior']} is not known; choose {', '.join(FITTED)}, or leave it out for the model's own.")
     return what, options
 
 

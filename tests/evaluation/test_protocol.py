@@ -9,14 +9,15 @@ from zoo.data.batch import Batch
 from zoo.data.lines import Lines
 from zoo.data.store import prepare
 from zoo.errors import ZooError
-from zoo.evaluation import interpolations, protocol
+from zoo.evaluation import interpolations, protocol, samples
 from zoo.evaluation.protocol import GROUPS, evaluate, selected
 from zoo.evaluation.subject import Subject, rows_of
 from zoo.metrics.lines import mean_distance_and_smoothness
 from zoo.models.ae import AE
 from zoo.models.base import Autoencoder
 from zoo.nets.conv import ConvBackbone
-from zoo.priors import Prior
+from zoo.nets.latent_flows import CouplingFlow
+from zoo.priors import Flow, Prior
 
 
 class Memory(Autoencoder):
@@ -130,6 +131,41 @@ def test_only_what_is_selected_is_measured(subject):
     assert set(evaluate(subject(count=64), ["mse", "likelihood"])) == {
         "reconstructions/mse@64", "likelihood/elbo_bits_per_dim@64", "likelihood/iw64_bits_per_dim@64",
     }  # fmt: skip
+
+
+@torch.no_grad()
+def test_priors_are_those_that_are_named_in_the_order_of_tables(subject, monkeypatch):
+    monkeypatch.setitem(samples.FITTED, "flow", lambda dim: Flow(dim, CouplingFlow(dim, 2, 8), steps=20))
+    numbers = evaluate(subject(count=64, priors=samples.selected_priors(["flow", "gaussian"])), ["latent_nll"])
+    assert list(numbers) == [f"samples/{prior}/latent_nll@64" for prior in ("normal", "gaussian", "flow")]
+    assert len(set(numbers.values())) == 3
+    assert list(evaluate(subject(count=64, priors=()), ["latent_nll"])) == ["samples/normal/latent_nll@64"]
+
+
+@torch.no_grad()
+def test_codes_without_a_flow_prior_are_told_and_still_measured(subject):
+    torch.manual_seed(0)
+    model = AE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8)
+    last = model.encoder[-1]
+    last.weight[3], last.bias[3] = 0, 0.5
+    measured = subject(model, count=64, priors=("mixture", "flow"))
+    assert list(evaluate(measured, ["latent_nll"])) == [f"samples/{prior}/latent_nll@64" for prior in ("gaussian", "mixture")]
+    reason = "A flow cannot be fitted, as latent dimension 3 is constant; lower model.latent_dim, or fit a Gaussian."
+    assert measured.notes == [f"There is no flow prior here: {reason}"]
+
+
+@torch.no_grad()
+def test_an_own_flow_is_fitted_anew_to_the_weights_at_hand(subject):
+    torch.manual_seed(0)
+    own = Flow(8, CouplingFlow(8, 2, 8), steps=20)
+    own.fit(torch.randn(100, 8) * 100)
+    model = AE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8, prior=own)
+    measured = subject(model, count=64, priors=("gaussian", "flow"))
+    numbers = evaluate(measured, ["latent_nll"])
+    assert list(numbers) == [f"samples/{prior}/latent_nll@64" for prior in ("flow", "gaussian")]
+    fitted = samples.priors(measured)["flow"]
+    assert fitted is not own
+    assert fitted.scale.max() < 10 < own.scale.max()
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():

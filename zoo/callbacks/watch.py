@@ -44,9 +44,9 @@ class Watch(pl.Callback):
             with Pauses.counted():
                 with quiet(pl_module, trainer):
                     self.look(trainer, pl_module)
-                    fitted = [buffer.clone() for buffer in pl_module.prior.buffers()]
-                for buffer, value in zip(pl_module.prior.buffers(), fitted, strict=True):
-                    buffer.copy_(value)  # into the raw model, too: averaging the weights on must not wash the prior out
+                    fitted = {name: value.clone() for name, value in pl_module.prior.state_dict().items()}
+                if pl_module.prior.needs_fit:  # into the raw model, too: averaging the weights on must not wash the prior out
+                    pl_module.prior.load_state_dict(fitted)
 
     def look(self, trainer: Any, model: Any) -> None:
         """Measures the validation split, fits the prior, draws and logs; on all ranks."""

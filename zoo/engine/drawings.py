@@ -19,14 +19,12 @@ from zoo.engine.load import Run
 from zoo.engine.pictures import WHITE, columns_for, in_rows
 from zoo.errors import ZooError
 from zoo.evaluation.attributes import VECTOR_IMAGES
-from zoo.evaluation.samples import FIT, LARGEST_LATENT, PRIOR_IMAGES, latents
+from zoo.evaluation.samples import FIT, FITTED, LARGEST_LATENT, PRIOR_IMAGES, latents
 from zoo.evaluation.subject import Subject
 from zoo.metrics.edits import attribute_vectors
 from zoo.metrics.reconstruction import to_uint8
 from zoo.models.udt import UDT
-from zoo.priors import Gaussian, Mixture, Prior
 
-PRIORS: dict[str, type[Prior]] = {"gaussian": Gaussian, "mixture": Mixture}
 GIF_STEPS = 31
 ALL = "all"  # attributes
 SHOWN = 1024  # samples in one picture
@@ -109,7 +107,7 @@ def samples(task: Task) -> Drawing:
             raise ZooError(
                 f"prior={kind} cannot be fitted to {model.latent_dim:,} latent dimensions, only up to {LARGEST_LATENT:,}; leave prior out."
             )
-        prior = PRIORS[kind](model.latent_dim)
+        prior = FITTED[kind](model.latent_dim)
         prior.fit(latents(task.subject, "train", PRIOR_IMAGES, FIT), task.seed)
         model.prior = prior.to(model.device)
     images = strips.samples(model, task.options["count"], task.seed)

@@ -48,7 +48,7 @@ def settle(config: DictConfig) -> None:
             bound, below = "above" if strict else "of at least", "" if high is None else f" and below {high}"
             raise ZooError(f"{key}={value} must be a number {bound} {low}{below}.")
     if config.compile and OmegaConf.select(config, "model.flow.memory") == "reversible":
-        raise ZooError("compile=true cannot follow model.flow.memory=reversible, which has a backward pass of its own; use checkpoint or plain.")
+        raise ZooError("compile=true cannot follow the backward pass of model.flow.memory=reversible; set it to checkpoint or plain.")
     config.evaluation.metrics = selected(config.evaluation.metrics, "evaluation.metrics")
     accelerator, count, precision = devices.resolve(config.trainer)
     config.trainer.accelerator, config.trainer.devices, config.trainer.precision = accelerator, count, precision

@@ -13,9 +13,9 @@ from zoo.engine import pictures, strips
 from zoo.engine.load import Run
 from zoo.engine.report import print_metrics, shown_path, versions
 from zoo.errors import ZooError
-from zoo.evaluation import samples
 from zoo.evaluation.protocol import GROUPS
 from zoo.evaluation.subject import Subject
+from zoo.priors import Prior
 
 FORMAT = 1
 
@@ -86,13 +86,13 @@ def read_json(path: Path) -> dict[str, Any]:
     raise ZooError(f"{path} is damaged; remove it, and it is written anew.")
 
 
-def draw(folder: Path, subject: Subject) -> None:
-    """Draws samples from every prior, reconstructions and interpolations of the same images each time, and what single methods show."""
+def draw(folder: Path, subject: Subject, priors: dict[str, Prior]) -> None:
+    """Draws samples from these priors, reconstructions and interpolations of the same images each time, and what single methods show."""
     few, many = (subject.batch(subject.positions(subject.split, count)) for count in (strips.FEW, strips.MANY))
     for what, grid in strips.pictures_of(subject.model, few, many, subject.seed).items():
         if what != "samples":
             pictures.save(grid, folder / f"{what}.png")
-    for name, prior in samples.priors(subject).items():
+    for name, prior in priors.items():
         latents = prior.sample(64, Generator().manual_seed(subject.seed))
         pictures.save(pictures.grid_of(subject.model.decode(latents), columns=8), folder / f"samples-{name}.png")
 

@@ -1,21 +1,25 @@
 """How close generated images come to real ones: one row of numbers for every prior that the model's latents can be drawn from."""
 
 import copy
+from typing import Any
 
 import torch
+from omegaconf import ListConfig
 from torch import Generator, Tensor
 
+from zoo.errors import ZooError
 from zoo.evaluation.subject import Subject, quantised
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.kernel import kernel_distance
 from zoo.metrics.manifold import manifold_scores
 from zoo.metrics.sharpness import laplacian_energy
 from zoo.models.base import seed_of
-from zoo.priors import Gaussian, Mixture, Prior
+from zoo.priors import Flow, Gaussian, Mixture, Prior
 from zoo.progress import busy
 
 NAMES = ("frechet", "kernel", "precision", "recall", "density", "coverage", "sharpness", "latent_nll")
 PRIOR_IMAGES = 10_000  # training images whose latents a prior is fitted to
+FITTED: dict[str, type[Prior]] = {"gaussian": Gaussian, "mixture": Mixture, "flow": Flow}
 LARGEST_LATENT = 1024  # dimensions up to which densities are fitted to latents
 FIT, HELD_OUT, DRAW = 10, 11, 12  # keys of random streams
 
@@ -44,22 +48,42 @@ def samples(subject: Subject) -> dict[str, float]:
 
 
 def priors(subject: Subject) -> dict[str, Prior]:
-    """The model's own prior, and a Gaussian and a mixture fitted to its latents of training images where these are small enough."""
+    """The model's own prior, and those of `subject.priors`, fitted to its latents of training images where these are small enough."""
     return subject.once("priors", lambda: _priors(subject))
 
 
 def _priors(subject: Subject) -> dict[str, Prior]:
     model = subject.model
-    found = {} if model.prior.needs_fit and model.can_encode else {model.prior.name: model.prior}
-    to_fit = [copy.deepcopy(model.prior)] if not found else []  # the one in the checkpoint may be older than the weights
+    own = model.prior
+    if own.needs_fit and model.can_encode:
+        own = fitted(subject, copy.deepcopy(own))  # the one in the checkpoint may be older than the weights
+    found = {own.name: own}
     if model.can_encode and model.latent_dim <= LARGEST_LATENT:
-        to_fit += [Gaussian(model.latent_dim), Mixture(model.latent_dim)]
-    for prior in to_fit:
-        if prior.name not in found:
-            with busy(f"fitting the {prior.name} prior"):
-                prior.fit(latents(subject, "train", PRIOR_IMAGES, FIT), subject.seed)
-            found[prior.name] = prior.to(subject.device)
+        for name in subject.priors:
+            if name in found:
+                continue
+            try:
+                found[name] = fitted(subject, FITTED[name](model.latent_dim))
+            except ZooError as error:
+                if name != "flow":
+                    raise
+                subject.notes.append(f"There is no flow prior here: {error}")  # a single or a constant dimension
     return found
+
+
+def fitted(subject: Subject, prior: Prior) -> Prior:
+    """A prior, fitted to the model's latents of training images."""
+    with busy(f"fitting the {prior.name} prior"):
+        prior.fit(latents(subject, "train", PRIOR_IMAGES, FIT), subject.seed)
+    return prior.to(subject.device)
+
+
+def selected_priors(value: Any) -> tuple[str, ...]:
+    """The setting `priors`, a list of names -> those names in the order of tables. Raises ZooError for an unknown name."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple | ListConfig) or not set(names) <= set(FITTED):
+        raise ZooError(f"priors={value} must be a list of some of {', '.join(FITTED)}, like [gaussian,mixture].")
+    return tuple(name for name in FITTED if name in names)
 
 
 def latents(subject: Subject, split: str, count: int, stream: int) -> Tensor:

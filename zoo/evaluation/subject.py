@@ -1,6 +1,6 @@
 """What is measured, and the one loop that all measurements share: rows computed in chunks over all ranks, returned in order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -46,6 +46,7 @@ class Subject:
         features: The features network on the model's device; None where the data have no labels and none was named.
         cache: Folder of the packed stores, where features of real images are kept.
         seed: Of all draws.
+        priors: Names of the densities that are fitted to the model's latents, beside its own prior.
     """
 
     model: Autoencoder
@@ -55,6 +56,7 @@ class Subject:
     features: Features | None = None
     cache: Path = Path()
     seed: int = 0
+    priors: Sequence[str] = ("gaussian", "mixture")
 
     def __post_init__(self) -> None:
         self.count = min(self.count, len(self.store.indices(self.split)))

@@ -69,5 +69,5 @@ def fit_prior(model: Autoencoder, loader: BatchLoader, seed: int = 0) -> None:
         latents.append(model.latents_for_prior(batch.image, batch.attributes))
     model.prior.fit(torch.cat(latents), seed)
     if dist.is_available() and dist.is_initialized():
-        for buffer in model.prior.buffers():
-            dist.broadcast(buffer, 0)
+        for tensor in model.prior.state_dict().values():  # of a flow: parameters, too
+            dist.broadcast(tensor, 0)

@@ -101,7 +101,7 @@ class Autoencoder(pl.LightningModule):
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parties of the game and their parameters, each parameter in exactly one. One player by default."""
-        return {"autoencoder": list(self.parameters())}
+        return {"autoencoder": [parameter for parameter in self.parameters() if parameter.requires_grad]}
 
     def resting(self) -> Iterable[str]:
         """Players that sit this step out (warm-up, gating). Asked after the backward pass; ranks must agree."""

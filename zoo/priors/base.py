@@ -6,7 +6,7 @@ from torch import Generator, Tensor, nn
 
 
 class Prior(nn.Module, ABC):
-    """A density over (B, dim) latents. What it learns lies in float buffers, so that it travels in a checkpoint.
+    """A density over (B, dim) latents. What it learns is in its state dict, so that it travels in a checkpoint.
 
     An unfitted prior is the standard normal.
     """

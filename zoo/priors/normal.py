@@ -25,22 +25,25 @@ def enough(latents: Tensor, dim: int) -> Tensor:
 
 
 class StandardNormal(Prior):
-    """N(0, I)."""
+    """N(0, T²I), the standard normal unless a temperature T is given: flows draw samples of less variety at T < 1."""
 
     anchor: Tensor
 
     name = "normal"
     needs_fit = False
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, temperature: float = 1.0) -> None:
         super().__init__(dim)
+        if not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
+            raise ZooError(f"The temperature of a normal prior is {temperature}; it must be a positive number.")
+        self.temperature = float(temperature)
         self.register_buffer("anchor", torch.zeros(()), persistent=False)  # only tells the device
 
     def sample(self, count: int, generator: Generator | None = None) -> Tensor:
-        return normal_draws(count, self.dim, self.anchor, generator)
+        return self.temperature * normal_draws(count, self.dim, self.anchor, generator)
 
     def log_prob(self, latents: Tensor) -> Tensor:
-        return -0.5 * (latents.square() + math.log(2 * math.pi)).sum(1)
+        return -0.5 * ((latents / self.temperature).square() + math.log(2 * math.pi * self.temperature**2)).sum(1)
 
 
 class Gaussian(Prior):

@@ -1,0 +1,62 @@
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.callbacks import watch
+from zoo.callbacks.watch import Watch
+from zoo.evaluation import validation
+from zoo.nets.latent_flows import CouplingFlow
+from zoo.priors import Flow, Gaussian
+
+
+@contextmanager
+def averaged(model, trainer):
+    """Inside, the model has weights of 1, as with averaging on; afterwards what it had before."""
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    for parameter in model.parameters():
+        parameter.fill_(1)
+    yield
+    model.load_state_dict(own)
+
+
+@pytest.mark.parametrize("needs_fit", [True, False])
+def test_averaging_the_weights_does_not_wash_a_flow_prior_out(monkeypatch, tmp_path, needs_fit):
+    """What was fitted to codes of the averaged weights, parameters too, is kept; a flow that is trained with the model stays as it is."""
+    model = nn.Linear(2, 2)
+    model.prior = Flow(2, CouplingFlow(2, 2, 8), steps=20)
+    model.prior.needs_fit = needs_fit
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    looked = {}
+
+    def look(self, trainer, model):
+        if needs_fit:
+            model.prior.fit(torch.randn(50, 2, generator=torch.Generator().manual_seed(0)).cumsum(1))
+        looked.update({name: value.clone() for name, value in model.state_dict().items()})
+
+    monkeypatch.setattr(Watch, "look", look)
+    monkeypatch.setattr(watch, "quiet", averaged)
+    monkeypatch.setattr(watch, "is_due", lambda *_: True)
+    with torch.no_grad():
+        Watch(tmp_path, every=1).on_train_batch_end(None, model, None, None, 0)
+    assert not any(torch.equal(looked[name], before[name]) for name, _ in model.named_parameters())
+    for name, value in model.state_dict().items():
+        expected = looked if needs_fit and name.startswith("prior.") else before
+        assert torch.equal(value, expected[name]), name
+
+
+def test_every_tensor_of_a_fitted_prior_is_broadcast(monkeypatch):
+    class Fitted:
+        def latents_for_prior(self, image, attributes):
+            return image
+
+    monkeypatch.setattr(validation.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(validation.dist, "broadcast", lambda tensor, rank: tensor.fill_(rank + 1))
+    for prior in (Gaussian(3), Flow(3)):
+        model = Fitted()
+        model.prior = prior
+        monkeypatch.setattr(prior, "fit", lambda latents, seed: None)
+        monkeypatch.setattr(validation.torch, "cat", lambda parts: parts)
+        validation.fit_prior(model, [])
+        assert all((tensor == 1).all() for tensor in [*prior.parameters(), *prior.buffers()] if tensor.is_floating_point())
