@@ -13,6 +13,7 @@ from zoo.models.ae import AE
 from zoo.models.base import Autoencoder
 from zoo.models.two_stage import TwoStage
 from zoo.nets.flows import Flow
+from zoo.nets.latent_flows import CouplingFlow
 
 DIM = 4
 
@@ -123,6 +124,25 @@ def test_a_step_reads_codes_by_position_and_no_image(split):
     picked = Batch(torch.full_like(batch.image[:5], float("nan")), batch.attributes[order], batch.index[order])
     expected = -model.prior.log_prob(model.encode(batch.image[order])).mean()
     torch.testing.assert_close(model.losses(picked)["loss"], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_tenth_of_the_training_codes_is_held_out():
+    model, images = looked()
+    codes = model.encode(images.image).detach()
+    assert torch.equal(model.held_out, codes[9::10])
+    assert torch.equal(model.table[images.index[9::10]], codes[8::10])  # training gets to see the neighbour's
+    others = torch.arange(40) % 10 != 9
+    assert torch.equal(model.table[images.index[others]], codes[others])
+
+
+def test_blame_names_the_layer_of_a_flow():
+    model, images = looked()
+    model.prior.transform = CouplingFlow(DIM, transforms=3, hidden=4).double()
+    assert model.blame(images) == ""
+    [*model.prior.transform.layers[1].parameters()][-1].data.fill_(float("nan"))
+    assert model.blame(images) == "the flow, layer 2 of 3"
+    model.autoencoder.encode = lambda image, attributes=None: image.new_full((len(image), DIM), float("inf"))
+    assert model.blame(images) == "the flow, the codes"
 
 
 def test_images_that_nobody_looked_at_do_not_pass_for_others():

@@ -60,7 +60,9 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         began = state["zoo"].get("command", "unknown")
         command = f"{began}; then resume=RUN {shlex.join(changed)}" if changed else began
     else:
-        own_rates = all("lr" in model.player_options.get(player, {}) for player in model.players())
+        plain: Any = OmegaConf.to_container(config.model.get("player_options", {}), resolve=False)
+        follow = [player for player, options in plain.items() if options.get("lr") == "${optimizer.lr}"]
+        own_rates = all("lr" in model.player_options.get(player, {}) and player not in follow for player in model.players())
         first_here = stage.earlier and config.pretrain.run is None  # a stage that has followed it
         if own_rates and not first_here and any(override.startswith("optimizer.lr=") for override in overrides):
             names = ", ".join(f"model.player_options.{player}.lr" for player in model.players())

@@ -8,7 +8,7 @@ from omegaconf import ListConfig
 from torch import Generator, Tensor
 
 from zoo.errors import ZooError
-from zoo.evaluation.subject import Subject, quantised
+from zoo.evaluation.subject import CHUNK, Subject, quantised
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.kernel import kernel_distance
 from zoo.metrics.manifold import manifold_scores
@@ -43,7 +43,8 @@ def samples(subject: Subject) -> dict[str, float]:
                 found = compare(subject, real, fake)
             scores |= {f"{name}/{metric}": value for metric, value in found.items()}
         if subject.model.can_encode and subject.wants("latent_nll"):
-            scores[f"{name}/latent_nll"] = -prior.log_prob(latents(subject, subject.split, subject.count, HELD_OUT)).double().mean().item()
+            held_out = latents(subject, subject.split, subject.count, HELD_OUT).split(CHUNK)
+            scores[f"{name}/latent_nll"] = -torch.cat([prior.log_prob(part) for part in held_out]).double().mean().item()
     return scores
 
 

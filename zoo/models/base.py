@@ -163,6 +163,7 @@ class Autoencoder(pl.LightningModule):
 
         No generator state needs saving for an exact resume, and 2 ranks draw what 1 rank draws.
         """
+        self._placed = (key, first_row, rows, global_rows)
         if self.device.type == "cpu":
             torch.default_generator.manual_seed(seed_of(*key))  # torch.manual_seed does the same, 0.6 ms slower
         else:
@@ -221,6 +222,9 @@ class Autoencoder(pl.LightningModule):
         with torch.no_grad():
             if trainer.global_step == 0:
                 self.initialize(data.some_images("train", 1024))
+                if trainer.world_size > 1:  # rounding may differ between devices
+                    for tensor in self.state_dict().values():
+                        dist.broadcast(tensor, 0)
             self.look(lambda split: data.read(split))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -247,11 +251,17 @@ class Autoencoder(pl.LightningModule):
         if self.trainer.world_size > 1:
             dist.all_reduce(bad, dist.ReduceOp.MAX)
         if bad.item():
+            self.place(*self._placed)  # the same noise again
             with torch.no_grad():
-                reason = self.blame(batch)
+                reasons = [self.blame(batch)]
+            if self.trainer.world_size > 1:
+                reasons *= self.trainer.world_size
+                dist.all_gather_object(reasons, reasons[0])
+            reason = max(reasons)  # of the ranks whose images are good there is none
             raise ZooError(
-                f"Training diverged after {int(self.images_seen):,} images: the loss is not finite{reason and f' ({reason})'}; lower "
-                f"optimizer.lr or set clip=1, and start anew or resume from the last checkpoint."
+                f"Training diverged after {int(self.images_seen):,} images: the loss is not finite{reason and f' ({reason})'}; lower the "
+                f"learning rate (optimizer.lr, or its player's in model.player_options) or set clip=1, and start anew or resume from the "
+                f"last checkpoint."
             )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

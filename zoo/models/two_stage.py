@@ -6,7 +6,7 @@
 
 The autoencoder does not change in stage 2, so each image is encoded once, before the first step: a step reads codes from a table and costs
 neither time nor memory for the networks. The codes are those of the images as they are: data.flip mirrors images in stage 1 alone. Training
-goes back to the flow with the best likelihood of held-out codes, those of the validation split, and ends when that has not improved for a
+goes back to the flow with the best likelihood of held-out codes, a tenth of the training images', and ends when that has not improved for a
 while. An autoencoder with a mixture of ten Gaussians is hard to beat (RAE, 1903.12436, table 1), so a Gaussian and a mixture are always
 measured on the same codes.
 
@@ -32,10 +32,12 @@ from zoo.models.ae import AE
 from zoo.models.base import Autoencoder
 from zoo.models.nested import take_over
 from zoo.nets.flows import Flow
+from zoo.nets.latent_flows import first_not_finite
 from zoo.priors.flow import Flow as FlowPrior
 from zoo.priors.flow import standardisation
 from zoo.priors.normal import enough
 
+TENTH = 10  # training images of which one is held out
 INITIAL = 1024  # codes that the flow's data-dependent layers start from
 CHUNK = 512  # held-out codes at once
 
@@ -53,6 +55,7 @@ class TwoStage(Autoencoder):
         **options: As in Autoencoder, without a prior: it is the flow.
     """
 
+    fragile = True
     prior: FlowPrior
 
     def __init__(
@@ -74,6 +77,7 @@ class TwoStage(Autoencoder):
             raise ZooError(f"model.check_every={check_every} and model.patience={patience} must be at least 1.")
         super().__init__(autoencoder.image_shape, latent_dim, prior=FlowPrior(latent_dim, flow), **options)
         self.autoencoder = autoencoder.requires_grad_(joint)
+        self.autoencoder.prior.requires_grad_(False)
         self.prior.transform.requires_grad_(True)
         self.prior.needs_fit = False  # stage 2 is its fit
         self.joint, self.check_every, self.patience = joint, check_every, patience
@@ -119,12 +123,14 @@ class TwoStage(Autoencoder):
             return
         if self.stale >= self.patience:
             return self._end(self.trainer.global_step)
-        (trained, codes), (held_out, self.held_out) = (self._codes_of(read(split)) for split in ("train", "val"))
+        (train, codes), (val, others) = (self._codes_of(read(split)) for split in ("train", "val"))
         if not self.prior.fitted:
             self._begin(codes, *standardisation(enough(codes.cpu(), self.latent_dim)))
-        size = 1 + int(torch.cat([trained, held_out]).max())
+        self.held_out = codes[TENTH - 1 :: TENTH].clone()
+        codes[TENTH - 1 :: TENTH] = codes[TENTH - 2 :: TENTH][: len(self.held_out)]  # batches get the neighbour's instead
+        size = 1 + int(torch.cat([train, val]).max())
         self.table = codes.new_full((size, self.latent_dim), float("nan"))  # other images: nothing goes wrong unseen
-        self.table[trained], self.table[held_out] = codes, self.held_out
+        self.table[train], self.table[val] = codes, others
 
     def _begin(self, codes: Tensor, mean: Tensor, scale: Tensor) -> None:
         """Standardises by mean and scale (D,), and sets the flow's data-dependent layers by some of the codes (N, D)."""
@@ -152,6 +158,11 @@ class TwoStage(Autoencoder):
             with torch.no_grad():
                 code = wide(self.encode(batch.image, batch.attributes))
         return {"loss": -self.prior.log_prob(code).mean()}
+
+    def blame(self, batch: Batch) -> str:
+        code = wide(self.encode(batch.image, batch.attributes))
+        found = first_not_finite(self.prior.transform, (code - self.prior.mean) / self.prior.scale) if code.isfinite().all() else "the codes"
+        return f"the flow, {found}" if found else ""
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
         return self.autoencoder.encode(image, attributes)  # (B, latent_dim)
@@ -194,7 +205,7 @@ class TwoStage(Autoencoder):
             self._end(steps)
         seen = self.recipe.before + steps * self.recipe.batch_size
         for logger in self.trainer.loggers:
-            logger.log_metrics({"images_seen": seen, "val/held_out_nll": nll}, step=seen)
+            logger.log_metrics({"images_seen": seen, "train/held_out_nll": nll}, step=seen)
 
     def _go_back(self) -> None:
         """To the best flow."""

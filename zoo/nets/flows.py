@@ -263,6 +263,8 @@ class Split(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        if channels % 2:
+            raise ZooError(f"A flow cannot split {channels} channels in half; let it squeeze before.")
         self.net = zero_conv(channels // 2, channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

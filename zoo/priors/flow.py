@@ -15,6 +15,7 @@ from zoo.priors.base import Prior
 from zoo.priors.normal import enough, normal_draws
 
 CHECKS = 40  # looks at the held-out latents in a fit
+INITIAL = 1024  # latents that data-dependent layers start from
 CLIP = 5.0  # largest gradient norm
 
 
@@ -75,7 +76,7 @@ class Flow(Prior):
             fresh: Any = copy.deepcopy(self.transform).cpu()  # the same weights on every device
             fresh.reset_parameters()
         transform = fresh.to(self.mean.device).requires_grad_(True)
-        transform.initialize(rest)
+        transform.initialize(rest[:INITIAL])
         best, least = self._likeliest(transform, rest, held_out, generator)
         self.transform.load_state_dict(best)
         self.held_out_nll.copy_(least + self.scale.log().sum())
