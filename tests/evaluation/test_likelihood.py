@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.evaluation.likelihood import bits_per_dim
+from zoo.losses import bits_per_dim
 from zoo.models.vae import VAE
 
 DIM, LATENT, GAMMA = 12, 3, 0.3
@@ -67,7 +67,7 @@ def test_the_mean_of_log_weights_is_the_elbo_of_the_training_loss():
 def test_uniform_noise_over_all_grey_levels_costs_eight_bits():
     """256 cells of width 2/255: the density of the uniform distribution over them is (255/512)^D."""
     log_density = torch.tensor([12 * math.log(255 / 512)], dtype=torch.float64)
-    assert bits_per_dim(log_density, 12).item() == pytest.approx(8, abs=1e-12)
+    assert bits_per_dim(-log_density, 12).item() == pytest.approx(8, abs=1e-12)
 
 
 def test_a_gaussian_of_known_scale_costs_its_entropy():
@@ -76,11 +76,11 @@ def test_a_gaussian_of_known_scale_costs_its_entropy():
     noise = gamma * torch.randn(200, dimensions, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     log_density = torch.distributions.Normal(0, gamma).log_prob(noise).sum(1)
     entropy = 0.5 * math.log2(2 * math.pi * math.e * gamma**2) - math.log2(2 / 255)
-    assert bits_per_dim(log_density, dimensions).mean().item() == pytest.approx(entropy, abs=0.01)
+    assert bits_per_dim(-log_density, dimensions).mean().item() == pytest.approx(entropy, abs=0.01)
 
 
 def test_the_bits_of_padding_are_shared_out_among_the_original_values():
     density = torch.tensor([-3.0])
     bits = -density / math.log(2) + 1024 * math.log2(127.5)  # of the whole image
-    torch.testing.assert_close(bits_per_dim(density, 1024, 784), bits / 784)
-    torch.testing.assert_close(bits_per_dim(density, 1024), bits / 1024)
+    torch.testing.assert_close(bits_per_dim(-density, 1024, originals=784), bits / 784)
+    torch.testing.assert_close(bits_per_dim(-density, 1024), bits / 1024)

@@ -174,7 +174,7 @@ def test_compiles_as_one_graph(kind, memory):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"levels": 4}, r"halve 8×4 pixels 4 times; set data.image_size to a multiple of 16 or model.flow.levels"),
+        ({"levels": 4}, r"halve 8×4 pixels 4 times; set model.flow.levels=null"),
         ({"levels": 4, "squeeze_first": False}, "halve 8×4 pixels 3 times"),
         ({"shape": (3, 8, 4), "squeeze_first": False}, "3 channels"),
         ({"levels": 0}, "model.flow.levels is 0"),

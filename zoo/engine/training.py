@@ -148,6 +148,7 @@ def checked_data(config: DictConfig, model: Autoencoder) -> DataModule:
     data = data_of(config)
     data.check(config.trainer.devices * config.trainer.num_nodes, config.trainer.accumulate)
     model.name_attributes(data.store.attribute_names)
+    model.original_values = data.store.original_values
     domain = config.model.get("domain", config.data.domain)
     if domain != config.data.domain:
         raise ZooError(f"model.domain={domain} is not the domain of the batches, data.domain={config.data.domain}; set data.domain alone.")

@@ -1,8 +1,6 @@
 """Likelihood in bits per dimension, where a method defines one.
 
-Pixels are integers, densities are not: x = v/127.5 - 1 + U(0, 2/255) is measured, and the density of a cell of that width bounds the
-probability of the integer (Theis et al. 2016, 1511.01844, section 3.1): bits/dim = -log₂ p(x) / D + log₂ 127.5. The bits of images that
-were padded are shared out among their original pixels.
+Measured is x = v/127.5 - 1 + U(0, 2/255); see `zoo.losses.bits_per_dim`.
 """
 
 import math
@@ -11,18 +9,11 @@ import torch
 from torch import Tensor
 
 from zoo.evaluation.subject import Subject
+from zoo.losses import LEVEL, bits_per_dim
 
 DRAWS, DRAWS_IMAGES = 64, 1_000  # importance-weighted: K, and images
 NAMES = ("bits_per_dim", "elbo_bits_per_dim", f"iw{DRAWS}_bits_per_dim")
 DEQUANTISE = 30  # key of a random stream
-
-
-def bits_per_dim(log_density: Tensor, dimensions: int, originals: int | None = None) -> Tensor:
-    """log p(x) in nats on [-1, 1] images of `dimensions` values -> bits per value of an 8-bit image.
-
-    The bits of padding count, but are shared out among the `originals`, the values that are not padding.
-    """
-    return (-log_density / math.log(2) + dimensions * math.log2(127.5)) / (originals or dimensions)
 
 
 def likelihood(subject: Subject) -> dict[str, float]:
@@ -37,11 +28,11 @@ def likelihood(subject: Subject) -> dict[str, float]:
     scores: dict[str, float] = {}
     single = NAMES[0] if exact.shape[1] == 1 else NAMES[1]
     if subject.wants(single) and (weights := draws_of(subject, 1, subject.count)) is not None:
-        scores[single] = bits_per_dim(weights, dimensions, originals).mean().item()
+        scores[single] = bits_per_dim(-weights, dimensions, originals=originals).mean().item()
     if exact.shape[1] > 1 and subject.wants(NAMES[2]):
         weights = draws_of(subject, DRAWS, min(DRAWS_IMAGES, subject.count))
         assert weights is not None
-        scores[NAMES[2]] = bits_per_dim(torch.logsumexp(weights, 1) - math.log(DRAWS), dimensions, originals).mean().item()
+        scores[NAMES[2]] = bits_per_dim(math.log(DRAWS) - torch.logsumexp(weights, 1), dimensions, originals=originals).mean().item()
     return scores
 
 
@@ -53,7 +44,7 @@ def draws_of(subject: Subject, draws: int, count: int) -> Tensor | None:
         rows = stop - start
         model.place((subject.seed, DEQUANTISE, draws, start), 0, rows, rows)
         image = subject.batch(positions[start:stop]).image
-        weights = model.log_weights(image + model.uniform(*image.shape) * (2 / 255), draws)
+        weights = model.log_weights(image + model.uniform(*image.shape) * LEVEL, draws)
         return image.new_empty(rows, 0) if weights is None else weights.double()
 
     found = subject.rows(len(positions), f"likelihood, {draws} draws", weigh, size=max(1, 512 // draws))

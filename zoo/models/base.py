@@ -5,6 +5,7 @@ forward pass, one backward pass and one optimizer step train adversarial methods
 detached by the model; what differs between players (learning rate, betas, schedule, clipping) is kept here.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +76,7 @@ class Autoencoder(pl.LightningModule):
         channels, height, width = image_shape  # a list, where it comes from a checkpoint
         self.image_shape = (channels, height, width)
         self.latent_dim = latent_dim
+        self.original_values = math.prod(self.image_shape)  # of an image without what it is padded with; the data say
         self.prior = prior if prior is not None else StandardNormal(latent_dim)
         self.player_options = {name: dict(options) for name, options in (player_options or {}).items()}
         self.provenance: dict[str, Any] = {}  # configuration and versions, for the checkpoint

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from zoo.data.batch import Batch
 from zoo.errors import ZooError
-from zoo.losses import wide
+from zoo.losses import LEVEL, bits_per_dim, wide
 from zoo.models.base import Autoencoder
-from zoo.models.glow import LEVEL, STREAM, bits_per_dim
+from zoo.models.glow import STREAM
 from zoo.nets.flows import Flow, zero_conv
 from zoo.nets.fvae import FVAEBackbone, Identity
 from zoo.priors import StandardNormal
@@ -66,7 +66,7 @@ class FVAE(Autoencoder):
         dimensions = math.prod(backbone.image_shape)
         super().__init__(backbone.image_shape, dimensions, StandardNormal(dimensions, temperature), **options)
         for name, sigma, words in (("sigma1", sigma1, ("learned", "image")), ("sigma2", sigma2, ("learned",))):
-            if sigma not in words and not (isinstance(sigma, int | float) and sigma > 0):
+            if sigma not in words and not (type(sigma) in (int, float) and sigma > 0):  # type: ignore[operator]
                 raise ZooError(f"model.{name} is {sigma!r}; it must be {' or '.join(map(repr, words))} or a positive standard deviation.")
         if not 0 <= floor < start:
             raise ZooError(f"model.floor={floor} must be at least 0 and below model.start={start}, where learned scales begin.")
@@ -79,7 +79,7 @@ class FVAE(Autoencoder):
         self.log_excess = scale(start - floor if isinstance(sigma2, str) else sigma2, learned=sigma2 == "learned")  # of σ₂ over the floor
         if self.log_sigma1.requires_grad or self.log_excess.requires_grad:
             self.player_options["scale"] = {"lr": scale_lr} | self.player_options.get("scale", {})
-        self.dequantise = dequantise
+        self.dequantise, self.middle = dequantise, LEVEL / 2 if dequantise else 0.0  # middle: the mean of the noise
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         scales = [p for p in (self.log_sigma1, self.log_excess) if p.requires_grad]
@@ -94,15 +94,14 @@ class FVAE(Autoencoder):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         image = self.dequantised(batch.image)
-        distortion, rate = (part.mean() for part in self.parts(image, self.normal(len(image), *self.code_shape)))
+        distortion, rate = (part.mean() for part in self.parts(image, *self.posterior(image), self.normal(len(image), *self.code_shape)))
         loss = distortion + rate
         scales = {"sigma2": self.log_sigma2().exp()} | ({} if self.scales else {"sigma1": self.log_sigma1.exp()})
-        bits = {"bits_per_dim": bits_per_dim(loss, self.latent_dim)} if self.dequantise else {}
+        bits = {"bits_per_dim": bits_per_dim(loss, self.latent_dim, originals=self.original_values)} if self.dequantise else {}
         return {"loss": loss, "distortion": distortion, "rate": rate, "elbo": -loss, **bits, **scales}
 
-    def parts(self, image: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """-log p(x|z) and log q(z|x) - log p(z) in nats: dequantised images and u (B, *code_shape) -> (B,) × 2."""
-        mean, log_sigma1 = self.posterior(image)
+    def parts(self, image: Tensor, mean: Tensor, log_sigma1: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """-log p(x|z) and log q(z|x) - log p(z) in nats: dequantised images, their posterior and u (B, *code_shape) -> (B,) × 2."""
         v = mean + log_sigma1.exp() * u  # (B, *code_shape)
         z, log_det = self.flow(v)  # (B, D), (B,)
         log_sigma2 = self.log_sigma2()
@@ -126,10 +125,10 @@ class FVAE(Autoencoder):
         return image + LEVEL * self.uniform(*image.shape) if self.dequantise else image
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
-        return self.flow(wide(self.encoder(image)))[0]  # (B, D)
+        return self.flow(wide(self.encoder(image + self.middle)))[0]  # (B, D), of the centre of each bin
 
     def decode(self, latent: Tensor) -> Tensor:
-        return self.decoder(self.flow.inverse(latent))  # (B, C, H, W)
+        return self.decoder(self.flow.inverse(latent)) - self.middle  # (B, C, H, W)
 
     def latents_for_prior(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
         mean, log_sigma1 = self.posterior(image)
@@ -137,7 +136,9 @@ class FVAE(Autoencoder):
 
     def log_weights(self, image: Tensor, draws: int) -> Tensor:
         noise = self.normal(len(image), draws, *self.code_shape).flatten(0, 1)
-        distortion, rate = self.parts(image.repeat_interleave(draws, 0), noise)
+        mean, log_sigma1 = self.posterior(image)
+        image, mean, log_sigma1 = (part.repeat_interleave(draws, 0) for part in (image, mean, log_sigma1.expand_as(mean)))
+        distortion, rate = self.parts(image, mean, log_sigma1, noise)
         return -(distortion.double() + rate.double()).unflatten(0, (-1, draws))  # (B, draws)
 
     def blame(self, batch: Batch) -> str:

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from zoo.data.batch import Batch
 from zoo.errors import ZooError
-from zoo.losses import wide
+from zoo.losses import LEVEL, bits_per_dim, wide
 from zoo.models.base import Autoencoder
 from zoo.nets.flows import Flow
 from zoo.priors import StandardNormal
 
-LEVEL = 2 / 255  # between two grey levels of 8 bits, on [-1, 1]
 STREAM = 61  # key of the random stream that the first images are dequantised with
 
 
@@ -60,7 +59,7 @@ class Glow(Autoencoder):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         loss = self.negative_log_likelihood(self.dequantised(batch.image)).mean()
-        return {"loss": loss, "bits_per_dim": bits_per_dim(loss, self.latent_dim, self.n_bits)}
+        return {"loss": loss, "bits_per_dim": bits_per_dim(loss, self.latent_dim, self.n_bits, self.original_values)}
 
     def negative_log_likelihood(self, x: Tensor) -> Tensor:
         """-log p(x) in nats: dequantised images (B, C, H, W) -> (B,)."""
@@ -89,11 +88,3 @@ class Glow(Autoencoder):
 
     def blame(self, batch: Batch) -> str:
         return self.flow.first_not_finite(self.dequantised(batch.image)) or ""  # type: ignore[operator]
-
-
-def bits_per_dim(nats: Tensor, dimensions: int, n_bits: int = 8) -> Tensor:
-    """-log p(x) in nats on [-1, 1] -> bits per value of an image of `n_bits` bits.
-
-    A bin is w = 2/255 · 2^(8 - n_bits) wide, and density × w bounds its probability: nats / (D·log 2) - log₂ w, for 8 bits + log₂ 127.5.
-    """
-    return nats / (dimensions * math.log(2)) + math.log2(127.5) - (8 - n_bits)

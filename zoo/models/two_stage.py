@@ -161,7 +161,9 @@ class TwoStage(Autoencoder):
 
     def blame(self, batch: Batch) -> str:
         code = wide(self.encode(batch.image, batch.attributes))
-        found = first_not_finite(self.prior.transform, (code - self.prior.mean) / self.prior.scale) if code.isfinite().all() else "the codes"
+        if not code.isfinite().all():
+            return "the codes"
+        found = first_not_finite(self.prior.transform, (code - self.prior.mean) / self.prior.scale)
         return f"the flow, {found}" if found else ""
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:

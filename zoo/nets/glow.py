@@ -32,7 +32,7 @@ class ImageFlow(Flow):
 
     Args:
         shape: (C, H, W).
-        levels: Number of scales.
+        levels: Number of scales; None: as many as there can be, down to 2×2 pixels. With fewer, samples fall apart into patches.
         depth: Steps per level.
         width: Channels of the couplings' hidden layers.
         coupling: "affine" or "additive" (log-determinants come from ActNorms, 1×1 convolutions and splits alone).
@@ -47,7 +47,7 @@ class ImageFlow(Flow):
     def __init__(
         self,
         shape: tuple[int, int, int],
-        levels: int,
+        levels: int | None,
         depth: int,
         width: int,
         coupling: str = "affine",
@@ -62,15 +62,17 @@ class ImageFlow(Flow):
         for name, value in chosen.items():
             if value not in CHOICES[name]:
                 raise ZooError(f"model.flow.{name} is '{value}'; it must be {' or '.join(map(repr, CHOICES[name]))}.")
+        channels, height, breadth = shape
+        if levels is None:
+            levels = most_halvings(min(height, breadth)) + (not squeeze_first)
         for name, count in (("levels", levels), ("depth", depth), ("width", width)):
             if count < 1:
                 raise ZooError(f"model.flow.{name} is {count}; it must be at least 1.")
-        channels, height, breadth = shape
         halvings = levels - (not squeeze_first)
         if height % 2**halvings or breadth % 2**halvings:
             raise ZooError(
                 f"A flow of {levels} levels cannot halve {height}×{breadth} pixels {halvings} times; "
-                f"set data.image_size to a multiple of {2**halvings} or model.flow.levels to less."
+                f"set model.flow.levels=null for as many as there can be, or choose another data.image_size."
             )
         if channels % 2 and not squeeze_first:
             raise ZooError(f"A flow cannot halve {channels} channels; give it an even number of channels or let it squeeze first.")
@@ -158,6 +160,14 @@ class ImageFlow(Flow):
     def enter(x: Tensor) -> Tensor:
         """x in the precision and layout of the flow."""
         return wide(x).contiguous(memory_format=torch.channels_last)
+
+
+def most_halvings(pixels: int) -> int:
+    """How often an even number of pixels can be halved until 2, or an odd number, are left."""
+    count = 0
+    while pixels > 2 and pixels % 2 == 0:
+        pixels, count = pixels // 2, count + 1
+    return count
 
 
 def finite(*tensors: Tensor) -> bool:

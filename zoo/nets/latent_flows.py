@@ -144,7 +144,10 @@ class ResidualBlock(Flow):
             return wide(x) + hidden, torch.linalg.slogdet(jacobian).logabsdet  # its determinant is positive
 
     def inverse(self, z: Tensor) -> Tensor:
-        """The fixed point of x = z - g(x), in float64, until a step moves it by 1e-12 of the largest |x| or 1: L/(1 - L) times that from the truth. Raises ZooError if it is not finite."""
+        """The fixed point of x = z - g(x), in float64. Raises ZooError if it is not finite.
+
+        The last step moves x by at most 1e-12 of the largest |x| or 1; with the bound L it is then within L/(1 - L) times that.
+        """
         with torch.autocast(z.device.type, enabled=False):
             weights = [weight.double() for weight in self.weights()]
             biases = [linear.bias.double() for linear in self.linears]
