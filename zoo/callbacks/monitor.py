@@ -67,7 +67,7 @@ class Monitor(pl.Callback):
         if model.gradient_norms and not any(norm.item() for norm in model.gradient_norms.values()):
             raise ZooError(
                 f"Training is stuck since before {seen:,} images: all gradients are exactly 0, as where a tanh output or all ReLUs are "
-                f"saturated; start anew with a longer scheduler.warmup (0.1) or a lower optimizer.lr."
+                f"saturated; start anew with a longer scheduler.warmup (0.2) or a lower optimizer.lr."
             )
 
     def _seconds(self) -> float:

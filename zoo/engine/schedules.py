@@ -16,7 +16,7 @@ class Constant:
 class Cosine(Constant):
     """Warm-up, then half a cosine down to the factor `final` at the end of the budget."""
 
-    def __init__(self, warmup: float = 0.05, final: float = 0.0) -> None:
+    def __init__(self, warmup: float = 0.1, final: float = 0.0) -> None:
         super().__init__(warmup)
         self.final = final
 
