@@ -10,7 +10,7 @@ demo: .venv/ready
 	$(PY) -m zoo.train budget=$(BUDGET)
 
 test: .venv/ready-dev
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses=4 --dist=worksteal
 
 test-slow: .venv/ready-dev
 	$(PY) -m pytest -m slow

@@ -1,7 +1,7 @@
 """Layers of image flows: Glow (Kingma & Dhariwal, 1807.03039) and the flow of f-VAE (Su & Wu, 1809.05861).
 
-Every layer maps (B, C, H, W) to (z, log_det), log_det = log|det dz/dx| in nats per image. Apart from the coupling's convolutions, which may
-run in bf16 under autocast, all arithmetic is in float32 at least: a flow's inverse and likelihood do not survive less.
+Every layer maps (B, C, H, W) to (z, log_det), log_det = log|det dz/dx| in nats per image. Apart from the convolutions of couplings and
+splits, which may run in bf16 under autocast, all arithmetic is in float32 at least: a flow's inverse and likelihood do not survive less.
 
 Differs from Glow's code: 1×1 convolutions are LU-decomposed (§3.2 of the paper; no determinant is computed), scales have no learning-rate
 factor of 3, the coupling's hidden convolutions have no ActNorm, and images are channels_last inside, which its convolutions prefer.
