@@ -45,6 +45,14 @@ def assert_same_end(one: Path, other: Path) -> None:
                     assert value == twin[name], (row["images_seen"], name)
 
 
+def cut_after_the_first(full: Path, cut: Path) -> None:
+    """Copies a run and takes all of its checkpoints away but the first."""
+    shutil.copytree(full, cut)
+    for path in all_of(cut)[:-1]:
+        path.unlink()
+        digest_file(path).unlink()
+
+
 @pytest.mark.parametrize("kept", range(8, 64, 8))
 def test_from_every_position_in_an_epoch(zoo, tiny, tmp_path, kept):
     """36 images, batches of 8: 4 steps an epoch; checkpoints after each of the 8 steps."""

@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
+from tests.models.flows import KEY, darkest, images, losses
 from zoo.data.batch import Batch
 from zoo.engine.config import build_model, conf_dir
 from zoo.errors import ZooError
@@ -19,7 +20,6 @@ from zoo.nets.flows import Flow
 from zoo.nets.fvae import FVAEBackbone, Identity
 from zoo.nets.glow import ImageFlow
 
-KEY = (3, 64)
 SMALL = {"image_size": 4, "channels": 1, "squeezes": 1, "blocks": 1, "width": 8}
 FLOW = {"levels": 2, "depth": 2, "width": 8, "squeeze_first": False}
 
@@ -33,17 +33,6 @@ def fvae(backbone: dict | None = None, flow: dict | None = FLOW, wild: float = 0
             if parameter.requires_grad:
                 parameter += wild * torch.randn_like(parameter)
     return model
-
-
-def images(model: FVAE, count: int = 4) -> Batch:
-    generator = torch.Generator().manual_seed(1)
-    grey = torch.randint(0, 256, (count, *model.image_shape), generator=generator)
-    return Batch(grey.to(model.dtype) / 127.5 - 1, torch.zeros(count, 0), torch.arange(count))
-
-
-def losses(model: FVAE, batch: Batch, first_row: int = 0, global_rows: int = 0) -> dict[str, torch.Tensor]:
-    model.place(KEY, first_row, len(batch.image), global_rows or len(batch.image))
-    return model.losses(batch)
 
 
 def drawn(model: FVAE, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -309,8 +298,11 @@ def test_it_learns_sixteen_images():
     assert (model.reconstruct(smooth) - smooth).square().mean() < 0.05 * smooth.var()
 
 
-def test_the_decoders_range_is_checked():
-    check_output_range(fvae(wild=0.0).float())
+def test_a_fresh_decoder_reaches_dark_pixels():
+    """As a check at the start of training asks of it."""
+    model = fvae(wild=0.0)
+    assert darkest(model) < -0.5
+    check_output_range(model.float())
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import csv
 import math
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 
-from tests.engine.test_resume import assert_same_end, final
+from tests.engine.test_resume import assert_same_end, cut_after_the_first, final
 from tests.models.games import (
     GAMES,
     OWN,
@@ -32,7 +31,6 @@ from tests.models.games import (
     vaegan,
     weights,
 )  # fmt: skip
-from zoo.engine.checkpoint import all_of, digest_file
 
 
 @pytest.mark.parametrize("game", GAMES)
@@ -212,10 +210,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(zoo, hundred, tmp_path, game
     """With averaged weights: an index, as of UDT's domain, must not be averaged."""
     settings = [*hundred, *OWN[game], "ema=0.9", "checkpoint_every=16", "keep_checkpoints=9"]
     assert zoo("train", *settings, "hydra.run.dir=full").code == 0
-    shutil.copytree("full", "cut")
-    for path in all_of(tmp_path / "cut")[:-1]:  # but the first
-        path.unlink()
-        digest_file(path).unlink()
+    cut_after_the_first(tmp_path / "full", tmp_path / "cut")
     resumed = zoo("train", "resume=cut")
     assert resumed.code == 0, resumed.err
     assert_same_end(tmp_path / "full", tmp_path / "cut")

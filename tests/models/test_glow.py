@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
+from tests.models.flows import KEY, darkest, images, losses
 from zoo.data.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import bits_per_dim
@@ -13,7 +14,6 @@ from zoo.models.glow import Glow
 from zoo.nets.glow import ImageFlow
 from zoo.priors import StandardNormal
 
-KEY = (3, 64)
 GREYS = torch.arange(256, dtype=torch.float64)
 
 
@@ -25,17 +25,6 @@ def glow(size: int = 4, channels: int = 1, flow: dict | None = None, wild: float
         for parameter in model.parameters():
             parameter += wild * torch.randn_like(parameter)
     return model
-
-
-def images(model: Glow, count: int = 4) -> Batch:
-    generator = torch.Generator().manual_seed(1)
-    grey = torch.randint(0, 256, (count, *model.image_shape), generator=generator)
-    return Batch(grey.to(model.dtype) / 127.5 - 1, torch.zeros(count, 0), torch.arange(count))
-
-
-def losses(model: Glow, batch: Batch, first_row: int = 0, global_rows: int = 0) -> dict[str, torch.Tensor]:
-    model.place(KEY, first_row, len(batch.image), global_rows or len(batch.image))
-    return model.losses(batch)
 
 
 def volume(function, point: torch.Tensor) -> torch.Tensor:
@@ -195,8 +184,11 @@ def test_it_learns_sixteen_images():
     torch.testing.assert_close(model.reconstruct(smooth), smooth, rtol=0, atol=1e-3)
 
 
-def test_the_decoders_range_is_checked():
-    check_output_range(glow(wild=0.0).float())
+def test_a_fresh_decoder_reaches_dark_pixels():
+    """As a check at the start of training asks of it."""
+    model = glow(wild=0.0)
+    assert darkest(model) < -0.5
+    check_output_range(model.float())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,27 @@
+"""What the tests of Glow and f-VAE share."""
+
+import torch
+
+from zoo.data.batch import Batch
+from zoo.models.base import Autoencoder
+
+KEY = (3, 64)
+
+
+def images(model: Autoencoder, count: int = 4) -> Batch:
+    """Grey levels in [-1, 1], no attributes."""
+    generator = torch.Generator().manual_seed(1)
+    grey = torch.randint(0, 256, (count, *model.image_shape), generator=generator)
+    return Batch(grey.to(model.dtype) / 127.5 - 1, torch.zeros(count, 0), torch.arange(count))
+
+
+def losses(model: Autoencoder, batch: Batch, first_row: int = 0, global_rows: int = 0) -> dict[str, torch.Tensor]:
+    """With the noise of KEY."""
+    model.place(KEY, first_row, len(batch.image), global_rows or len(batch.image))
+    return model.losses(batch)
+
+
+@torch.no_grad()
+def darkest(model: Autoencoder) -> float:
+    """The lowest value of images from latents of ordinary size, of a fresh model."""
+    return model.decode(torch.randn(64, model.latent_dim, generator=torch.Generator().manual_seed(0)).to(model.dtype)).min().item()
