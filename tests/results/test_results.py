@@ -37,7 +37,7 @@ def test_published_rows_are_whole_and_private_to_no_machine(path):
         assert "/" not in one["command"]
         assert one["measured"]["split"] == "test"
         assert {"commit", "torch"} <= set(one["versions"])
-        assert not any("@2000" in name for name in one["metrics"])
+        assert not any("@2000" in name for name in one["metrics"] if not name.startswith("invariance/"))  # which takes no more of any
     assert len({(one["label"], one["seed"]) for one in rows}) == len(rows)
     assert len({one["measured"]["images_sha256"] for one in rows}) == 1
     assert len({one["features"]["classifier"]["sha256"] for one in rows}) == 1
