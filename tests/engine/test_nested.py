@@ -1,7 +1,6 @@
 """An autoencoder inside a model: trained first or given, then left as it is; early stopping; the same end wherever a run was stopped."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,11 @@ import torch
 import zoo as package
 from tests.engine.test_ddp import furthest, weights
 from tests.engine.test_resume import assert_equal, assert_same_end, final
-from tests.engine.test_stages import checkpoints, cut, rows, summary
+from tests.engine.test_stages import checkpoints, cut, rows, summary, train_each
 from zoo.engine.load import open_run
 from zoo.engine.training import moving_average
 from zoo.evaluation.samples import priors, samples
 from zoo.evaluation.subject import Subject
-from zoo.train import main
 
 BOTH = ["model=two_stage", "model.autoencoder.backbone.width=16", "model.check_every=16", "ema=0.9", "data.flip=true", "clip=10"]
 OVERFIT = ["model.check_every=8", "model.patience=4", "model.player_options.flow={lr: 0.05}", "scheduler=constant", "budget=2000"]
@@ -32,7 +30,7 @@ def tiny(digits) -> list[str]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny) -> Path:
     """`both`: two stages of 32 images; `vae`, `gan`: one of 32; `early`: a flow of the first stage's codes, until it has overfitted."""
-    folder, argv = tmp_path_factory.mktemp("trained"), sys.argv
+    folder = tmp_path_factory.mktemp("trained")
     one = ["model.backbone.width=16", "budget=32"]
     commands = {
         "both": [*BOTH, *EVERY],
@@ -40,13 +38,7 @@ def trained(tmp_path_factory, tiny) -> Path:
         "gan": ["model=gan", "pretrain=none", *one],
         "early": [*BOTH, *OVERFIT, *EVERY, "ema=null", "watch_every=2000", f"pretrain.run={folder / 'both' / 'pretrain'}"],
     }
-    for name, own in commands.items():
-        sys.argv = ["zoo.train", *tiny, *own, f"hydra.run.dir={folder / name}"]
-        try:
-            main()
-        finally:
-            sys.argv = argv
-    return folder
+    return train_each(folder, tiny, commands)
 
 
 @pytest.fixture

@@ -38,17 +38,22 @@ def tiny(digits) -> list[str]:
     return ["data=mnist", f"data.root={digits}", "logger=none", *sizes, "watch_every=32", "checkpoint_every=16", "log_every=8"]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, tiny) -> Path:
-    """`both`: a run of two stages, 32 images each, a checkpoint after each batch of 8; `vae`, `ae`: of 64 images."""
-    folder, argv = tmp_path_factory.mktemp("trained"), sys.argv
-    for name, own in (("both", EVERYTHING), ("vae", ["model=vae"]), ("ae", ["model=ae"])):
-        sys.argv = ["zoo.train", *tiny, *own, f"hydra.run.dir={folder / name}"]
+def train_each(folder: Path, settings: list[str], commands: dict[str, list[str]]) -> Path:
+    """Types a command for each folder of that name inside `folder`, in this process, for fixtures of a whole module."""
+    argv = sys.argv
+    for name, own in commands.items():
+        sys.argv = ["zoo.train", *settings, *own, f"hydra.run.dir={folder / name}"]
         try:
             main()
         finally:
             sys.argv = argv
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny) -> Path:
+    """`both`: a run of two stages, 32 images each, a checkpoint after each batch of 8; `vae`, `ae`: of 64 images."""
+    return train_each(tmp_path_factory.mktemp("trained"), tiny, {"both": EVERYTHING, "vae": ["model=vae"], "ae": ["model=ae"]})
 
 
 @pytest.fixture

@@ -161,6 +161,22 @@ def assert_objectives_hold_under_bf16(model: Autoencoder, written: Callable[[Any
     assert deviation(model, found["loss"], objectives) < 0.1
 
 
+def assert_same_under_bf16_and_compiled(model: Autoencoder) -> None:
+    """Losses are float32 under autocast and near those without it; compiled to one graph they are the same."""
+    batch = batch_for(model, 8)
+    place(model, 8)
+    plain = model.losses(batch)
+    place(model, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = model.losses(batch)
+    assert all(value.dtype == torch.float32 for value in narrow.values())
+    torch.testing.assert_close(narrow["loss"], plain["loss"], rtol=0.02, atol=0)
+    place(model, 8)
+    compiled = torch.compile(model.losses, fullgraph=True, backend="eager")(batch)
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value)
+
+
 def assert_same_statistics(net: nn.Module, twin: nn.Module, batches: int = 1) -> None:
     """The buffers of BatchNorm are equal, the count of batches among them, and have moved from where they start."""
     buffers = dict(net.named_buffers())

@@ -3,7 +3,19 @@
 import pytest
 import torch
 
-from tests.models.games import BatchNormBackbone, acai, batch_for, conv, gan, place, train, udt, vae, vaegan
+from tests.models.games import (
+    BatchNormBackbone,
+    acai,
+    assert_same_under_bf16_and_compiled,
+    batch_for,
+    conv,
+    gan,
+    place,
+    train,
+    udt,
+    vae,
+    vaegan,
+)
 from zoo.errors import ZooError
 from zoo.models.ae import AE
 from zoo.models.base import Autoencoder
@@ -183,19 +195,8 @@ def test_a_udt_inside_is_told_the_attributes():
 
 
 def test_the_same_under_bf16_autocast_and_compiled():
-    model = cross(ae(conv(channels=3)), {**FLIPS, "rot90": 1, "invert": 1, "colour": 1, "reverse": 1, "reverse_vflip": 1})
-    batch = batch_for(model, 8)
-    place(model, 8)
-    plain = model.losses(batch)
-    place(model, 8)
-    with torch.autocast("cpu", torch.bfloat16):
-        narrow = model.losses(batch)
-    assert all(value.dtype == torch.float32 for value in narrow.values())
-    torch.testing.assert_close(narrow["loss"], plain["loss"], rtol=0.02, atol=0)
-    place(model, 8)
-    compiled = torch.compile(model.losses, fullgraph=True, backend="eager")(batch)
-    for name, value in plain.items():
-        torch.testing.assert_close(compiled[name], value)
+    everything = {**FLIPS, "rot90": 1, "invert": 1, "colour": 1, "reverse": 1, "reverse_vflip": 1}
+    assert_same_under_bf16_and_compiled(cross(ae(conv(channels=3)), everything))
 
 
 def test_two_ranks_compute_the_loss_of_one():

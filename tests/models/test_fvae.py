@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from tests.models.flows import KEY, darkest, images, losses
+from tests.models.flows import KEY, darkest, images, learn_sixteen_images, losses
 from zoo.data.batch import Batch
 from zoo.engine.config import build_model, conf_dir
 from zoo.errors import ZooError
@@ -282,18 +282,8 @@ def test_blame_names_the_part(broken, reason):
 def test_it_learns_sixteen_images():
     torch.manual_seed(0)
     model = FVAE(FVAEBackbone(8, 1, squeezes=1, blocks=2, width=16), partial(ImageFlow, **FLOW | {"width": 16}))
-    smooth = nn.functional.interpolate(torch.rand(16, 1, 2, 2) * 2 - 1, size=8, mode="bilinear")
-    batch = Batch(smooth, torch.zeros(16, 0), torch.arange(16))
-    model.initialize(batch)
-    optimizer = torch.optim.Adam([{"params": p, "lr": 0.05 if name == "scale" else 5e-3} for name, p in model.players().items()])
-    bits = []
-    for step in range(150):
-        model.place((0, step), 0, 16, 16)
-        optimizer.zero_grad()
-        found = model.losses(batch)
-        found["loss"].backward()
-        optimizer.step()
-        bits.append(found["bits_per_dim"].item())
+    groups = [{"params": p, "lr": 0.05 if name == "scale" else 5e-3} for name, p in model.players().items()]
+    smooth, bits = learn_sixteen_images(model, groups, 150)
     assert bits[-1] < bits[0] - 2.5
     assert (model.reconstruct(smooth) - smooth).square().mean() < 0.05 * smooth.var()
 

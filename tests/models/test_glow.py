@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from tests.models.flows import KEY, darkest, images, losses
+from tests.models.flows import KEY, darkest, images, learn_sixteen_images, losses
 from zoo.data.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import bits_per_dim
@@ -168,18 +168,7 @@ def test_blame_names_the_layer():
 def test_it_learns_sixteen_images():
     torch.manual_seed(0)
     model = Glow(8, 1, partial(ImageFlow, levels=2, depth=2, width=16))
-    smooth = torch.nn.functional.interpolate(torch.rand(16, 1, 2, 2) * 2 - 1, size=8, mode="bilinear")
-    batch = Batch(smooth, torch.zeros(16, 0), torch.arange(16))
-    model.initialize(batch)
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    bits = []
-    for step in range(120):
-        model.place((0, step), 0, 16, 16)
-        optimizer.zero_grad()
-        found = model.losses(batch)
-        found["loss"].backward()
-        optimizer.step()
-        bits.append(found["bits_per_dim"].item())
+    smooth, bits = learn_sixteen_images(model, [{"params": model.parameters(), "lr": 5e-3}], 120)
     assert bits[-1] < bits[0] - 1.5
     torch.testing.assert_close(model.reconstruct(smooth), smooth, rtol=0, atol=1e-3)
 

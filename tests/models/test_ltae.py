@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.models.games import batch_for, conv, place
+from tests.models.games import assert_same_under_bf16_and_compiled, batch_for, conv, place
 from zoo.errors import ZooError
 from zoo.models.ltae import LTAE
 from zoo.nets.acai import ACAIBackbone
@@ -135,18 +135,7 @@ def test_it_learns_sixteen_images_and_draws_codes_to_their_targets(variant):
 
 def test_the_same_under_bf16_autocast_and_compiled():
     torch.manual_seed(0)
-    model = LTAE(conv(), 5)
-    batch = batch_for(model, 8)
-    place(model, 8)
-    plain = model.losses(batch)
-    place(model, 8)
-    with torch.autocast("cpu", torch.bfloat16):
-        narrow = model.losses(batch)
-    assert all(value.dtype == torch.float32 for value in narrow.values())
-    torch.testing.assert_close(narrow["loss"], plain["loss"], rtol=0.02, atol=0)
-    place(model, 8)
-    compiled = torch.compile(model.losses, fullgraph=True, backend="eager")(batch)
-    torch.testing.assert_close(compiled["loss"], plain["loss"])
+    assert_same_under_bf16_and_compiled(LTAE(conv(), 5))
 
 
 def test_a_backbone_whose_encoder_does_not_end_with_a_linear_layer_is_refused():
