@@ -166,6 +166,18 @@ def test_training_rows_hang_together(found):
         assert row["peak_memory_mib"] is None or row["peak_memory_mib"] > 1  # the weights alone are more
 
 
+@pytest.mark.parametrize("model", ["glow", "fvae", "two_stage", "cross_ae"])  # fragile ones, and those with a model inside
+def test_a_step_of_every_kind_of_model_can_be_clocked(model):
+    small = ["model.flow.width=8", "model.flow.depth=1"] if model in ("glow", "fvae") else []
+    config = train_config(f"model={model}", "data.image_size=32", *small)
+    ready_model = ready(config, torch.device("cpu"))
+    optimizer = ready_model.configure_optimizers()
+    before = [parameter.detach().clone() for group in optimizer.param_groups for parameter in group["params"]]
+    step(ready_model, optimizer, random_batch(4, 32, torch.device("cpu")), mixed=False)
+    after = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
 def test_a_model_that_cannot_be_built_is_a_note():
     rows = bench(settings(*TINY, "what=training", "models=[ae]", "sizes=[31]"))["training"]
     assert rows[0]["model"] == "ae"

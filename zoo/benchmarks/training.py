@@ -68,6 +68,7 @@ def ready(config: DictConfig, device: torch.device) -> Autoencoder:
     model.on_fit_start()
     with torch.no_grad():
         model.initialize(random_batch(PROBE, config.data.image_size, device))
+    model.place((config.seed,), 0, 0, 0)  # a flow has drawn noise for that batch; the coming ones have other sizes
     return model
 
 

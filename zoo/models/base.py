@@ -250,14 +250,15 @@ class Autoencoder(pl.LightningModule):
     def _stop_unless_finite(self, loss: Tensor, batch: Batch) -> None:
         """Raises ZooError on all ranks if the loss of one of them is not finite; no weight has moved yet."""
         bad = (~loss.detach().isfinite()).float()
-        if self.trainer.world_size > 1:
+        ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1  # zoo.bench has no Trainer
+        if ranks > 1:
             dist.all_reduce(bad, dist.ReduceOp.MAX)
         if bad.item():
             self.place(*self._placed)  # the same noise again
             with torch.no_grad():
                 reasons = [self.blame(batch)]
-            if self.trainer.world_size > 1:
-                reasons *= self.trainer.world_size
+            if ranks > 1:
+                reasons *= ranks
                 dist.all_gather_object(reasons, reasons[0])
             reason = max(reasons)  # of the ranks whose images are good there is none
             raise ZooError(
