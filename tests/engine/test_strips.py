@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from zoo.engine import strips
+from zoo.engine import pictures, strips
 from zoo.engine.pictures import grid_of
 from zoo.metrics.reconstruction import to_uint8
 from zoo.models.base import Autoencoder
@@ -152,3 +152,20 @@ def test_the_picture_of_a_transfer_shows_the_first_of_each_domain():
     assert torch.equal(picture, grid_of(table.flatten(0, 1) / 127.5 - 1, 4))
     assert strips.transfer(model, given, torch.zeros_like(attributes)) is None
     assert strips.transfer(model, given, torch.ones_like(attributes)) is None
+
+
+def test_edits_move_images_without_an_attribute_towards_those_with_it(model):
+    """Codes are pixels, so an attribute that means "white" adds white."""
+    given, has = images(60).clamp(-1, 0.5), torch.zeros(60, 3)
+    has[20:40, 1], has[50, 0], has[2::2, 2] = 1, 1, 1  # the first is too rare
+    given[20:40] = 1
+    grid = strips.attribute_edits(model, given, has, ["Rare", "White", "Even"])
+    names = pictures.labelled(torch.zeros(3, 2 * 66 + 2, 10 * 66 + 2, dtype=torch.uint8), rows=["White", "Even"]).shape
+    assert grid.shape == names
+    cells = grid[:, 2:, -10 * 66 :].unfold(1, 64, 66).unfold(2, 64, 66).float().mean((0, 3, 4))  # (2, 10), mean grey of each image
+    for face in (cells[0, :5], cells[0, 5:]):
+        assert face[0] == pytest.approx(face[1].item(), abs=1)  # the original and its reconstruction
+        assert face[1] < face[2] < face[3]
+    assert strips.attribute_edits(model, given, has[:, :1], ["Rare"]) is None
+    classes = torch.nn.functional.one_hot(torch.arange(60) % 3)
+    assert strips.attribute_edits(model, given, classes, ["0", "1", "2"]) is None

@@ -56,7 +56,8 @@ class Watch(pl.Callback):
         fit_prior(model, data.loader("train", limit=self.prior_images, shared=True))
         log(trainer, seen, self.latest)
         if trainer.is_global_zero:
-            for name, grid in strips.pictures_of(model, data.some_images("val", strips.FEW), data.some_images("val", strips.MANY)).items():
+            few, many = (data.some_images("val", count) for count in (strips.FEW, strips.MANY))
+            for name, grid in strips.pictures_of(model, few, many, names=data.store.attribute_names).items():
                 path = self.run / "pictures" / f"{name}-{seen:012d}.png"
                 pictures.save(grid, path)
                 _log_picture(trainer, seen, name, grid)

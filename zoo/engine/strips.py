@@ -3,13 +3,14 @@
 A table is (R, K, C, H, W) uint8 on the CPU: R rows of K images. Callers hold `torch.no_grad()`; slow models show their progress.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor
 
 from zoo.data.batch import Batch
-from zoo.engine.pictures import WHITE, enlarged, in_rows, tile
+from zoo.engine.pictures import WHITE, enlarged, in_rows, labelled, tile
+from zoo.metrics.edits import attribute_vectors
 from zoo.metrics.reconstruction import to_uint8
 from zoo.models.base import Autoencoder
 from zoo.models.udt import UDT
@@ -17,6 +18,9 @@ from zoo.progress import chunks
 
 CHUNK = 128  # images at once
 FEW, MANY = 16, 500  # images that most pictures show, and among which a picture finds those it needs
+EDITED = ("Eyeglasses", "Smiling", "Blond_Hair", "Wearing_Hat", "Bald", "Male")  # attributes that are shown rather than others
+EDIT_STRENGTHS = (0.0, 0.5, 1.0, 1.5)  # of the vector from images without the attribute to those with it
+EDIT_LEAST = 10  # images with and without an attribute
 
 
 def samples(model: Autoencoder, count: int, seed: int = 0) -> Tensor:
@@ -113,12 +117,38 @@ def grids(model: Autoencoder, images: Tensor, seed: int = 0, attributes: Tensor 
     return shown
 
 
-def pictures_of(model: Autoencoder, few: Batch, many: Batch, seed: int = 0) -> dict[str, Tensor]:
-    """`grids` of FEW images, and what single methods show beside them, found among MANY."""
+def pictures_of(model: Autoencoder, few: Batch, many: Batch, seed: int = 0, names: Sequence[str] = ()) -> dict[str, Tensor]:
+    """`grids` of FEW images, and what is found among MANY: edits of their attributes called `names`, and what single methods show."""
     shown = grids(model, few.image, seed, few.attributes)
+    if model.can_encode and (grid := attribute_edits(model, many.image, many.attributes, names)) is not None:
+        shown["edits"] = grid
     if isinstance(model, UDT) and (grid := transfer(model, many.image, many.attributes)) is not None:
         shown["transfer"] = grid
     return shown
+
+
+def attribute_edits(model: Autoencoder, images: Tensor, attributes: Tensor, names: Sequence[str]) -> Tensor | None:
+    """A picture of codes moved along attribute vectors: for up to 4 attributes two images without it, their reconstructions and edits.
+
+    (N, C, H, W) in [-1, 1], (N, A) -> (3, H', W') uint8; None where no attribute has both kinds of images, and for classes.
+    """
+    has = attributes > 0.5  # (N, A)
+    varied = [name for k, name in enumerate(names) if min(has[:, k].sum(), (~has[:, k]).sum()) >= EDIT_LEAST]
+    if not varied or bool((has.sum(1) == 1).all()):  # one-hot: classes
+        return None
+    latents = codes(model, images, attributes)
+    vectors = attribute_vectors(latents, has)
+    shown = sorted(varied, key=lambda name: EDITED.index(name) if name in EDITED else len(EDITED))[:4]
+    rows, taken = [], torch.zeros_like(has[:, 0])
+    for name in shown:
+        column = list(names).index(name)
+        chosen = (~has[:, column] & ~taken).nonzero()[:2, 0]
+        taken[chosen] = True  # as many different images as there are
+        moved = edits(model, latents[chosen], vectors[column].expand(len(chosen), -1), torch.tensor(EDIT_STRENGTHS))
+        rows.append(torch.cat([to_uint8(images[chosen]).cpu()[:, None], moved], 1).flatten(0, 1))
+    width = max(map(len, rows))
+    table = torch.cat([in_rows(row, width) for row in rows])  # (R, K, C, H, W)
+    return labelled(tile(enlarged(table.flatten(0, 1)), width), rows=shown)
 
 
 def transfer(model: UDT, images: Tensor, attributes: Tensor, largest: int = 8) -> Tensor | None:

@@ -89,7 +89,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def draw(folder: Path, subject: Subject, priors: dict[str, Prior]) -> None:
     """Draws samples from these priors, reconstructions and interpolations of the same images each time, and what single methods show."""
     few, many = (subject.batch(subject.positions(subject.split, count)) for count in (strips.FEW, strips.MANY))
-    for what, grid in strips.pictures_of(subject.model, few, many, subject.seed).items():
+    for what, grid in strips.pictures_of(subject.model, few, many, subject.seed, subject.store.attribute_names).items():
         if what != "samples":
             pictures.save(grid, folder / f"{what}.png")
     for name, prior in priors.items():
