@@ -5,21 +5,25 @@
     python -m zoo.train model=gan pretrain.run=RUN             # without: its VAE is trained first
     python -m zoo.train data=celeba data.root=DIR trainer=ddp  # 8 GPUs
     python -m zoo.train resume=latest
+    python -m zoo.train -m model=ae,vae seed=0,1,2             # a sweep; started again, it goes on
 
 A run leaves config.yaml, metrics.csv, summary.json, checkpoints/ and pictures/ in runs/<date>/<time>-<model>-<data>/, and what was trained
-first in pretrain/ therein.
+first in pretrain/ therein. A sweep's runs lie in runs/sweeps/<date>/<time>/.
 """
 
 import logging
+import os
 import secrets
+import signal
 import warnings
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from zoo.callbacks.signals import StopOnSignal
-from zoo.engine import devices
+from zoo.engine import devices, sweep
 from zoo.engine.cli import run_verb, sentences
 from zoo.engine.resume import point_hydra_at_run, resumed_config
 from zoo.engine.settings import settle
@@ -30,9 +34,16 @@ from zoo.errors import ZooError
 
 def main() -> None:
     """The command line's entry."""
+    if os.environ.get("LOCAL_RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" not in os.environ:
+        sweep.die_with_parent(signal.SIGKILL)  # which is rank 0: nothing of the run is left to do without it
     with sentences("train"):
         point_hydra_at_run()
+        folder = sweep.point_hydra_at_sweep()
     run_verb(train, "train")
+    if folder:
+        with sentences("train"):
+            code = sweep.conclude(folder)
+        raise SystemExit(code)
 
 
 def train(config: DictConfig) -> None:
@@ -40,6 +51,8 @@ def train(config: DictConfig) -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning|torch")
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise ZooError("This launcher runs all jobs in one process; use hydra/launcher=local, gpus, cpus or slurm.")
     run, overrides = Path(HydraConfig.get().runtime.output_dir), list(HydraConfig.get().overrides.task)
     resuming = config.resume is not None
     if resuming:

@@ -1,6 +1,8 @@
 import csv
+import json
 
-from zoo.engine.loggers import CsvLog, has_wandb_account
+from zoo.engine.loggers import CsvLog, build_loggers, close_loggers, has_wandb_account, log_summary
+from zoo.errors import ZooError
 
 
 def rows(path):
@@ -41,3 +43,59 @@ def test_an_account_is_a_key_or_a_netrc_entry(tmp_path, monkeypatch):
     (tmp_path / ".netrc").unlink()
     monkeypatch.setenv("WANDB_API_KEY", "x")
     assert has_wandb_account()
+
+
+def records(folder):
+    """What a run has written for wandb sync, from its only .wandb file: a LevelDB log of protobuf records behind a header of 7 bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    data, position, whole, found = path.read_bytes(), 7, b"", []
+    while position + 7 <= len(data):
+        size, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
+        whole += data[position + 7 : position + 7 + size]
+        position += 7 + size
+        if kind in (1, 4):  # a full record, or the last piece of one
+            found.append(Record.FromString(whole))
+            whole = b""
+        if 32768 - position % 32768 < 7:  # what is left of a block holds no header
+            position += 32768 - position % 32768
+    return found
+
+
+LOGGER = {
+    "kind": "wandb", "mode": "offline", "project": "p", "entity": "me", "group": "sweep", "job_type": "pretrain", "tags": ["vae", "faces"],
+    "name": "vae-faces-s0", "id": "abc",
+}  # fmt: skip
+SUMMARY = {
+    "model": "vae", "data": "faces", "seed": 3, "command": "…", "metrics": {"val/mse": 0.5, "val/samples/normal/frechet@2000": 7.25},
+    "images_seen": 64, "parameters": 1000, "images_per_second": 12.5, "device_hours": 0.25, "accelerator": "cpu", "versions": {"zoo": "1"},
+}  # fmt: skip
+
+
+def test_a_wandb_run_holds_names_settings_and_final_numbers(tmp_path):
+    loggers = build_loggers(LOGGER, tmp_path, {"model": {"name": "vae"}, "seed": 3})
+    for logger in loggers:
+        logger.log_metrics({"images_seen": 8, "val/mse": 0.75}, step=8)
+    log_summary(loggers, SUMMARY)
+    try:
+        raise ZooError("diverged")
+    except ZooError:
+        close_loggers(loggers)
+
+    found = records(tmp_path)
+    run = next(record.run for record in found if record.HasField("run"))
+    assert (run.project, run.entity, run.run_group, run.job_type, run.run_id) == ("p", "me", "sweep", "pretrain", "abc")
+    assert (run.display_name, [*run.tags]) == ("vae-faces-s0", ["vae", "faces"])
+    assert {item.key: json.loads(item.value_json) for item in run.config.update}["model"] == {"name": "vae"}
+    summary = {}
+    for record in found:
+        summary |= {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.summary.update}
+    final = {"val/mse": 0.5, "val/samples/normal/frechet@2000": 7.25}
+    costs = {"cost/images_seen": 64, "cost/parameters": 1000, "cost/images_per_second": 12.5, "cost/device_hours": 0.25}
+    assert {name: summary[name] for name in final | costs} == final | costs
+    assert not {"cost/seed", "seed", "cost/accelerator"} & summary.keys()
+    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/tables/*.json")
+    expected = [["vae", "faces", 3, name, value] for name, value in (final | costs).items()]
+    assert json.loads(table.read_text()) == {"columns": ["model", "data", "seed", "metric", "value"], "data": expected}
+    assert next(record.exit.exit_code for record in found if record.HasField("exit")) == 1  # not shown as finished

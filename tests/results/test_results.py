@@ -3,9 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from zoo.comparison import baseline
+from zoo.comparison.baseline import HERE, rows_of
 from zoo.errors import ZooError
-from zoo.results.__main__ import HERE, row_of, rows_of, with_tables
-from zoo.results.tables import cell, markdown
+from zoo.results import __main__
+from zoo.results.__main__ import add, row_of, with_tables
+from zoo.results.tables import markdown
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,9 +18,13 @@ def row(seed: int, frechet: float, label: str = "vae gamma=0.2") -> dict:
         "label": label,
         "seed": seed,
         "command": f"python -m zoo.train {label}",
+        "model": "vae",
+        "data": "mnist",
+        "measured": {"images_sha256": "ab" * 32, "split": "test", "seed": 0},
+        "features": {"classifier": {"name": "classifier", "sha256": "f"}},
         "trained_with": {"commit": "abc"},
         "versions": {"commit": "def"},
-        "metrics": {"samples/normal/frechet": frechet, "reconstructions/mse@2000": 0.5},
+        "metrics": {"samples/normal/frechet": frechet, "reconstructions/mse": 0.5},
         "cost": {"train/images_per_second": 100.0, "machine": "x"},
     }
 
@@ -43,12 +50,6 @@ def test_published_rows_are_whole_and_private_to_no_machine(path):
     assert len({one["features"]["classifier"]["sha256"] for one in rows}) == 1
 
 
-def test_seeds_are_a_mean_and_a_standard_deviation():
-    assert cell([1.0, 2.0, 3.0], 2) == "2.00 ± 1.00"
-    assert cell([1234.5], 1) == "1,234.5"
-    assert cell([], 3) == "–"
-
-
 def test_rows_of_one_command_are_one_line():
     text = markdown([row(0, 1.0), row(1, 3.0), row(0, 7.0, "ae")])
     lines = [line for line in text.splitlines() if line.startswith("|")]
@@ -56,7 +57,33 @@ def test_rows_of_one_command_are_one_line():
     assert lines[2] == "| vae gamma=0.2 | normal | 2.000 ± 1.414 |"
     assert lines[3] == "| ae | normal | 7.000 |"
     assert "seed=0,1; trained at abc, measured at def" in text
-    assert "mse" not in text  # of fewer images
+    assert lines[4] == "| model | mse ↓ |"
+    assert lines[6:] == ["| vae gamma=0.2 | 0.50000 ± 0.00000 |", "| ae | 0.50000 |"]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"measured": {"images_sha256": "cd" * 32, "split": "test", "seed": 0}}, "the set of images is abababababab in vae"),
+        ({"measured": {"images_sha256": "ab" * 32, "split": "test", "seed": 1}}, "seed of the evaluation is 0 in vae"),
+        ({"features": {"classifier": {"name": "classifier", "sha256": "e"}}}, "features is classifier f in vae"),
+        ({"metrics": {"samples/normal/frechet@2000": 1.0}}, "N is 10,000 in vae"),
+    ],
+)
+def test_what_was_measured_otherwise_is_not_published_beside(tmp_path, monkeypatch, change, what):
+    monkeypatch.setattr(baseline, "HERE", tmp_path)
+    monkeypatch.setattr(__main__, "HERE", tmp_path)
+    (tmp_path / "mnist.json").write_text(json.dumps([row(0, 1.0)]))
+    run = tmp_path / "run"
+    run.mkdir()
+    about = row(1, 2.0, "vae") | {"command": "python -m zoo.train model=vae seed=1", "images_seen": 1, "parameters": 1, "latent_dim": 1}
+    (run / "cost.json").write_text("{}")
+    (run / "evaluation.json").write_text(json.dumps(about | change))
+    with pytest.raises(ZooError, match=f"run cannot be published beside 'python -m zoo.train vae gamma=0.2': {what}"):
+        add(run)
+    (run / "evaluation.json").write_text(json.dumps(about))
+    add(run)
+    assert [one["seed"] for one in rows_of("mnist")] == [1, 0]
 
 
 def test_a_run_that_was_not_evaluated_is_one_sentence(tmp_path):

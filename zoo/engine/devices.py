@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -21,6 +22,15 @@ from zoo.errors import ZooError
 def is_first_process() -> bool:
     """Whether this process is rank 0, before and after the Trainer has started the others."""
     return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def processes_started_outside() -> int:
+    """How many processes torchrun (on all machines) or Slurm's srun has started for this run; 0 where the run starts its own."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):  # as Lightning decides
+        return int(os.environ["SLURM_NTASKS"])
+    return 0
 
 
 def resolve(config: Any) -> tuple[str, int, Any]:
@@ -42,6 +52,11 @@ def resolve(config: Any) -> tuple[str, int, Any]:
         raise ZooError(
             f"{devices} devices were asked for, but this machine has no GPU; set trainer.devices=1, "
             f"or trainer.accelerator=cpu to run {devices} processes."
+        )
+    if "TORCHELASTIC_RUN_ID" in os.environ and processes_started_outside() != devices * config["num_nodes"]:
+        raise ZooError(
+            f"torchrun has started {processes_started_outside()} processes, but trainer.devices={devices} and "
+            f"trainer.num_nodes={config['num_nodes']} are for {devices * config['num_nodes']}; make them --nproc-per-node and --nnodes."
         )
     precision = config["precision"]
     if precision == "auto":
@@ -93,6 +108,8 @@ def build_trainer(config: Any, run: Path, steps: int, callbacks: list[pl.Callbac
     strategy: str | Strategy = "auto"
     if devices * config["num_nodes"] > 1:
         strategy = DDPStrategy(find_unused_parameters=False, broadcast_buffers=False, gradient_as_bucket_view=True)
+    # Lightning's own answer to Slurm saves inside a signal handler and requeues the job, which hydra_plugins/zoo_slurm does.
+    slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() and "TORCHELASTIC_RUN_ID" not in os.environ else []
     trainer: Any = pl.Trainer(
         accelerator=accelerator,
         devices=devices,
@@ -106,7 +123,7 @@ def build_trainer(config: Any, run: Path, steps: int, callbacks: list[pl.Callbac
         max_epochs=-1,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[SafeCheckpointIO()],
+        plugins=[SafeCheckpointIO(), *slurm],
         default_root_dir=run,
         limit_val_batches=0,
         num_sanity_val_steps=0,

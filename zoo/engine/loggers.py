@@ -4,6 +4,7 @@ import csv
 import io
 import netrc
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,33 @@ class CsvLog(Logger):
         write_atomically(self.path, lambda file: file.write(text.getvalue().encode()))
 
 
-def close_loggers(loggers: list[Logger]) -> None:
-    """Ends the W&B run, so that the next job of a sweep begins its own."""
+def final_numbers(summary: dict[str, Any]) -> dict[str, float]:
+    """What the W&B summary of a finished run holds of its summary.json: the metrics as they were logged, and `cost/…`."""
+    costs = {f"cost/{name}": value for name, value in summary.items() if isinstance(value, int | float) and name != "seed"}
+    return summary["metrics"] | costs
+
+
+def log_summary(loggers: list[Logger], summary: dict[str, Any]) -> None:
+    """Puts the final numbers into the W&B run, under the same names for all models, so that tables of runs can be sorted by them.
+
+    Also as the table `tables/metrics`, a row for each number, which W&B joins over runs.
+    """
     for logger in loggers:
         if isinstance(logger, WandbLogger) and is_first_process():
-            logger.experiment.finish()
+            import wandb
+
+            about, numbers = [summary[name] for name in ("model", "data", "seed")], final_numbers(summary)
+            rows = [[*about, name, float(value)] for name, value in numbers.items()]
+            table = wandb.Table(columns=["model", "data", "seed", "metric", "value"], data=rows)
+            logger.experiment.log({"tables/metrics": table})
+            logger.experiment.summary.update(numbers)
+
+
+def close_loggers(loggers: list[Logger]) -> None:
+    """Ends the W&B run, so that the next job of a sweep begins its own; as failed while an exception is on its way."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and is_first_process():
+            logger.experiment.finish(exit_code=int(sys.exc_info()[0] is not None))
 
 
 def has_wandb_account() -> bool:
@@ -90,9 +113,13 @@ def build_loggers(config: Any, run: Path, settings: dict[str, Any]) -> list[Logg
     """The loggers of a run.
 
     Args:
-        config: The `logger` node: `kind` is wandb, tensorboard or none; for wandb also project, entity, group, tags, name, id, mode.
+        config: The `logger` node: `kind` is wandb, tensorboard or none; for wandb also project, entity, group, job_type, tags, name,
+            id, mode.
         run: The run's folder.
         settings: The resolved configuration, for W&B.
+
+    Raises:
+        ZooError: W&B refused or was not reached, or TensorBoard is not installed.
     """
     loggers: list[Logger] = [CsvLog(run / "metrics.csv")]
     if config["kind"] == "wandb" and is_first_process():
@@ -102,9 +129,15 @@ def build_loggers(config: Any, run: Path, settings: dict[str, Any]) -> list[Logg
         if mode == "auto":  # WANDB_MODE decides where it is set
             mode = None if "WANDB_MODE" in os.environ else "online" if has_wandb_account() else "offline"
         names = ("project", "entity", "group", "tags", "name", "id")
-        about = {name: config[name] for name in names}
+        about = {name: config[name] for name in names} | {"job_type": config.get("job_type", "train")}  # which older runs lack
         silent = wandb.Settings(silent=True)
-        experiment = wandb.init(dir=run, mode=mode, resume="allow", job_type="train", config=settings, settings=silent, **about)
+        try:
+            experiment = wandb.init(dir=run, mode=mode, resume="allow", config=settings, settings=silent, **about)
+        except wandb.errors.Error as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise ZooError(
+                f"W&B did not begin the run ({reason}); look at wandb login, or set logger.mode=offline or logger=none."
+            ) from error
         experiment.define_metric("images_seen")
         experiment.define_metric("*", step_metric="images_seen")
         loggers.append(WandbLogger(experiment=experiment))

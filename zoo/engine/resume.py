@@ -1,10 +1,12 @@
 """Going on with a stopped run: which run, which settings, which checkpoint."""
 
+import os
 import sys
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from zoo.engine.devices import processes_started_outside
 from zoo.errors import ZooError
 
 CHANGEABLE = (
@@ -30,7 +32,8 @@ def find_run(name: str, runs: Path = Path("runs"), option: str = "resume") -> Pa
 def point_hydra_at_run(argv: list[str] | None = None) -> None:
     """If the command line resumes a run, its folder becomes Hydra's output folder; the processes of other ranks inherit both.
 
-    `pretrain.run=latest` becomes a folder, too: later the latest run is the one that begins now.
+    `pretrain.run=latest` becomes a folder, too: later the latest run is the one that begins now. Raises ZooError where several processes,
+    started by torchrun or srun, would each make a folder of their own.
     """
     argv = sys.argv if argv is None else argv
     for position, argument in enumerate(argv):
@@ -42,6 +45,13 @@ def point_hydra_at_run(argv: list[str] | None = None) -> None:
                 argv.append(f"hydra.run.dir='{run}'")
         elif argument == "pretrain.run=latest":
             argv[position] = f"pretrain.run='{find_run('latest', option='pretrain.run')}'"
+    if processes_started_outside() < 2:
+        return
+    if {"-m", "--multirun"} & set(argv):
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            raise ZooError("A sweep starts the processes of its jobs itself; type python -m zoo.train -m … without torchrun.")
+    elif not any(argument.startswith("hydra.run.dir=") for argument in argv):
+        raise ZooError("The processes that torchrun or srun starts must share one folder; give hydra.run.dir=DIR (or resume=RUN).")
 
 
 def resumed_config(run: Path, overrides: list[str], defaults: DictConfig | None = None) -> DictConfig:

@@ -11,21 +11,18 @@ import json
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from zoo.comparison.baseline import HERE, entry_of, rows_of
+from zoo.comparison.comparable import differences, sentence
+from zoo.comparison.settings import PRIVATE
 from zoo.data.files import write_atomically
 from zoo.errors import ZooError
 from zoo.evaluation.report import read_json
 from zoo.results.tables import markdown
 
-HERE = Path(__file__).parent
-# Settings that name no other model.
-PRIVATE = (
-    *("logger", "hydra.", "data.cache", "trainer.devices", "trainer.accelerator", "seed="),
-    *("watch_every", "checkpoint_every", "keep_checkpoints", "log_every", "evaluation."),
-)
-SAME = ("split", "images_sha256", "seed")  # of what is measured: equal in all rows of a data set
 BLOCK = re.compile(r"(<!-- results:(\S+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
@@ -55,10 +52,8 @@ def add(run: Path) -> None:
     row = row_of(run)
     path = HERE / f"{row['data']}.json"
     for other in rows_of(row["data"]):
-        differs = [key for key in SAME if row["measured"][key] != other["measured"][key]]
-        if differs or row["features"] != other["features"]:
-            what = ", ".join(differs or ["features"])
-            raise ZooError(f"{run} cannot be published beside '{other['command']}': they were measured with another {what}.")
+        if found := differences([entry_of(other), replace(entry_of(row), name=str(run))]):
+            raise ZooError(f"{run} cannot be published beside '{other['command']}': {sentence(found)}.")
     rows = [other for other in rows_of(row["data"]) if (other["command"], other["seed"]) != (row["command"], row["seed"])]
     rows.append(row)
     rows.sort(key=lambda row: (row["command"], row["seed"]))
@@ -83,12 +78,6 @@ def row_of(run: Path) -> dict[str, Any]:
         **{key: evaluation[key] for key in (*kept, "trained_with", "versions")},
         "cost": read_json(run / "cost.json"),
     }
-
-
-def rows_of(data: str) -> list[dict[str, Any]]:
-    """The published rows of a data set."""
-    path = HERE / f"{data}.json"
-    return json.loads(path.read_text()) if path.is_file() else []
 
 
 def with_tables(text: str) -> str:

@@ -1,0 +1,109 @@
+import random
+from statistics import mean, stdev
+
+import pytest
+from scipy import stats
+
+from zoo.comparison.aggregate import cell, marks_of, tables_of, welch, with_best_prior
+from zoo.comparison.parts import Column, Entry, Row
+
+MSE = Column("mse", "mse", "low", 2)
+
+
+def row(label: str, *seeds: dict, **cost) -> Row:
+    return Row(label, [Entry(None, label, "finished", seed=k, metrics=metrics, cost=cost) for k, metrics in enumerate(seeds)])
+
+
+def test_seeds_are_a_mean_and_a_sample_standard_deviation():
+    found = cell(MSE, [1.0, 2.0, 6.0])
+    assert (found.mean, found.count, found.text) == (3.0, 3, "3.00 ± 2.65")
+    assert found.deviation == pytest.approx(((4 + 1 + 9) / 2) ** 0.5)
+
+
+def test_one_seed_has_no_deviation():
+    found = cell(Column("MiB", "x", None, 1), [1234.54])
+    assert (found.deviation, found.count, found.text) == (None, 1, "1,234.5")
+
+
+def test_a_factor_scales_mean_and_deviation():
+    found = cell(Column("kernel × 10³", "kernel", "low", 1, 1000), [0.001, 0.003])
+    assert (found.mean, found.text) == (pytest.approx(2.0), "2.0 ± 1.4")
+
+
+def test_fewer_seeds_than_another_row_are_said_in_the_cell():
+    assert cell(MSE, [1.0, 2.0], most=3).text == "1.50 ± 0.71 (n = 2)"
+    assert cell(MSE, [1.0, 2.0], most=2).text == "1.50 ± 0.71"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_welch_is_that_of_scipy(seed):
+    draw = random.Random(seed)
+    first = [draw.gauss(0, 1) for _ in range(draw.randint(2, 6))]
+    second = [draw.gauss(1, 3) for _ in range(draw.randint(2, 6))]
+    expected = stats.ttest_ind(first, second, equal_var=False).pvalue
+    assert welch(first, second) == pytest.approx(expected, rel=1e-9)
+    summed = stats.ttest_ind_from_stats(mean(first), stdev(first), len(first), mean(second), stdev(second), len(second), equal_var=False)
+    assert welch(first, second) == pytest.approx(summed.pvalue, rel=1e-9)
+
+
+def test_welch_without_any_spread():
+    assert welch([1.0, 1.0], [1.0, 1.0]) == 1
+    assert welch([1.0, 1.0], [2.0, 2.0]) == 0
+
+
+def test_the_best_and_what_lies_within_noise():
+    best, near, far = [1.0, 1.2, 1.1], [1.1, 1.3, 1.2], [2.0, 2.1, 2.2]
+    assert stats.ttest_ind(best, near, equal_var=False).pvalue > 0.05 > stats.ttest_ind(best, far, equal_var=False).pvalue
+    assert marks_of("low", [far, best, near, []]) == ["", "best", "noise", ""]
+    assert marks_of("high", [far, best, near]) == ["best", "", ""]
+
+
+def test_the_best_is_what_comes_nearest_to_a_value():
+    # 0.5 and 1.5 have the mean 1, but neither is near it
+    assert marks_of(1.0, [[0.5, 1.5], [0.9, 0.92], [1.3, 1.3]]) == ["", "best", ""]
+    assert marks_of(0.5, [[0.8], [0.4]]) == ["", "best"]
+
+
+def test_one_seed_tells_nothing_of_noise():
+    assert marks_of("low", [[1.0], [1.0001], [1.1, 1.2]]) == ["best", "", ""]
+    assert marks_of("low", [[1.0, 1.2], [1.11]]) == ["best", ""]
+
+
+def test_nothing_is_best_alone_or_where_nothing_is_better():
+    assert marks_of("low", [[1.0], []]) == ["", ""]
+    assert marks_of(None, [[1.0], [2.0]]) == ["", ""]
+    assert marks_of("low", [[1.0], [1.0]]) == ["best", "best"]
+
+
+def test_tables_have_the_columns_that_somebody_has_a_number_for():
+    rows = [
+        row("a", {"samples/normal/frechet": 3.0, "samples/mixture/frechet": 2.0, "reconstructions/mse": 0.5}, device_hours=0.25),
+        row("b", {"samples/normal/frechet": 1.0}, device_hours=None),
+    ]
+    tables = {table.title: table for table in tables_of([with_best_prior(one) for one in rows])}
+    samples = tables["Samples"]
+    assert samples.keys == ["model", "prior"]
+    assert samples.names == [("a", "normal"), ("a", "mixture"), ("b", "normal")]
+    assert [column.title for column in samples.columns] == ["Fréchet"]
+    assert [found[0].mark for found in samples.cells] == ["", "", "best"]
+    summary = tables["Summary"]
+    assert [column.metric for column in summary.columns] == ["best_prior/frechet", "reconstructions/mse", "cost/device_hours"]
+    assert [found.text if found else None for found in summary.cells[0]] == ["2.000", "0.50000", "0.25"]
+    assert [found.text if found else None for found in summary.cells[1]] == ["1.000", None, None]
+    assert set(tables) == {"Summary", "Samples", "Reconstructions, interpolations, likelihood", "Cost"}
+
+
+def test_the_best_prior_is_one_for_all_seeds():
+    both = [{"samples/a/frechet": 1.0, "samples/b/frechet": 2.0}, {"samples/a/frechet": 9.0, "samples/b/frechet": 3.0, "samples/b/recall": 0.5}]
+    found = with_best_prior(row("x", *both))
+    assert found.values("best_prior/frechet") == [2.0, 3.0]
+    assert found.values("best_prior/recall") == [0.5]
+    assert found.priors() == ["a", "b"]
+
+
+def test_the_runs_own_mse_stands_in_only_where_none_was_measured():
+    def titles(*rows):
+        return [column.metric for table in tables_of(list(rows)) for column in table.columns]
+
+    assert titles(row("a", {"mse": 0.5}), row("b", {"mse": 0.5})) == ["mse"]
+    assert titles(row("a", {"mse": 0.5, "reconstructions/mse": 0.5})) == ["reconstructions/mse"] * 2  # in the summary, too

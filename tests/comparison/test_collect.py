@@ -1,0 +1,393 @@
+import json
+import os
+import time
+
+import pytest
+from scipy import stats
+
+from tests.comparison.runs import age, make_run, write_log
+from zoo.comparison import baseline, folders
+from zoo.comparison.collect import compare
+from zoo.errors import ZooError
+
+FRECHET = "samples/normal/frechet"
+
+
+def of(frechet: float, count: str = "@2000", **more: float) -> dict:
+    return {f"{FRECHET}{count}": frechet, f"reconstructions/mse{count}": frechet / 1000, "mse": frechet / 1000, "images": 2000.0} | more
+
+
+def make_sweep(root):
+    """Three seeds of two models; their Fréchet distances are 10, 11, 12 and 11, 12, 14."""
+    for model, values in (("ae", (11, 12, 14)), ("vae", (10, 11, 12))):
+        for seed, value in enumerate(values):
+            make_run(root / f"{model}-{seed}", model, seed, metrics=of(value))
+    return root
+
+
+def cells(comparison, title: str, column: str):
+    table = next(table for table in comparison.tables if table.title == title)
+    place = [one.title for one in table.columns].index(column)
+    return {names: row[place] for names, row in zip(table.names, table.cells, strict=True)}
+
+
+def test_seeds_are_put_together(tmp_path):
+    found = compare([make_sweep(tmp_path)])
+    assert [(row.label, [entry.seed for entry in row.entries]) for row in found.rows] == [("vae", [0, 1, 2]), ("ae", [0, 1, 2])]
+    vae, ae = cells(found, "Samples", "Fréchet").values()
+    assert (vae.text, vae.count, vae.mark) == ("11.000 ± 1.000", 3, "best")
+    assert (ae.mean, ae.deviation) == (pytest.approx(37 / 3), pytest.approx(((16 + 1 + 25) / 9 / 2) ** 0.5))
+    assert stats.ttest_ind([11, 12, 14], [10, 11, 12], equal_var=False).pvalue > 0.05
+    assert ae.mark == "noise"
+    assert found.protocol == {
+        "data": "faces", "split": "val", "image size": "64×64", "images": "train=20000, val=2000, test=10000, seed=0",
+        "features": "the data's classifier", "N": "2,000", "images seen": "1,000",
+    }  # fmt: skip
+    assert found.differing == {}
+    assert found.others == []
+    assert found.title == "vae, ae on faces"
+
+
+def test_different_numbers_of_seeds_are_said(tmp_path):
+    make_sweep(tmp_path)
+    make_run(tmp_path / "x", "gan", 0, metrics=of(99))
+    found = compare([tmp_path])
+    assert [len(row.entries) for row in found.rows] == [3, 3, 1]
+    assert "Rows have different numbers of seeds (n)." in found.notes
+    assert "One seed says nothing of noise, so nothing can be told to lie within it of gan." in found.notes
+
+
+def test_rows_are_settings_that_matter(tmp_path):
+    make_run(tmp_path / "a", seed=0, metrics=of(1), beta=1.0)
+    make_run(tmp_path / "b", seed=1, metrics=of(2), beta=1.0, config={"logger": {"kind": "none"}, "watch_every": 7, "trainer": {"devices": 2}})
+    make_run(tmp_path / "c", seed=0, overrides="model.beta=4", metrics=of(3), beta=4)
+    make_run(tmp_path / "d", seed=0, overrides="optimizer.lr=0.1", metrics=of(4), beta=1.0, config={"optimizer": {"lr": 0.1}})
+    found = compare([tmp_path])
+    assert [(row.label, len(row.entries)) for row in found.rows] == [("vae", 2), ("vae beta=4", 1), ("vae lr=0.1", 1)]
+    assert found.differing == {"model.beta": ["1", "4", "1"], "optimizer.lr": ["0.002", "0.002", "0.1"]}
+
+
+def test_the_same_seed_on_other_devices_is_another_row_and_twice_the_same_counts_once(tmp_path):
+    make_run(tmp_path / "a", metrics=of(1))
+    make_run(tmp_path / "b", metrics=of(2), config={"trainer": {"devices": 2}})
+    make_run(tmp_path / "c", metrics=of(3), config={"trainer": {"devices": 2}})
+    found = compare([tmp_path])
+    assert [(row.label, row.values(FRECHET)) for row in found.rows] == [("vae devices=1", [1.0]), ("vae devices=2", [3.0])]
+    assert "b is the same run as c, and only the second is counted." in found.notes
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"config": {"data": {"name": "mnist"}}}, "data is faces in a and mnist in b;"),
+        ({"config": {"data": {"image_size": 32}}}, "image size is 64×64 in a and 32×32 in b;"),
+        ({"config": {"data": {"crop": 148}}, "both": {"config": {"data": {"crop": None}}}}, "crop is the largest square in a and 148 in b;"),
+        ({"config": {"data": {"source": {"train": 9}}}}, "the set of images is train=20000, .* in a and train=9 in b;"),
+        ({"metrics": of(2, "@500")}, "N is 2,000 in a and 500 in b;"),
+        ({"metrics": {"mse": 0.1, "images": 100.0}}, "N is 2,000 in a and 100 in b;"),
+    ],
+)
+def test_what_is_not_comparable_is_refused(tmp_path, change, what):
+    make_run(tmp_path / "a", "ae", **({"metrics": of(1)} | change.pop("both", {})))
+    make_run(tmp_path / "b", **({"metrics": of(2)} | change))
+    with pytest.raises(ZooError, match=rf"^These runs cannot be compared: {what} name fewer runs, evaluate them alike .*, or set anyway=true\.$"):
+        compare([tmp_path])
+    found = compare([tmp_path], anyway=True)
+    assert len(found.rows) == 2
+    assert "mixed" in found.protocol.values()
+    assert any(" differs: " in note for note in found.notes)
+    compare([tmp_path / "a"])
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"measured": {"images_sha256": "cd" * 32}}, "the set of images is abababababab in a and cdcdcdcdcdcd in b"),
+        ({"measured": {"seed": 1}}, "seed of the evaluation is 0 in a and 1 in b"),
+        ({"features": {"classifier": {"name": "classifier", "sha256": "e" * 64}}}, "features is classifier f* in a and classifier e* in b"),
+        ({"metrics": {f"{FRECHET}@2000": 1.0}}, "N is 10,000 in a and 2,000 in b"),
+        ({"metrics": {"samples/flow/frechet@2000": 1.0}}, "N is 10,000 in a and 2,000 in b"),  # from another prior
+    ],
+)
+def test_what_was_measured_otherwise_is_refused(tmp_path, change, what):
+    metrics = {FRECHET: 1.0, "attributes/success@100": 0.5}
+    make_run(tmp_path / "a", "ae", metrics=of(1), evaluation={"metrics": metrics})
+    make_run(tmp_path / "b", metrics=of(1), evaluation={"metrics": metrics} | change)
+    with pytest.raises(ZooError, match=f"cannot be compared: {what};"):
+        compare([tmp_path])
+    assert len(compare([tmp_path], anyway=True).rows) == 2
+
+
+def test_other_features_beside_the_same_are_no_difference(tmp_path):
+    features = {"classifier": {"name": "classifier", "sha256": "f" * 64}, "inception": {"name": "inception", "sha256": "0" * 64}}
+    make_run(tmp_path / "a", "ae", metrics=of(1), evaluation={"metrics": {FRECHET: 1.0}})
+    make_run(tmp_path / "b", metrics=of(1), evaluation={"metrics": {FRECHET: 2.0, f"{FRECHET}_inception": 3.0}, "features": features})
+    found = compare([tmp_path])
+    assert [cell and cell.text for cell in cells(found, "Samples", "Fréchet, Inception").values()] == [None, "3.000"]
+
+
+def test_the_test_split_is_compared_where_all_were_evaluated(tmp_path):
+    make_run(tmp_path / "a", "ae", metrics=of(1), evaluation={"metrics": {FRECHET: 5.0, "attributes/success@100": 0.5}})
+    make_run(tmp_path / "b", metrics=of(2), evaluation={"metrics": {FRECHET: 6.0}})
+    found = compare([tmp_path])
+    assert found.protocol["split"] == "test"
+    assert found.protocol["N"] == "10,000"
+    assert found.protocol["features"] == "classifier ffffffffffff"
+    assert [row.values(FRECHET) for row in found.rows] == [[5.0], [6.0]]
+    assert found.rows[0].costs("sampling/images_per_second") == [50.0]
+    assert [row.values(FRECHET) for row in compare([tmp_path], split="val").rows] == [[1.0], [2.0]]
+
+    make_run(tmp_path / "c", "gan", metrics=of(3))
+    found = compare([tmp_path])
+    assert found.protocol["split"] == "val"
+    assert any("not evaluated on the test split" in note and note.endswith(": c.") for note in found.notes)
+    found = compare([tmp_path], split="test")
+    assert [row.label for row in found.rows] == ["ae", "vae"]
+    assert "c has no numbers of the test split and was left out (python -m zoo.evaluate run=RUN)." in found.notes
+
+
+def test_an_evaluation_of_older_weights_does_not_count(tmp_path):
+    make_run(tmp_path / "a", metrics=of(1), evaluation={"metrics": {FRECHET: 5.0}, "images_seen": 500})
+    found = compare([tmp_path])
+    assert found.rows[0].values(FRECHET) == [1.0]
+    assert any(note.startswith("a has been trained on since it was evaluated") for note in found.notes)
+
+
+def test_budgets_and_commits_may_differ_and_are_said(tmp_path):
+    make_run(tmp_path / "a", "ae", metrics=of(1))
+    make_run(tmp_path / "b", metrics=of(2), seen=5000, config={"budget": 5000}, summary={"versions": {"commit": "def"}})
+    found = compare([tmp_path])
+    assert found.protocol["images seen"] == "mixed"
+    assert "Images seen differ: 1,000 (ae); 5,000 (vae)." in found.notes
+    assert "Commits of the zoo differ: abc (ae); def (vae)." in found.notes
+
+
+def test_states(tmp_path):
+    make_run(tmp_path / "0-done", metrics=of(1))
+    make_run(tmp_path / "1-longer", seed=1, metrics=of(1), config={"budget": 5000})  # resumed with a larger budget
+    make_run(tmp_path / "2-running", seed=2)
+    make_run(tmp_path / "3-stopped", seed=3)
+    make_run(tmp_path / "4-failed", seed=4)
+    (tmp_path / "4-failed/job.json").write_text(json.dumps({"status": "failed", "reason": "Training diverged."}))
+    for name, about in (
+        ("5-refused", {"status": "failed", "reason": "No such data.", "overrides": ["model=ae", "seed=1"]}),
+        ("6-killed", {"status": "running", "pid": 2**22 + 1}),
+        ("7-starts", {"status": "running", "pid": os.getpid()}),
+        ("8-told", {"status": "interrupted", "pid": os.getpid()}),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "job.json").write_text(json.dumps(about))
+    for name in ("1-longer", "3-stopped", "4-failed"):
+        age(tmp_path / name)
+    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": [{"folder": "0-done"}, {"folder": "9-waits"}]}))
+    alive = folders.is_alive
+    try:
+        folders.is_alive = lambda pid, folder: pid == os.getpid()
+        found = compare([tmp_path])
+    finally:
+        folders.is_alive = alive
+    assert [entry.name for row in found.rows for entry in row.entries] == ["0-done"]
+    assert [(entry.name, entry.status, entry.reason) for entry in found.others] == [
+        ("1-longer", "interrupted", "1,000 of 5,000 images"),
+        ("2-running", "training", "1,000 of 1,000 images"),
+        ("3-stopped", "interrupted", "1,000 of 1,000 images"),
+        ("4-failed", "failed", "Training diverged."),
+        ("5-refused", "failed", "No such data."),
+        ("6-killed", "interrupted", "has not begun to train"),
+        ("7-starts", "training", "has not begun to train"),
+        ("8-told", "interrupted", "has not begun to train"),
+    ]
+    assert found.others[4].command == "python -m zoo.train model=ae seed=1"
+    assert f"1 of 2 jobs of {tmp_path.name} have not begun." in found.notes
+
+
+def test_no_finished_run_is_a_table_of_states(tmp_path):
+    make_run(tmp_path / "a")
+    found = compare([tmp_path], sort="mse", baseline="zoo")
+    assert (found.rows, found.tables, found.title) == ([], [], "No finished run")
+    assert [entry.status for entry in found.others] == ["training"]
+
+
+def test_damaged_files_are_named_and_the_rest_is_compared(tmp_path):
+    for name in "abcdefg":
+        make_run(tmp_path / name, f"ae{name}", metrics=of(ord(name)), evaluation={"metrics": {FRECHET: 5.0}})
+    make_run(tmp_path / "h", metrics=of(7), evaluation={"metrics": {FRECHET: 5.0}})
+    (tmp_path / "a/summary.json").write_text('{"images_seen": 10')
+    (tmp_path / "b/config.yaml").write_text("data: [")
+    (tmp_path / "c/metrics.csv").write_text("images_seen,val/mse\n10,1\n20\n30,1\n")
+    (tmp_path / "d/metrics.csv").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "e/evaluation.json").write_text('{"metrics": {}}')
+    (tmp_path / "f/cost.json").write_text("[]")
+    (tmp_path / "g/job.json").write_text("")
+    found = compare([tmp_path], split="test")
+    assert sorted(row.entries[0].name for row in found.rows) == ["c", "d", "f", "g", "h"]
+    assert [(entry.name, entry.reason) for entry in found.others] == [("a", "summary.json is damaged."), ("b", "config.yaml is damaged.")]
+    for sentence in (
+        "a/summary.json is damaged and was left out.",
+        "b/config.yaml is damaged, so the run was left out.",
+        "c/metrics.csv is damaged and was left out.",
+        "d/metrics.csv is damaged and was left out.",
+        "e/evaluation.json is damaged and was left out.",
+        "f/cost.json is damaged and was left out.",
+        "g/job.json is damaged and was left out.",
+    ):
+        assert sentence in found.notes
+    curves = {row.entries[0].name: row.entries[0].curves for row in found.rows}
+    assert (curves["c"], curves["d"]) == ({}, {})
+    assert curves["h"]["images_seen"] == [250, 500, 750, 1000]
+
+
+def test_numbers_that_are_none_are_left_out(tmp_path):
+    make_run(tmp_path / "a", metrics=of(1, psnr=float("nan"), ssim=float("inf"), note="x"))
+    assert set(compare([tmp_path]).rows[0].entries[0].metrics) == {FRECHET, "reconstructions/mse", "mse", "images"} | {
+        f"best_prior/{name}" for name in ("frechet",)
+    }
+
+
+def test_curves_have_hours_of_training(tmp_path):
+    make_run(tmp_path / "a", metrics=of(1))
+    (tmp_path / "a/metrics.csv").write_text(
+        "images_seen,train/images_per_second,val/mse,val/final\n3600,2,,\n7200,4,0.5,\n10800,,0.25,1\n14400,1,,\n18000"  # the last is torn
+    )
+    curves = compare([tmp_path]).rows[0].entries[0].curves
+    assert curves["images_seen"] == [3600, 7200, 10800, 14400]
+    assert curves["hours"] == pytest.approx([0.5, 0.75, 1.0, 2.0])  # a row of validation alone goes on at the last rate
+    assert curves["val/mse"][1:3] == [0.5, 0.25]
+    assert curves["val/mse"][0] != curves["val/mse"][0]  # nan
+    assert "val/final" not in curves
+
+
+def test_a_log_that_has_just_begun(tmp_path):
+    for name, log, reason in (
+        ("a", "images_seen,train/images_per_second\n10,5\n", "10 of 1,000 images"),
+        ("b", "images_seen,train/images_per_second\n", "0 of 1,000 images"),
+        ("c", "images_seen,train/images_per_second\n10,0\n20,0\n", "20 of 1,000 images"),
+    ):
+        run = make_run(tmp_path / name, rows=0)
+        (run / "metrics.csv").write_text(log)
+        found = compare([run])
+        assert ([entry.reason for entry in found.others], found.notes) == ([reason], [])
+
+
+def test_curves_of_a_second_stage_begin_where_the_first_ended(tmp_path):
+    make_run(tmp_path / "a", metrics=of(1), rows=0, summary={"pretrain": {"images_seen": 3600, "train_hours": 2.0}})
+    write_log(tmp_path / "a", [(7200, 0.1), (10800, 0.1)], rate=1)
+    assert compare([tmp_path]).rows[0].entries[0].curves["hours"] == pytest.approx([3.0, 4.0])
+
+
+def test_a_first_stage_belongs_to_its_run(tmp_path):
+    make_run(tmp_path / "a", "gan", metrics=of(1))
+    make_run(tmp_path / "a/pretrain", "vae", metrics=of(2))
+    assert [row.label for row in compare([tmp_path]).rows] == ["gan"]
+    assert [row.label for row in compare([tmp_path / "a/pretrain"]).rows] == ["vae"]
+
+
+def test_newest_pictures(tmp_path):
+    run = make_run(tmp_path / "a", metrics=of(1), evaluation={"metrics": {"samples/gaussian/frechet": 1.0, "samples/flow/frechet": 1.0}})
+    for name in ("pictures/samples-000000000500", "pictures/samples-000000001000", "pictures/edits-000000001000", "evaluation/interpolations",
+                 "pictures/interpolations-000000001000", "evaluation/samples-flow", "evaluation/samples-gaussian"):  # fmt: skip
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / f"{name}.png").write_bytes(b"")
+    found = compare([tmp_path]).rows[0].entries[0].pictures
+    assert {name: path.relative_to(run).as_posix() for name, path in found.items()} == {
+        "samples": "evaluation/samples-gaussian.png",
+        "edits": "pictures/edits-000000001000.png",
+        "interpolations": "evaluation/interpolations.png",
+    }
+    found = compare([tmp_path], split="val").rows[0].entries[0].pictures
+    assert found["samples"].name == "samples-000000001000.png"
+    assert found["interpolations"].parent.name == "pictures"
+
+
+def test_sorting(tmp_path):
+    make_run(tmp_path / "a", "ae", metrics={"mse": 1.0, "psnr": 1.0, "images": 9})
+    make_run(tmp_path / "b", "gan", metrics={"loss": 1.0})
+    make_run(tmp_path / "c", "vae", metrics={"mse": 0.5, "psnr": 0.5, "images": 9})
+
+    def order(**options):
+        return [row.label for row in compare([tmp_path], **options).rows]
+
+    assert order() == ["vae", "ae", "gan"]  # no Fréchet distance: by mse; who has none comes last
+    assert order(sort="psnr") == ["ae", "vae", "gan"]
+    assert order(sort="psnr, dB") == ["ae", "vae", "gan"]
+    assert order(sort="parameters") == ["ae", "gan", "vae"]  # all alike
+    with pytest.raises(ZooError, match=r"^sort=pnsr is not known; did you mean 'psnr'\?\.$"):
+        order(sort="pnsr")
+    found = compare([tmp_path], sort="linear_accuracy")
+    assert "No run has a number for representation/linear_accuracy, so the rows are in the order of their folders." in found.notes
+
+
+def test_sorting_by_what_should_be_near_a_value(tmp_path):
+    for name, sharpness in (("a", 0.5), ("b", 1.4), ("c", 1.1)):
+        make_run(tmp_path / name, f"ae{name}", metrics={"reconstructions/sharpness@2000": sharpness})
+    assert [row.label for row in compare([tmp_path], sort="sharpness").rows] == ["aec", "aeb", "aea"]
+
+
+def published(tmp_path, monkeypatch, **changes):
+    row = {
+        "label": "vae", "command": "python -m zoo.train model=vae budget=9_000", "model": "vae", "data": "faces", "seed": 0, "images_seen": 9000,
+        "parameters": 7, "measured": {"images_sha256": "ab" * 32, "split": "test", "seed": 0},
+        "features": {"classifier": {"name": "classifier", "sha256": "f" * 64, "image_size": 64}}, "metrics": {FRECHET: 3.0},
+        "trained_with": {"commit": "old"}, "versions": {"commit": "old"}, "cost": {"train/device_hours": 2.0},
+    } | changes  # fmt: skip
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/faces.json").write_text(json.dumps([row, row | {"seed": 1, "metrics": {FRECHET: 5.0}}]))
+    monkeypatch.setattr(baseline, "HERE", tmp_path / "results")
+
+
+def test_published_rows_stand_beside(tmp_path, monkeypatch):
+    published(tmp_path, monkeypatch)
+    make_run(tmp_path / "runs/a", "ae", metrics=of(1), evaluation={"metrics": {FRECHET: 5.0}})
+    found = compare([tmp_path / "runs"], baseline="zoo")
+    assert [(row.label, row.published, row.values(FRECHET)) for row in found.rows] == [("zoo: vae", True, [3.0, 5.0]), ("ae", False, [5.0])]
+    assert found.rows[0].costs("device_hours") == [2.0, 2.0]
+    assert found.differing["budget"] == ["9_000", "1_000"]
+    assert "Images seen differ: 9,000 (zoo: vae); 1,000 (ae)." in found.notes
+
+
+def test_published_rows_that_cannot_stand_beside(tmp_path, monkeypatch):
+    published(tmp_path, monkeypatch, features={"classifier": {"name": "classifier", "sha256": "9" * 64, "image_size": 64}})
+    run = make_run(tmp_path / "runs/a", "ae", metrics=of(1), evaluation={"metrics": {FRECHET: 5.0}})
+    found = compare([run], baseline="zoo")
+    assert len(found.rows) == 1
+    assert any(note.startswith("1 of the zoo's rows cannot be set beside these: features is classifier ffffffffffff in a and") for note in found.notes)
+    assert len(compare([run], baseline="zoo", anyway=True).rows) == 2
+    assert any("test split" in note for note in compare([run], baseline="zoo", split="val").notes)
+    with pytest.raises(ZooError, match="baseline=mine is not known; use zoo, or null"):
+        compare([run], baseline="mine")
+    other = make_run(tmp_path / "runs/b", metrics=of(1), config={"data": {"name": "lines"}})
+    assert "The zoo has published nothing on lines." in compare([other], baseline="zoo").notes
+
+
+def test_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ZooError, match="^Name what to compare"):
+        compare([])
+    with pytest.raises(ZooError, match="nowhere is not a folder"):
+        compare(["nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ZooError, match=r"empty holds no run: there is no config\.yaml in it or below"):
+        compare(["empty"])
+    with pytest.raises(ZooError, match="latest found no sweep below runs/sweeps/"):
+        compare(["latest"])
+    make_run(tmp_path / "runs/sweeps/2026-01-01/10-00-00/0", "ae", metrics=of(1))
+    make_run(tmp_path / "runs/sweeps/2026-01-02/09-00-00/0", "vae", metrics=of(1))
+    assert [row.label for row in compare(["latest"]).rows] == ["vae"]
+    assert [row.entries[0].name for row in compare(["runs/sweeps", "runs"]).rows] == ["sweeps/2026-01-01/10-00-00/0", "sweeps/2026-01-02/09-00-00/0"]
+    with pytest.raises(ZooError, match="split=train is not known"):
+        compare(["latest"], split="train")
+
+
+def test_a_hundred_runs_take_seconds(tmp_path):
+    metrics = {f"samples/{prior}/{name}@2000": 1.0 for prior in ("normal", "flow") for name in ("frechet", "kernel", "recall")}
+    header = ["images_seen", "train/images_per_second", *(f"train/{k}" for k in range(10)), *(f"val/{name}" for name in metrics)]
+    lines = [",".join([str(seen), "100", *["0.123456"] * 10, *[""] * len(metrics)]) for seen in range(1, 1001)]
+    log = "\n".join([",".join(header), *lines]) + "\n"
+    for k in range(100):
+        run = make_run(tmp_path / str(k), f"m{k // 5}", k % 5, metrics=metrics | {"reconstructions/mse@2000": k / 1000}, rows=0)
+        (run / "metrics.csv").write_text(log)
+    began = time.process_time()
+    found = compare([tmp_path])
+    assert time.process_time() - began < 5
+    assert [len(row.entries) for row in found.rows] == [5] * 20
+    assert len(found.rows[0].entries[0].curves["train/1"]) == 1000

@@ -1,0 +1,82 @@
+"""Compares runs: puts seeds together, marks the best and what cannot be told from it, and refuses what is not comparable.
+
+    python -m zoo.compare runs/sweeps/…                    # runs, sweeps, or any folder above them
+    python -m zoo.compare latest sort=mse                  # the newest sweep
+    python -m zoo.compare RUN RUN baseline=zoo             # beside the zoo's published numbers
+
+Prints tables and writes compare.csv, compare.md and report.html, one file that opens without network.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from zoo.comparison.collect import compare
+from zoo.comparison.files import write_csv, write_markdown
+from zoo.comparison.folders import common, named
+from zoo.comparison.terminal import show
+from zoo.engine.cli import run_verb
+from zoo.errors import ZooError
+
+WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--info", "-i")
+
+
+def main() -> None:
+    """The command line's entry."""
+    name_runs(sys.argv)
+    run_verb(run, "compare")
+
+
+def name_runs(argv: list[str]) -> None:
+    """Arguments that are paths become `runs=[…]`, as Hydra takes it. A path may hold a "=", as the folders of a sweep do."""
+    arguments: list[str] = []
+    paths: list[str] = []
+    before = ""
+    for argument in argv[1:]:
+        is_path = not argument.startswith("-") and before not in WITH_VALUE and ("=" not in argument or Path(argument).exists())
+        (paths if is_path else arguments).append(argument)
+        before = argument
+    if paths:
+        quoted = ("'" + path.replace("\\", "\\\\").replace("'", "\\'") + "'" for path in paths)
+        argv[1:] = [*arguments, f"runs=[{','.join(quoted)}]"]
+
+
+def run(config: DictConfig) -> None:
+    """Compares, prints and writes."""
+    for name in ("anyway", "report"):
+        if not isinstance(config[name], bool):
+            raise ZooError(f"{name}={config[name]} must be true or false.")
+    if config.dashboard not in (None, "wandb"):
+        raise ZooError(f"dashboard={config.dashboard} is not known; use wandb, or null.")
+    paths = [config.runs] if isinstance(config.runs, str) else list(map(str, config.runs or []))
+    others = [override for override in HydraConfig.get().overrides.task if not override.startswith("runs=")]
+    command = shlex.join(["python", "-m", "zoo.compare", *paths, *others])
+    folders = named(paths)
+    comparison = compare(folders, config.split, config.baseline, config.sort, config.anyway, command)
+    out = common(folders) if config.out is None else Path(str(config.out)).expanduser()
+    if out.exists() and not out.is_dir():
+        raise ZooError(f"out={config.out} is a file; name a folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    show(comparison)
+    write_csv(comparison, out / "compare.csv")
+    write_markdown(comparison, out / "compare.md")
+    written = {"numbers": "compare.csv", "tables": "compare.md"}
+    if config.report:
+        from zoo.comparison.report import write_report
+
+        write_report(comparison, out / "report.html")
+        written["report"] = "report.html"
+    shown = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
+    for what, where in written.items():
+        print(f"{what + ':':10} {shown / where}")
+    if config.dashboard is not None:
+        from zoo.comparison.dashboard import dashboard
+
+        print(f"dashboard: {dashboard(comparison, out)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""From rows of runs to tables: seeds as mean ± standard deviation, the best of each column, and what cannot be told from it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import mean, stdev
+
+from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, MORE, SAMPLES, SUMMARY, TRANSFER, WATCHED
+from zoo.comparison.parts import Cell, Column, Row, Table
+
+LEVEL = 0.05  # of Welch's t-test
+Line = tuple[tuple[str, ...], list[list[float]]]  # what names a row of a table; for each column the number of each seed
+
+
+def tables_of(rows: list[Row]) -> list[Table]:
+    """All tables of a comparison; those that nobody has a number for are left out."""
+    watched = [column for column in WATCHED if not any(row.values(f"reconstructions/{column.metric}") for row in rows)]
+    tables = [
+        by_model("Summary", SUMMARY, rows),
+        by_prior("Samples", SAMPLES, rows),
+        by_model("Reconstructions, interpolations, likelihood", MODELS + MORE + watched, rows),
+        by_model("Codes", CODES, rows),
+        by_model("Invariance of the codes", INVARIANCE, rows),
+        by_model("Attribute edits", EDITS, rows),
+        by_model("Attribute transfer", TRANSFER, rows),
+        by_model("Cost", COST, rows),
+    ]
+    return [table for table in tables if table is not None]
+
+
+def by_model(title: str, columns: list[Column], rows: list[Row]) -> Table | None:
+    """One line for each row of runs."""
+    return table(title, ["model"], columns, [((row.label,), [numbers(row, column) for column in columns]) for row in rows])
+
+
+def by_prior(title: str, columns: list[Column], rows: list[Row]) -> Table | None:
+    """One line for each row of runs and prior that its samples were drawn from."""
+    lines: list[Line] = [
+        ((row.label, prior), [row.values(f"samples/{prior}/{column.metric}") for column in columns])
+        for row in rows
+        for prior in row.priors()
+    ]
+    return table(title, ["model", "prior"], columns, lines)
+
+
+def numbers(row: Row, column: Column) -> list[float]:
+    """The number of each seed in a column of models, as it was measured (without the column's factor)."""
+    cost = column.metric.removeprefix("cost/")
+    return row.values(column.metric) if cost == column.metric else row.costs(cost)
+
+
+def table(title: str, keys: list[str], columns: list[Column], lines: list[Line]) -> Table | None:
+    """A table without the columns that nobody has a number for; None if none is left."""
+    kept = [place for place in range(len(columns)) if any(values[place] for _, values in lines)]
+    if not kept:
+        return None
+    marked = [cells_of(columns[place], [values[place] for _, values in lines]) for place in kept]
+    cells = [list(row) for row in zip(*marked, strict=True)]
+    return Table(title, keys, [names for names, _ in lines], [columns[place] for place in kept], cells)
+
+
+def cells_of(column: Column, values: list[list[float]]) -> list[Cell | None]:
+    """One column: the number of each seed of each row -> its cells, marked."""
+    marks = marks_of(column.better, values)
+    most = max(map(len, values))
+    return [cell(column, found, mark, most) if found else None for found, mark in zip(values, marks, strict=True)]
+
+
+def cell(column: Column, values: list[float], mark: str = "", most: int = 0) -> Cell:
+    """ "0.123 ± 0.004" over seeds; with their number, where that is below that of other rows but more than one."""
+    scaled = [value * column.factor for value in values]
+    middle, deviation = mean(scaled), stdev(scaled) if len(scaled) > 1 else None
+    text = f"{middle:,.{column.digits}f}" + ("" if deviation is None else f" ± {deviation:.{column.digits}f}")
+    if 1 < len(values) < most:
+        text += f" (n = {len(values)})"
+    return Cell(middle, deviation, len(values), mark, text)
+
+
+def marks_of(better: str | float | None, values: list[list[float]]) -> list[str]:
+    """ "best", "noise" or "" for each row; of a value to come near, the mean distance of the seeds to it decides.
+
+    With one seed in either row, noise is unknown, and there is no mark.
+    """
+    if better is None or sum(map(bool, values)) < 2:
+        return [""] * len(values)
+    costs = [[value if better == "low" else -value if better == "high" else abs(value - float(better)) for value in row] for row in values]
+    means = [mean(row) if row else math.inf for row in costs]
+    best = means.index(min(means))
+    marks = []
+    for row, middle in zip(costs, means, strict=True):
+        if middle == means[best]:
+            marks.append("best")
+        else:
+            marks.append("noise" if len(row) > 1 and len(costs[best]) > 1 and welch(row, costs[best]) >= LEVEL else "")
+    return marks
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> float:
+    """p of Welch's two-sided t-test: how often means of samples of one distribution would lie this far apart. At least two numbers each."""
+    from scipy.special import stdtr  # scipy.stats takes a second and a half to import
+
+    shares = [stdev(sample) ** 2 / len(sample) for sample in (first, second)]
+    variance, distance = sum(shares), abs(mean(first) - mean(second))
+    if variance == 0:
+        return 1.0 if distance == 0 else 0.0
+    freedom = variance**2 / sum(share**2 / (len(sample) - 1) for share, sample in zip(shares, (first, second), strict=True))
+    return float(2 * stdtr(freedom, -distance / math.sqrt(variance)))
+
+
+def with_best_prior(row: Row) -> Row:
+    """The row with the numbers of samples from one prior again, as `best_prior/…`: the one with the lowest mean Fréchet distance.
+
+    The same prior for all its seeds.
+    """
+    found = {prior: values for prior in row.priors() if (values := row.values(f"samples/{prior}/frechet"))}
+    if not found:
+        return row
+    start = f"samples/{min(found, key=lambda prior: mean(found[prior]))}/"
+    entries = []
+    for entry in row.entries:
+        best = {f"best_prior/{name.removeprefix(start)}": value for name, value in entry.metrics.items() if name.startswith(start)}
+        entries.append(replace(entry, metrics=entry.metrics | best))
+    return replace(row, entries=entries)

@@ -1,0 +1,66 @@
+"""The zoo's published numbers as rows of a comparison: zoo/results/<data>.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from zoo.comparison.comparable import differences, facts_of_test, sentence
+from zoo.comparison.parts import Entry, Row
+from zoo.comparison.settings import groups
+
+HERE = Path(__file__).parent.parent / "results"
+
+
+def rows_of(name: str) -> list[dict[str, Any]]:
+    """What is published in one file, usually of one data set: a dict for each run."""
+    path = HERE / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def published(rows: list[dict[str, Any]], prefix: str = "") -> list[Row]:
+    """Published numbers of one command and several seeds as one row."""
+    return [
+        Row(f"{prefix}{seeds[0]['label']}", [entry_of(row, prefix) for row in seeds], published=True)
+        for seeds in groups(rows, lambda row: row["command"])
+    ]
+
+
+def entry_of(row: dict[str, Any], prefix: str = "") -> Entry:
+    """A published run."""
+    metrics, measured = facts_of_test(row, None)
+    cost = {name.removeprefix("train/"): value for name, value in row["cost"].items()}
+    cost |= {name: row[name] for name in ("images_seen", "parameters") if name in row}
+    return Entry(
+        folder=None,
+        name=f"{prefix}{row['label']}",
+        status="finished",
+        command=f"{row['command']} seed={row['seed']}",
+        seed=row["seed"],
+        model=row["model"],
+        data=row["data"],
+        metrics=metrics,
+        cost=cost,
+        versions=row["trained_with"],
+        measured=measured,
+    )
+
+
+def beside(rows: list[Row], split: str, anyway: bool, notes: list[str]) -> list[Row]:
+    """The published rows of the same data that may stand beside these; `notes` says why others may not."""
+    ours = [entry for row in rows for entry in row.entries]
+    data = {entry.data for entry in ours}
+    theirs = published([row for path in sorted(HERE.glob("*.json")) for row in rows_of(path.stem) if row["data"] in data], "zoo: ")
+    if not theirs:
+        notes.append(f"The zoo has published nothing on {', '.join(sorted(data))}.")
+        return []
+    if split != "test":
+        notes.append(
+            "The zoo's rows are of the test split and these numbers of the validation split; evaluate the runs with "
+            "python -m zoo.evaluate run=RUN, and they can stand side by side."
+        )
+        return []
+    refused = {row.label: sentence(differences([*ours, *row.entries])) for row in theirs}
+    kept = [row for row in theirs if anyway or not refused[row.label]]
+    for why, same in ((group[0][1], group) for group in groups(refused.items(), lambda item: item[1]) if group[0][1] and not anyway):
+        notes.append(f"{len(same)} of the zoo's rows cannot be set beside these: {why}.")
+    return kept

@@ -1,0 +1,257 @@
+"""From folders to a comparison: reads the runs, puts seeds together, and refuses what is not comparable."""
+
+import math
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from zoo.comparison import baseline as zoo_rows
+from zoo.comparison.aggregate import numbers, tables_of, with_best_prior
+from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, MORE, SUMMARY, TRANSFER, WATCHED
+from zoo.comparison.comparable import COUNT, differences, facts_of_test, facts_of_validation, images_measured, protocol_of, sentence, some
+from zoo.comparison.folders import Folder, Notes, common, curves_of, find, json_of, named, pictures_of, read, status_of
+from zoo.comparison.parts import Column, Comparison, Entry, Row
+from zoo.comparison.settings import Settings, differing_of, groups, labels_of, matters, overrides_of, settings_of
+from zoo.engine.config import nearest
+from zoo.errors import ZooError
+
+SORTED_BY = ("best_prior/frechet", "reconstructions/mse", "mse")  # the first that somebody has
+BY_MODEL = [*SUMMARY, *MODELS, *MORE, *WATCHED, *CODES, *INVARIANCE, *EDITS, *TRANSFER, *COST]
+FEW = 3  # values that a remark names with the rows they are of
+SPENT = (
+    *("images_seen", "parameters", "images_per_second", "train_hours", "device_hours", "devices", "accelerator", "precision"),
+    "peak_memory_mib",
+)
+
+
+def compare(
+    paths: Sequence[str | Path],
+    split: str | None = None,
+    baseline: str | None = None,
+    sort: str | None = None,
+    anyway: bool = False,
+    command: str = "",
+) -> Comparison:
+    """Reads and compares all runs below `paths`.
+
+    Args:
+        paths: Runs, sweeps, folders above them, or "latest", the newest sweep.
+        split: "test" (what zoo.evaluate wrote) or "val" (what zoo.train wrote); None = test if all finished runs were evaluated.
+        baseline: "zoo" sets the published rows of the same data beside.
+        sort: A metric; None = the Fréchet distance of samples from each model's best prior, else the mean squared error.
+        anyway: Compare what is not comparable, and say so.
+        command: For the record.
+
+    Raises:
+        ZooError: There is no run, runs are not comparable, or an argument is not known.
+    """
+    for name, given, known in (("split", split, ("test", "val")), ("baseline", baseline, ("zoo",))):
+        if given is not None and given not in known:
+            raise ZooError(f"{name}={given} is not known; use {' or '.join(known)}, or null.")
+    columns = columns_of(sort)
+    above = named(paths)
+    root, runs = common(above), find(above)
+    notes: Notes = []
+    folders = [read(run, root, notes) for run in runs]
+    notes += waiting(root, runs)
+    entries, measured_on = [], split or split_of(folders, notes)
+    for folder in folders:
+        curves = curves_of(folder, notes)
+        status, reason = status_of(folder, max(curves.get("images_seen", []), default=0))
+        entries.append(entry_of(folder, status, reason, curves, measured_on, notes))
+    finished = [entry for entry in entries if entry.status == "finished" and entry.metrics]
+    found = differences(finished)
+    if found and not anyway:
+        raise ZooError(
+            f"These runs cannot be compared: {sentence(found)}; name fewer runs, evaluate them alike (python -m zoo.evaluate), or set "
+            f"anyway=true."
+        )
+    rows = rows_of(finished, notes)
+    theirs = zoo_rows.beside(rows, measured_on, anyway, notes) if baseline and rows else []
+    rows = sorted_rows([with_best_prior(row) for row in [*rows, *theirs]], columns, notes)
+    compared = [entry for row in rows for entry in row.entries]
+    notes += [f"{fact} differs: {what}." for fact, what in differences(compared).items()] + remarks(rows)
+    return Comparison(
+        title=title_of(rows),
+        rows=rows,
+        tables=tables_of(rows),
+        others=[entry for entry in entries if entry.status != "finished"],
+        protocol=protocol_of(compared),
+        differing=differing_of([row_settings(row) for row in rows]),
+        notes=notes,
+        command=command or shlex.join(["python", "-m", "zoo.compare", *map(str, paths)]),
+    )
+
+
+def waiting(root: Path, runs: list[Path]) -> Notes:
+    """How many jobs of sweeps have not begun."""
+    notes = []
+    for sweep in dict.fromkeys(parent for run in runs for parent in run.parents[:2] if (parent / "sweep.json").is_file()):
+        jobs = (json_of(sweep / "sweep.json") or {}).get("jobs", [])
+        folders = [Path(str(job.get("folder"))).name for job in jobs if isinstance(job, dict)]
+        left = [name for name in folders if not (sweep / name).exists()]
+        if left:
+            where = sweep.relative_to(root) if sweep.is_relative_to(root) and sweep != root else sweep.name
+            notes.append(f"{len(left)} of {len(folders)} jobs of {where} have not begun.")
+    return notes
+
+
+def split_of(folders: list[Folder], notes: Notes) -> str:
+    """test, if all finished runs were evaluated on it."""
+    finished = [folder for folder in folders if status_of(folder, 0)[0] == "finished"]
+    missing = [folder.name for folder in finished if not folder.evaluation]
+    if finished and not missing:
+        return "test"
+    if len(missing) < len(finished):
+        notes.append(
+            f"The validation split is compared: not evaluated on the test split (python -m zoo.evaluate run=RUN): {some(missing)}."
+        )
+    return "val"
+
+
+def entry_of(folder: Folder, status: str, reason: str, curves: dict[str, list[float]], split: str, notes: Notes) -> Entry:
+    """A run. A finished one without numbers of this split has no metrics, and `notes` says so."""
+    config, summary = folder.config, folder.summary
+    metrics: dict[str, float] = {}
+    measured: dict[str, str] = {}
+    cost: dict[str, Any] = {name: summary[name] for name in SPENT if summary.get(name) is not None}
+    if status == "finished":
+        try:
+            if split == "val":
+                metrics, measured = facts_of_validation(summary, config["data"])
+            elif folder.evaluation:
+                metrics, measured = facts_of_test(folder.evaluation, config["data"])
+                cost |= {name: value for name, value in folder.cost.items() if not name.startswith("train/")}
+        except (KeyError, TypeError, AttributeError):
+            notes.append(f"{folder.name}/{'summary' if split == 'val' else 'evaluation'}.json is damaged and was left out.")
+        else:
+            if not metrics:
+                notes.append(f"{folder.name} has no numbers of the {split} split and was left out (python -m zoo.evaluate run=RUN).")
+    own_prior = next((name.split("/")[1] for name in metrics if name.startswith("samples/")), "normal")
+    told = folder.job.get("overrides", [])
+    return Entry(
+        folder=folder.path,
+        name=folder.name,
+        status=status,
+        reason=reason,
+        command=summary.get("command") or (shlex.join(["python", "-m", "zoo.train", *map(str, told)]) if told else ""),
+        seed=int(summary.get("seed", config.get("seed", 0))),
+        model=str(config["model"]["name"]) if config else "",
+        data=str(config["data"]["name"]) if config else "",
+        config=config,
+        metrics=metrics,
+        cost=cost,
+        curves=curves,
+        pictures=pictures_of(folder, split, own_prior),
+        versions=summary.get("versions", {}),
+        measured=measured,
+    )
+
+
+def rows_of(entries: list[Entry], notes: Notes) -> list[Row]:
+    """Runs that are equal in all that matters but their seed, as one row, by seed."""
+
+    def key(entry: Entry, everything: bool = False) -> str:
+        told = settings_of(entry.config, entry.command).values
+        kept = {name: value for name, value in told.items() if matters(name) or (everything and name.startswith("trainer."))}
+        facts = {fact: value for fact, value in entry.measured.items() if not fact.startswith(COUNT)}
+        return repr((sorted(kept.items(), key=lambda item: item[0]), facts, images_measured(entry.measured)))
+
+    together = groups(entries, key)
+    for place, group in reversed(list(enumerate(together))):
+        if len({entry.seed for entry in group}) < len(group):  # the same seed on other devices
+            together[place : place + 1] = groups(group, lambda entry: key(entry, everything=True))
+    seeds: list[list[Entry]] = []
+    for group in together:
+        by_seed: dict[int, Entry] = {}
+        for entry in group:
+            if entry.seed in by_seed:
+                notes.append(f"{by_seed[entry.seed].name} is the same run as {entry.name}, and only the second is counted.")
+            by_seed[entry.seed] = entry
+        seeds.append([by_seed[seed] for seed in sorted(by_seed)])
+    labels = labels_of([settings_of(group[0].config, group[0].command) for group in seeds])
+    return [Row(label, group) for label, group in zip(labels, seeds, strict=True)]
+
+
+def row_settings(row: Row) -> Settings:
+    """Those of a row; of a published one only what its command says."""
+    first = row.entries[0]
+    return Settings(first.model, {}, overrides_of(first.command)) if row.published else settings_of(first.config, first.command)
+
+
+def columns_of(name: str | None) -> list[Column]:
+    """The columns that `sort` may mean: by metric, its last part, or title. Raises ZooError."""
+    if name is None:
+        return [column for metric in SORTED_BY for column in BY_MODEL if column.metric == metric]
+    wanted = name.casefold()
+    found = [column for column in BY_MODEL if wanted in (column.metric, column.metric.rpartition("/")[2], column.title.casefold())]
+    if not found:
+        known = {part for column in BY_MODEL for part in (column.metric, column.metric.rpartition("/")[2])}
+        raise ZooError(f"sort={name} is not known; {nearest(name, sorted(known))}.")
+    return found
+
+
+def sorted_rows(rows: list[Row], columns: list[Column], notes: Notes) -> list[Row]:
+    """The best first, by the first of these columns that a row has a number for; rows without it last."""
+    column = next((column for column in columns if any(numbers(row, column) for row in rows)), None)
+    if column is None or len(rows) < 2:
+        if len(rows) > 1:
+            notes.append(f"No run has a number for {columns[0].metric}, so the rows are in the order of their folders.")
+        return rows
+    notes.append(f"Sorted by {column.title}.")
+
+    def place(row: Row) -> float:
+        values = numbers(row, column)
+        if not values:
+            return math.inf
+        if isinstance(column.better, float):
+            return mean(abs(value - column.better) for value in values)
+        return -mean(values) if column.better == "high" else mean(values)
+
+    return sorted(rows, key=place)
+
+
+def remarks(rows: list[Row]) -> Notes:
+    """What a reader should know of numbers that may be compared all the same."""
+    notes = []
+    singles = [row.label for row in rows if len(row.entries) == 1]
+    if singles and len(rows) > 1:
+        notes.append(f"One seed says nothing of noise, so nothing can be told to lie within it of {some(singles)}.")
+    counts = {len(row.entries) for row in rows}
+    if len(counts) > 1:
+        notes.append("Rows have different numbers of seeds (n).")
+    for what, name, source in (
+        ("Images seen", "images_seen", "cost"),
+        ("Commits of the zoo", "commit", "versions"),
+        ("Versions of the zoo", "zoo", "versions"),
+        ("Versions of torch", "torch", "versions"),
+        ("Devices", "devices", "cost"),
+        ("Accelerators", "accelerator", "cost"),
+        ("Machines", "machine", "cost"),
+    ):
+        by_value: dict[Any, list[str]] = {}
+        for row in rows:
+            for entry in row.entries:
+                if name in getattr(entry, source):
+                    by_value.setdefault(getattr(entry, source)[name], []).append(row.label)
+        if len(by_value) > FEW:
+            notes.append(f"{what} differ: {some([written(value) for value in by_value])}.")
+        elif len(by_value) > 1:
+            said = "; ".join(f"{written(value)} ({some(list(dict.fromkeys(labels)))})" for value, labels in by_value.items())
+            notes.append(f"{what} differ: {said}.")
+    return notes
+
+
+def written(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def title_of(rows: list[Row]) -> str:
+    """What is compared, in a few words."""
+    if not rows:
+        return "No finished run"
+    models = list(dict.fromkeys(entry.model for row in rows for entry in row.entries))
+    data = list(dict.fromkeys(entry.data for row in rows for entry in row.entries))
+    return f"{', '.join(models)} on {', '.join(data)}"

@@ -1,0 +1,127 @@
+"""What must be the same for numbers to stand in one column, and the sentence that says where it is not."""
+
+import re
+from typing import Any
+
+from zoo.comparison.columns import GROUPS
+from zoo.comparison.parts import Entry
+
+FULL = 10_000  # images from which on a metric's name does not tell their number
+COUNT = "N of "  # begins the facts that say of how many images a metric is
+IMPLIED = {  # other images differ in the rest, too
+    "data": ("image size", "crop", "images", "features"),
+    "image size": ("images", "features"),
+    "crop": ("images", "features"),
+    "images": ("features",),
+}
+ELSEWHERE = ("_target_", "root", "cache", "image_size", "crop")  # of a source: where the data lie, and what is a fact of its own
+
+
+def split_names(metrics: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
+    """Metrics as they were written -> by their names without "@N", and the number of images of each, as facts.
+
+    A number of images belongs to a metric and not to the prior or the attribute it is of.
+    """
+    numbers, counts = {}, {}
+    for name, value in metrics.items():
+        plain, _, count = name.partition("@")
+        if not isinstance(value, int | float) or value != value or abs(value) == float("inf"):
+            continue
+        numbers[plain] = float(value)
+        group, *parts = plain.split("/")
+        if group in GROUPS and parts:
+            metric = parts[-1] if group == "samples" else parts[0]
+            counts[f"{COUNT}{group}/{metric}"] = f"{int(count) if count.isdigit() else FULL:,}"
+    return numbers, counts
+
+
+def facts_of_test(evaluation: dict[str, Any], data: dict[str, Any] | None) -> tuple[dict[str, float], dict[str, str]]:
+    """The numbers of an evaluation, and what they rest on. `data` is the node of the run's configuration, where it is known."""
+    numbers, counts = split_names(evaluation["metrics"])
+    measured, features = evaluation["measured"], evaluation["features"]
+    facts = {"data": str(evaluation["data"]), "split": str(measured["split"]), "images": str(measured["images_sha256"])[:12]}
+    sizes = [network["image_size"] for network in features.values() if "image_size" in network]
+    if data is not None:
+        facts |= of_images(data)
+    elif sizes:
+        facts["image size"] = size(sizes[0])
+    for name, network in features.items():
+        facts["features" if name == "classifier" else f"features {name}"] = f"{name} {str(network.get('sha256', network))[:12]}"
+    return numbers, facts | {"seed of the evaluation": str(measured["seed"])} | counts
+
+
+def facts_of_validation(summary: dict[str, Any], data: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
+    """The numbers of a run's own last look at the validation split, and what they rest on.
+
+    The features of its numbers are the classifier of the data, whose identity only an evaluation tells.
+    """
+    numbers, counts = split_names({name.removeprefix("val/"): value for name, value in summary["metrics"].items()})
+    source = {key: value for key, value in (data.get("source") or {}).items() if key not in ELSEWHERE}
+    if data["name"] == "folder":
+        source["root"] = data.get("root")  # nothing else says which images these are
+    facts = {"data": str(data["name"]), "split": "val", **of_images(data)}
+    facts["images"] = ", ".join(f"{key}={value}" for key, value in source.items()) or "as published"
+    facts["features"] = "the data's classifier"
+    counts |= {f"{COUNT}mse": f"{numbers['images']:,.0f}"} if "images" in numbers else {}
+    return numbers, facts | counts
+
+
+def of_images(data: dict[str, Any]) -> dict[str, str]:
+    """Size and, where it is a setting, crop of a `data` node."""
+    facts = {"image size": size(data.get("image_size"))}
+    if "crop" in data:
+        facts["crop"] = "the largest square" if data["crop"] is None else str(data["crop"])
+    return facts
+
+
+def size(pixels: Any) -> str:
+    return f"{pixels}×{pixels}"
+
+
+def images_measured(facts: dict[str, str]) -> str:
+    """N: the largest number of images of any metric; some take fewer whatever N is."""
+    counts = [int(value.replace(",", "")) for key, value in facts.items() if key.startswith(COUNT)]
+    return f"{max(counts):,}" if counts else ""
+
+
+def differences(entries: list[Entry]) -> dict[str, str]:
+    """What the numbers of these runs rest on that is not the same for all that tell it: fact -> "64×64 in a, b and 32×32 in c"."""
+    found: dict[str, str] = {}
+    for fact in dict.fromkeys(fact for entry in entries for fact in entry.measured):
+        by_value: dict[str, list[str]] = {}
+        for entry in entries:
+            if fact in entry.measured:
+                by_value.setdefault(entry.measured[fact], []).append(entry.name)
+        if len(by_value) > 1 and not any(fact in IMPLIED.get(other, ()) for other in found):
+            name = "N" if fact.startswith(COUNT) else fact
+            found.setdefault(name, " and ".join(f"{value} in {some(names)}" for value, names in by_value.items()))
+    return found
+
+
+def some(names: list[str], most: int = 3) -> str:
+    """Up to three names, and how many there are beside them."""
+    left = len(names) - most
+    return ", ".join(names[:most]) + (f" and {left} more" if left > 0 else "")
+
+
+def sentence(found: dict[str, str]) -> str:
+    """ "N is 2,000 in a and 10,000 in b; …" """
+    return "; ".join(f"{re.sub(r'^images$', 'the set of images', fact)} is {what}" for fact, what in found.items())
+
+
+def protocol_of(entries: list[Entry]) -> dict[str, str]:
+    """What is the same for all; "mixed" where it is not."""
+    facts: dict[str, list[str]] = {}
+    for entry in entries:
+        own = {fact: value for fact, value in entry.measured.items() if not fact.startswith(COUNT)}
+        own["N"] = images_measured(entry.measured)
+        own["images seen"] = f"{entry.cost['images_seen']:,.0f}" if "images_seen" in entry.cost else ""
+        for fact, value in own.items():
+            facts.setdefault(fact, []).append(value)
+    mixed = differences(entries)
+    same = {fact: list(dict.fromkeys(filter(None, values))) for fact, values in facts.items()}
+    return {
+        fact: "mixed" if fact in mixed or (len(values) > 1 and fact != "N") else max(values, key=len)
+        for fact, values in same.items()
+        if values
+    }

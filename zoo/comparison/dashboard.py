@@ -1,0 +1,244 @@
+"""The comparison on Weights & Biases: a workspace and a report of its runs, made from code by wandb-workspaces (extra `dashboard`).
+
+Both show what the runs logged while they trained, so the validation split (`zoo.comparison.panels`); the report's tables are those of
+the comparison.
+"""
+
+import hashlib
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from zoo.comparison.files import LEGEND, grid, markdown_of
+from zoo.comparison.panels import grouping, logged, qualities, sections
+from zoo.comparison.parts import Comparison, Entry
+from zoo.data.files import write_atomically
+from zoo.errors import ZooError
+
+FILE = "dashboard.json"
+
+
+def dashboard(comparison: Comparison, out: Path) -> str:
+    """Creates the workspace and the report, or updates those that an earlier call has made; without an account only describes them.
+
+    `out`/dashboard.json holds both as W&B stores them, and remembers which ones they are: the next call with the same `out` overwrites
+    them, also what was changed by hand. Without an account (or with WANDB_MODE=offline) no server is asked.
+
+    Returns:
+        What was made and what is left to do, for the terminal.
+
+    Raises:
+        ZooError: wandb-workspaces is not installed, no run was logged to W&B, the runs lie in several projects, the file is damaged,
+            or the server refused.
+    """
+    try:
+        import wandb_workspaces  # noqa: F401
+    except ModuleNotFoundError:
+        raise ZooError("dashboard=wandb needs the package wandb-workspaces; install it with pip install 'zoo[dashboard]'.") from None
+    from zoo.engine.report import shown_path  # imports Lightning
+
+    entries = on_wandb(comparison)
+    entity, project = home(entries)
+    path = out / FILE
+    book = described(comparison, entries) | {"entity": entity or None, "project": project}
+    remembered = read(path)
+    if all(remembered.get(key) == book[key] for key in ("entity", "project")):
+        for part in ("workspace", "report"):
+            book[part] = {name: value for name, value in remembered[part].items() if name != "spec"} | book[part]
+
+    sync, offline = upload_command(entries), reason_to_stay_offline()
+    try:
+        if not offline:
+            save(book, comparison, entries, entity, project)
+    except Exception as error:  # the library raises plain Exception, too
+        reason, first = " ".join(str(error).split()).rstrip("."), f"upload the runs by {sync}" if sync else "look at wandb login"
+        raise ZooError(
+            f"W&B did not take the dashboard ({reason}); {first}, and give the command again; its description is {shown_path(path)}."
+        ) from error
+    finally:
+        write(path, book)
+
+    if offline:
+        why, first = offline
+        steps = f"{first} && {sync}" if sync else first
+        return f"{why}, so the dashboard was only described, in {shown_path(path)}; run {steps} and give the same command again."
+    made = f"W&B workspace {book['workspace']['url']} and report {book['report']['url']}"
+    return f"{made} show {len(entries)} runs" + (f"; some were logged offline and appear after {sync}." if sync else ".")
+
+
+def reason_to_stay_offline() -> tuple[str, str] | None:
+    """Why no server is to be asked, and the command that changes that; None if one is."""
+    from zoo.engine.loggers import has_wandb_account  # imports Lightning
+
+    if not has_wandb_account():
+        return "No W&B account is set up here", "wandb login"
+    mode = os.environ.get("WANDB_MODE", "online")
+    return None if mode == "online" else (f"WANDB_MODE is {mode}", "unset WANDB_MODE")
+
+
+def on_wandb(comparison: Comparison) -> list[Entry]:
+    """The runs that the dashboard shows: finished ones and those still training, if they log to W&B. Raises ZooError if there is none."""
+    entries = [entry for row in comparison.rows for entry in row.entries]
+    entries += [entry for entry in comparison.others if entry.status == "training"]
+    found = [entry for entry in entries if logger_of(entry).get("kind") == "wandb" and logger_of(entry).get("id")]
+    if not found:
+        raise ZooError("None of these runs was logged to W&B, so there is nothing for a dashboard to show; train with logger=wandb.")
+    return found
+
+
+def logger_of(entry: Entry) -> dict[str, Any]:
+    """The `logger` node of a run's configuration."""
+    return entry.config.get("logger") or {}
+
+
+def home(entries: list[Entry]) -> tuple[str, str]:
+    """Entity ("" for the account's own) and project of the runs. Raises ZooError if they differ."""
+    homes: dict[tuple[str, str], str] = {}  # and one run there
+    for entry in entries:
+        logger = logger_of(entry)
+        homes.setdefault((logger.get("entity") or "", logger.get("project") or "zoo"), entry.name)
+    if len(homes) > 1:
+        where = ", ".join(f"{'/'.join(filter(None, place))} ({name})" for place, name in homes.items())
+        raise ZooError(f"A W&B dashboard shows the runs of one project, but these lie in {where}; compare the runs of one project.")
+    return next(iter(homes))
+
+
+def upload_command(entries: list[Entry]) -> str:
+    """What uploads the runs that were logged offline and are not uploaded yet; "" if there are none."""
+    from zoo.engine.report import shown_path  # imports Lightning
+
+    waiting: list[Path] = []
+    for entry in entries:
+        logs = entry.folder.glob("wandb/offline-run-*/*.wandb") if entry.folder else []
+        if entry.folder and any(not log.with_name(f"{log.name}.synced").exists() for log in logs):  # the mark that wandb sync leaves
+            waiting.append(shown_path(entry.folder))
+    if len(waiting) > 1 and len({folder.parent for folder in waiting}) == 1:
+        return f"wandb sync {shlex.quote(str(waiting[0].parent))}/*/wandb/offline-run-*"
+    patterns = (f"{shlex.quote(str(folder))}/wandb/offline-run-*" for folder in waiting)
+    return " ".join(["wandb sync", *patterns]) if waiting else ""
+
+
+def described(comparison: Comparison, entries: list[Entry]) -> dict[str, Any]:
+    """Workspace and report as W&B stores them, but for what only an account has; the same comparison gives the same."""
+    workspace = build_workspace(comparison, entries, "", "")
+    report = build_report(comparison, entries, "", "")
+    plain: Any = {"mode": "json", "by_alias": True, "exclude_none": True}
+    return {
+        "title": comparison.title,
+        "runs": [logger_of(entry)["id"] for entry in entries],
+        "workspace": {"spec": workspace._to_model().spec.model_dump(**plain)},
+        "report": {"spec": report._to_model().spec.model_dump(**plain)},
+    }
+
+
+def build_workspace(comparison: Comparison, entries: list[Entry], entity: str, project: str) -> Any:
+    """A `Workspace` of these runs only, grouped by row and sorted by the first metric."""
+    import wandb_workspaces.workspaces as ws
+
+    best = qualities(comparison, logged(entries))
+    runs = ws.RunsetSettings(
+        filters=chosen(entries),
+        groupby=[ws.Config(key) for key in grouping(comparison)],
+        order=[ws.Ordering(ws.Summary(metric), ascending=column.better == "low") for metric, column in best[:1]],
+        pinned_columns=["run:displayName", *(f"summary:{metric}" for metric, _ in best)],
+    )
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=comparison.title,
+        sections=[
+            ws.Section(name=title, panels=fixed(panels, f"workspace {title}"), is_open=True)
+            for title, panels in sections(comparison, entries)
+        ],
+        settings=ws.WorkspaceSettings(x_axis="images_seen", max_runs=len(entries)),
+        runset_settings=runs,
+    )
+
+
+def build_report(comparison: Comparison, entries: list[Entry], entity: str, project: str) -> Any:
+    """A `Report`: the comparison's tables as text, then the panels. With an entity and a project its spec asks W&B for their numbers."""
+    import wandb_workspaces.reports.v2 as wr
+
+    best = qualities(comparison, logged(entries))
+    blocks: list[Any] = [
+        wr.P("The tables are those of zoo.compare. The panels show what the runs logged while they trained, so the validation split.")
+    ]
+    for table in comparison.tables:
+        blocks += [wr.H2(table.title), wr.MarkdownBlock(markdown_of(table))]
+    blocks.append(wr.MarkdownBlock(LEGEND))
+    lists = {
+        "The same for all": [f"{fact}: {value}" for fact, value in comparison.protocol.items()],
+        "Not finished": [f"{entry.name}: {entry.status} ({entry.reason})" for entry in comparison.others],
+        "Notes": comparison.notes,
+    }
+    for title, items in lists.items():
+        if items:
+            blocks += [wr.H3(title), wr.UnorderedList(items=list(items))]
+    if comparison.differing:
+        lines = [[key, *values] for key, values in comparison.differing.items()]
+        labels = [row.label for row in comparison.rows]
+        blocks += [wr.H3("Settings that differ"), wr.MarkdownBlock(grid(["setting", *labels], lines))]
+    for title, panels in sections(comparison, entries):
+        for place, panel in enumerate(panels):  # three to a line of 24 units
+            panel.layout = wr.Layout(x=8 * (place % 3), y=6 * (place // 3), w=8, h=6)
+            if isinstance(panel, wr.MediaBrowser | wr.RunComparer):
+                panel.layout = wr.Layout(x=0, y=6 * (place // 3 + 1), w=24, h=12)
+        runs = wr.Runset(
+            entity=entity,
+            project=project,
+            name="compared runs",
+            filters=chosen(entries),
+            groupby=[f"config.{key}" for key in grouping(comparison)],
+            order=[wr.OrderBy(wr.SummaryMetric(metric), ascending=column.better == "low") for metric, column in best[:1]],
+        )
+        blocks += [wr.H2(title), wr.PanelGrid(runsets=fixed([runs], f"runs {title}"), panels=fixed(panels, f"report {title}"))]
+    blocks += [wr.H3("Command"), wr.CodeBlock(comparison.command, language=None)]
+    return wr.Report(entity=entity, project=project, title=comparison.title[:128], blocks=blocks, width="fluid")
+
+
+def chosen(entries: list[Entry]) -> str:
+    """The filter that leaves these runs."""
+    return f"Metric('ID') in {[logger_of(entry)['id'] for entry in entries]}"
+
+
+def fixed(parts: list[Any], where: str) -> list[Any]:
+    """Gives panels or run sets names that are the same every time: the library draws them at random."""
+    for position, part in enumerate(parts):
+        part._id = hashlib.sha256(f"{where} {position}".encode()).hexdigest()[:12]
+    return parts
+
+
+def save(book: dict[str, Any], comparison: Comparison, entries: list[Entry], entity: str, project: str) -> None:
+    """Creates both in W&B, or overwrites the remembered ones; what they are called goes into the book."""
+    import wandb
+
+    entity = entity or wandb.Api().default_entity or ""
+    report = build_report(comparison, entries, entity, project)
+    report.id = book["report"].get("id", "")
+    report.save()  # first, as it says when W&B does not know the project yet
+    book["report"] |= {"id": report.id, "url": report.url}
+    workspace = build_workspace(comparison, entries, entity, project)
+    workspace._internal_name, workspace._internal_id = (book["workspace"].get(key, "") for key in ("name", "id"))
+    workspace.save()
+    book["workspace"] |= {"name": workspace._internal_name, "id": workspace._internal_id, "url": workspace.url}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What an earlier call has written, {} if there was none. Raises ZooError if the file is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        book = json.loads(path.read_text())
+        if isinstance(book, dict) and all(isinstance(book.get(part), dict) for part in ("workspace", "report")):
+            return book
+    except (ValueError, OSError):
+        pass
+    raise ZooError(f"{path} is damaged; remove it, and a new dashboard is made (an old one stays in W&B).")
+
+
+def write(path: Path, book: dict[str, Any]) -> None:
+    """Writes the file whole."""
+    text = json.dumps(book, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))

@@ -1,0 +1,124 @@
+"""What a W&B dashboard shows of a comparison: sections of panels, and the names they find their numbers by.
+
+The metrics are the comparison's columns as far as the runs have logged them, and the runs' curves; no list repeats them. Names are those
+of W&B: `val/samples/normal/frechet@2000` for a measurement, `cost/device_hours` for what only the summary of a run holds.
+"""
+
+import json
+import math
+import re
+from typing import Any
+
+from zoo.comparison.columns import GROUPS
+from zoo.comparison.parts import Column, Comparison, Entry, Table
+
+Sections = list[tuple[str, list[Any]]]
+Names = dict[str, int]  # under which something was logged, and by how many runs
+
+
+def logged(entries: list[Entry]) -> Names:
+    """All that W&B has a number of, by the names it has there: what changed while the runs trained, and what they ended with."""
+    from zoo.engine.loggers import final_numbers
+
+    counts: Names = {}
+    for entry in entries:
+        names = dict.fromkeys(entry.curves)
+        if entry.status == "finished" and entry.folder:
+            names |= dict.fromkeys(final_numbers(json.loads((entry.folder / "summary.json").read_bytes())))
+        for name in names:
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def columns_of(comparison: Comparison, names: Names) -> list[tuple[Table, Column, list[str]]]:
+    """The comparison's columns that the runs have logged, each once, and under which names: those of samples have one for each prior."""
+    found: list[tuple[Table, Column, list[str]]] = []
+    for table in comparison.tables:
+        for column in table.columns:
+            metric = column.metric.removeprefix("best_prior/")
+            of_samples = "prior" in table.keys or metric != column.metric
+            start = "val/samples/[^/]+/" if of_samples else "" if metric.startswith("cost/") else "val/"
+            matching = [name for name in names if re.fullmatch(start + re.escape(metric) + r"(@\d+)?", name)]
+            if matching and matching not in [others for *_, others in found]:
+                found.append((table, column, matching))
+    return found
+
+
+def title_of(column: Column, names: list[str]) -> str:
+    """As logged, which the numbers are, too: "samples/…/kernel@2000 ↓", not in thousandths as the column says."""
+    name = names[0] if len(names) == 1 else re.sub("/samples/[^/]+/", "/samples/…/", names[0])
+    return name.removeprefix("val/") + column.header.removeprefix(column.title)
+
+
+def qualities(comparison: Comparison, names: Names) -> list[tuple[str, Column]]:
+    """The columns of the first table, the summary, that tell better from worse, costs aside; of samples those from the commonest prior."""
+    return [
+        (max(matching, key=lambda name: names[name]), column)
+        for table, column, matching in columns_of(comparison, names)
+        if table is comparison.tables[0] and column.better in ("high", "low") and not column.metric.startswith("cost/")
+    ]
+
+
+def sections(comparison: Comparison, entries: list[Entry]) -> Sections:
+    """What both show: titles, and panels that reckon with runs being grouped by row."""
+    import wandb_workspaces.reports.v2 as wr
+
+    seeds: Any = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev", "max_runs_to_show": len(entries)}
+
+    def bars(column: Column, metrics: list[Any]) -> Any:
+        return wr.BarPlot(title=title_of(column, metrics), metrics=metrics, max_bars_to_show=len(entries) * len(metrics), **seeds)
+
+    def lines(metric: str) -> Any:
+        return wr.LinePlot(title=metric, x="images_seen", y=[metric], **seeds)
+
+    names = logged(entries)
+    columns = columns_of(comparison, names)
+    final, costs = ([(c, found) for _, c, found in columns if c.metric.startswith("cost/") == cost] for cost in (False, True))
+    against = [found[0] for column, found in costs if column.better is not None][:2]  # hours and speed
+    moving = {name for entry in entries for name in changing(entry)}
+    curves = sorted((name for name in names if name in moving), key=lambda name: -names[name])  # first what most runs have
+    watched = [f"train/{column.metric.removeprefix('cost/')}" for column, _ in costs]
+    pictures = dict.fromkeys(kind for entry in entries for kind in entry.pictures)
+    found: Sections = [
+        ("Summary", [*(bars(*column) for column in final), wr.RunComparer(diff_only="split")]),
+        (
+            "Quality and cost",
+            [
+                wr.ScatterPlot(title=f"{metric} and {cost}", x=wr.SummaryMetric(cost), y=wr.SummaryMetric(metric))
+                for metric, _ in qualities(comparison, names)
+                for cost in against
+            ],
+        ),
+        ("Curves", [lines(name) for name in curves if name.startswith("val/") or name == "train/loss"]),
+        ("Cost", [*(bars(*column) for column in costs), *(lines(name) for name in watched if name in curves)]),
+        *((kind.capitalize(), [wr.MediaBrowser(title=kind, media_keys=[f"pictures/{kind}"], num_columns=2)]) for kind in pictures),
+    ]
+    return [(title, panels) for title, panels in found if panels]
+
+
+def changing(entry: Entry) -> list[str]:
+    """The curves of a run that change while it trains: no constants, and none of GROUPS, which are measured at its end alone."""
+    curves = {name: values for name, values in entry.curves.items() if name.removeprefix("val/").split("/")[0] not in GROUPS}
+    return [name for name, values in curves.items() if len(set(filter(math.isfinite, values))) > 1]
+
+
+def grouping(comparison: Comparison) -> list[str]:
+    """Settings whose values tell the rows apart, so that a group of runs is a row: "model.name", and more where that is not enough."""
+    rows = [row for row in comparison.rows if not row.published]
+
+    def groups(keys: list[str]) -> int:
+        return len({tuple(str(setting(row.entries[0].config, key)) for key in keys) for row in rows})
+
+    keys = ["model.name"]
+    for key in comparison.differing:
+        if groups([*keys, key]) > groups(keys):
+            keys.append(key)
+    return keys
+
+
+def setting(config: dict[str, Any], key: str) -> Any:
+    """The value of a dotted key, None where it has none."""
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node

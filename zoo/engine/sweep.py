@@ -1,0 +1,351 @@
+"""A sweep and its jobs: folders, commands, environments, states, and what is left to do when the same sweep is started again.
+
+A sweep's folder holds sweep.json and a folder for each job. That one is a run's folder with two files more: job.json (overrides,
+command, status, reason, exit code, seconds) and log.txt (what it printed). Each job is a process of its own that runs
+`python -m zoo.train` with its overrides, so the further ranks that Lightning starts repeat this command, not the sweep's: all ranks have
+one folder and one set of settings.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
+
+from zoo.data.files import write_atomically
+from zoo.engine.cli import explain, missing_value
+from zoo.engine.config import conf_dir
+from zoo.errors import ZooError
+
+SWEEPS = Path("runs/sweeps")
+# What a process group, torchrun, Lightning or Hydra leaves in the environment, and what would make a job a part of it.
+LEAKS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK")
+LEAK_PREFIXES = ("MASTER_", "GROUP_", "ROLE_", "TORCHELASTIC_", "PL_", "HYDRA_")
+DO = {"finished": "finished", "interrupted": "to be resumed", "failed": "to be tried again", "new": "new"}
+STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM, -signal.SIGINT)  # exit codes of a job that was told to stop
+LOG_TAIL = 2**16  # bytes of a log that are looked at
+
+
+@dataclass
+class Job:
+    """One run of a sweep."""
+
+    number: int  # from 0
+    overrides: list[str]  # the sweeper's: those of the command line with one value each
+    title: str  # the overrides that other jobs have otherwise: "model=vae seed=0"
+    folder: Path  # absolute
+    config: DictConfig  # composed, without `hydra`
+
+
+def point_hydra_at_sweep(argv: list[str] | None = None) -> Path | None:
+    """If the command line starts a sweep, returns its folder and tells Hydra: that of the same sweep if it was stopped, or a new one.
+
+    The same sweep has the same arguments, apart from those of the launcher. Nothing is written.
+
+    Raises:
+        ZooError: The command line asks for what a sweep cannot do.
+    """
+    argv = sys.argv if argv is None else argv
+    arguments = under_swept_groups(argv[1:])
+    if not any(is_flag(argument) for argument in arguments) or {"--help", "-h", "--hydra-help"} & {*arguments}:
+        return None
+    for argument in arguments:
+        if argument in ("--cfg", "-c", "--info", "-i"):
+            raise ZooError(f"{argument} shows the settings of one run; leave -m out, and give each setting one value.")
+        if argument.startswith("resume=") and argument != "resume=null":
+            raise ZooError("A sweep cannot resume one run; start the same sweep again to go on with its jobs, or leave -m out.")
+    given = [argument.partition("=")[2].strip("'\"") for argument in arguments if argument.startswith("hydra.sweep.dir=")]
+    if given and "$" in given[-1]:
+        raise ZooError(f"hydra.sweep.dir={given[-1]} must be a plain path.")
+    folder = Path(given[-1]) if given else stopped_sweep(arguments) or new_folder()
+    if (folder / "sweep.json").is_file():
+        states = [state_of(folder / job["folder"]) for job in read_json(folder / "sweep.json").get("jobs", [])]
+        counts = [f"{states.count(state)} {what}" for state, what in DO.items() if state in states]
+        print(f"Going on with the sweep in {folder}: {', '.join(counts)}.", flush=True)
+    argv[1:] = [*(a for a in arguments if not a.startswith("hydra.sweep.dir=")), f"hydra.sweep.dir={quoted(folder)}"]
+    return folder
+
+
+def new_folder() -> Path:
+    """Where a sweep that begins now leaves its runs."""
+    folder = SWEEPS / f"{datetime.now():%Y-%m-%d/%H-%M-%S}"
+    return folder.with_name(f"{folder.name}-{os.getpid()}") if folder.exists() else folder
+
+
+def is_flag(argument: str) -> bool:
+    """Whether this is -m, --multirun or a beginning of it."""
+    return argument in ("-m", "hydra.mode=MULTIRUN") or (len(argument) > 2 and "--multirun".startswith(argument))
+
+
+def identity(arguments: Sequence[str]) -> list[str]:
+    """What makes two command lines the same sweep: all but where it is written and how its jobs are packed."""
+    return [a for a in arguments if not is_flag(a) and not a.startswith(("hydra.sweep.dir=", "hydra/launcher=", "hydra.launcher."))]
+
+
+def stopped_sweep(arguments: Sequence[str]) -> Path | None:
+    """The newest sweep with the same arguments, unless all is done there."""
+    for path in sorted(SWEEPS.glob("*/*/sweep.json"), reverse=True):
+        record = read_json(path)
+        if record.get("arguments") == identity(arguments):
+            states = {state_of(path.parent / job["folder"]) for job in record["jobs"]}
+            return None if record["ended"] and states == {"finished"} else path.parent
+    return None
+
+
+def under_swept_groups(arguments: list[str]) -> list[str]:
+    """Turns a setting below a swept group into a choice of one: `model=glow,fvae model.flow.depth=1` into `… model.flow.depth=choice(1)`.
+
+    Hydra looks for other settings in the group's default, before it takes up the values that are swept.
+    """
+    parser = OverridesParser.create()
+    parsed: dict[int, Any] = {}
+    for position, argument in enumerate(arguments):
+        with contextlib.suppress(HydraException):  # Hydra will say so
+            parsed[position] = parser.parse_override(argument)
+    keys = [override.key_or_group for override in parsed.values() if override.is_sweep_override()]
+    groups = tuple(f"{key.replace('/', '.')}." for key in keys if (conf_dir() / key).is_dir())
+    changed = list(arguments)
+    for position, override in parsed.items():
+        below = override.key_or_group.startswith(groups) or ("experiment." in groups and "." in override.key_or_group)
+        key, _, value = arguments[position].partition("=")
+        if below and value and not override.is_sweep_override() and not override.is_hydra_override() and not key.startswith("~"):
+            changed[position] = f"{key}=choice({value})"
+    return changed
+
+
+def jobs_of(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]], first: int) -> list[Job]:
+    """Composes the jobs of a sweep, or of a part of it. Writes nothing.
+
+    Args:
+        config: The sweep's configuration, with `hydra`.
+        loader: Hydra's config loader.
+        batch: The overrides of each job.
+        first: The number of the first of these jobs.
+
+    Raises:
+        ZooError: A job's settings cannot be composed; names the job and the nearest setting.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    given = parser.parse_overrides(list(OmegaConf.to_container(config.hydra.overrides.task)))  # type: ignore[arg-type]
+    fixed = {key for key, override in {o.get_key_element(): o for o in given}.items() if not takes_several(override)}
+    sweep = Path(config.hydra.sweep.dir).resolve()
+    group = f"{sweep.parent.name}-{sweep.name}" if re.match(r"\d{4}-\d\d-\d\d$", sweep.parent.name) else sweep.name
+    jobs = []
+    for number, overrides in enumerate(map(list, batch), start=first):
+        differing = [override.partition("=") for override in overrides if override.partition("=")[0] not in fixed]
+        names = [key.lstrip("+").rpartition(".")[2] for key, _, _ in differing]
+        names = [name if names.count(name) == 1 else key.lstrip("+") for name, (key, _, _) in zip(names, differing, strict=True)]
+        values = [value.strip("'\"") for _, _, value in differing]
+        title = " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
+        with blaming(title, overrides):
+            own = loader.load_sweep_config(config, overrides)
+            with read_write(own), open_dict(own):
+                del own["hydra"]
+            OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+        if own.logger.kind == "wandb" and own.logger.group is None:
+            own.logger.group = group
+        what = "-".join(f"{name}-{value}" for name, value in zip(names, values, strict=True)) or f"{own.model.name}-{own.data.name}"
+        # Only what Hydra reads without quotes, so that `run=FOLDER` can be typed; it ends at = and at commas.
+        name = re.sub(r"[^\w.+-]+", "_", f"{number:02d}-{what}", flags=re.ASCII)[:80].rstrip("_.-")
+        jobs.append(Job(number, overrides, title or what, sweep / name, own))
+    return jobs
+
+
+def takes_several(override: Any) -> bool:
+    """Whether an override of the command line gives jobs different values."""
+    if not override.is_sweep_override():
+        return False
+    return not override.is_discrete_sweep() or len(list(override.sweep_string_iterator())) > 1
+
+
+@contextlib.contextmanager
+def blaming(title: str, overrides: list[str]) -> Iterator[None]:
+    """Turns what is wrong with a job's settings into a ZooError that names the job."""
+    try:
+        yield
+    except ZooError as error:
+        sentence = str(error)
+    except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
+        sentence = missing_value(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        sentence = explain(error, "train", overrides)
+    else:
+        return
+    raise ZooError(f"{sentence.rstrip('.')} (job {title})." if title else sentence)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a sweep's folder for this process, which may ask for it again inside; makes it. Raises ZooError if another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder.resolve() / ".lock", is_singleton=True)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise ZooError(f"Another process is at work on the sweep in {folder}; wait for it, or name another hydra.sweep.dir.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def enter(folder: Path, jobs: list[Job]) -> None:
+    """Checks that the jobs' folders are theirs, and enters the jobs in sweep.json. Raises ZooError."""
+    from zoo.engine.report import versions  # imports torch, which Hydra's plugins need not wait for
+
+    for job in jobs:
+        known = read_json(job.folder / "job.json")
+        if known.get("overrides", job.overrides) != job.overrides or (not known and (job.folder / "config.yaml").exists()):
+            raise ZooError(f"{job.folder} holds another run than {job.title}; name another hydra.sweep.dir.")
+        if known.get("status") == "running" and is_alive(known["pid"], job.folder):
+            raise ZooError(f"{job.folder} is still being trained by process {known['pid']}, perhaps to save; wait until it has ended.")
+    now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+    command = shlex.join(["python", "-m", "zoo.train", *sys.argv[1:]])
+    record: dict[str, Any] = {"started": now, "jobs": []} | read_json(folder / "sweep.json")
+    record |= {"arguments": identity(sys.argv[1:]), "command": command, "versions": versions(), "ended": None}
+    known_jobs = {job["folder"]: job for job in record["jobs"]}
+    record["jobs"] = list((known_jobs | {j.folder.name: {"folder": j.folder.name, "overrides": j.overrides} for j in jobs}).values())
+    write_json(folder / "sweep.json", record)
+
+
+def is_alive(pid: int, folder: Path) -> bool:
+    """Whether a process of this number works in this folder."""
+    with contextlib.suppress(OSError):
+        return str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def state_of(folder: Path) -> str:
+    """What has become of a job: "finished" (it has reached its budget), "failed", "interrupted" (there are checkpoints), or "new"."""
+    with contextlib.suppress(OSError, KeyError, OmegaConfBaseException, ValueError):
+        config: Any = OmegaConf.load(folder / "config.yaml")
+        if read_json(folder / "summary.json")["images_seen"] > config.budget - config.batch_size:
+            return "finished"
+    if read_json(folder / "job.json").get("status") == "failed":
+        return "failed"
+    return "interrupted" if has_checkpoint(folder) else "new"
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run can be resumed: from this stage, or from the one before it."""
+    return any(folder.glob("checkpoints/*.ckpt")) or any(folder.glob("pretrain/checkpoints/*.ckpt"))
+
+
+def read_metrics(folder: Path) -> dict[str, float]:
+    """The final metrics of a run, from its summary.json; empty if there are none."""
+    return read_json(folder / "summary.json").get("metrics", {})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty if the file is missing or damaged."""
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads(path.read_text())
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file whole."""
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def quoted(path: Path) -> str:
+    """A path as a value in Hydra's grammar."""
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def job_command(overrides: list[str], folder: Path) -> list[str]:
+    """The command of a plain single run with these overrides in this folder."""
+    return [sys.executable, "-m", "zoo.train", *overrides, f"hydra.run.dir={quoted(folder)}"]
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what would make a job a part of another process group."""
+    return {name: value for name, value in os.environ.items() if name not in LEAKS and not name.startswith(LEAK_PREFIXES)}
+
+
+def overrides_to_start(job: Job) -> list[str]:
+    """The overrides that a job's process is given now: its own, or where it goes on. Clears away what it left without a checkpoint."""
+    if has_checkpoint(job.folder):
+        return [f"resume={quoted(job.folder)}"]  # the run keeps its settings
+    extra = []
+    if job.config.logger.kind == "wandb":
+        extra = [f"logger.group={job.config.logger.group}"]
+        with contextlib.suppress(OSError, AttributeError, OmegaConfBaseException):  # one W&B run for each job, however often it is started
+            earlier: Any = OmegaConf.load(job.folder / "config.yaml")
+            extra.append(f"logger.id={quoted(earlier.logger.id)}")
+    for path in (job.folder / "config.yaml", job.folder / "pretrain" / "config.yaml"):
+        path.unlink(missing_ok=True)
+    for path in (job.folder / "wandb", job.folder / "pretrain" / "wandb"):
+        shutil.rmtree(path, ignore_errors=True)
+    return [*job.overrides, *extra]
+
+
+def outcome(folder: Path, code: int, log_start: int) -> tuple[str, str]:
+    """What became of a job's process: (status, reason).
+
+    Args:
+        folder: The job's folder.
+        code: Its exit code; negative: the signal that killed it.
+        log_start: Where in log.txt its output begins, in bytes.
+    """
+    if code in STOPPED:
+        return "interrupted", ""
+    if code == 0 and (folder / "summary.json").is_file():
+        return "finished", ""
+    if code == -signal.SIGKILL:
+        return "failed", "It was killed; the machine's memory may have run out."
+    with open(folder / "log.txt", "rb") as file:
+        file.seek(max(log_start, file.seek(0, os.SEEK_END) - LOG_TAIL))
+        lines = [line.rstrip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    said = [line.removeprefix("zoo: ") for line in lines if line.startswith("zoo: ")]
+    raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
+    return "failed", (said or raised or lines or [f"It ended with exit code {code} and said nothing."])[-1]
+
+
+def duration(seconds: float) -> str:
+    """ "3 min 12 s"."""
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def die_with_parent(number: int) -> None:
+    """Has the kernel send this process the signal `number` when the process that started it dies; on Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG
+
+
+def conclude(folder: Path) -> int:
+    """At the end of a sweep: prints the comparison of its runs and where things lie. Returns the exit code: 1 if a job is not finished."""
+    from zoo.comparison.collect import compare
+    from zoo.comparison.terminal import show
+
+    record = read_json(folder / "sweep.json")
+    record["ended"] = time.strftime("%Y-%m-%d %H:%M:%S")
+    write_json(folder / "sweep.json", record)
+    statuses = {job["folder"]: read_json(folder / job["folder"] / "job.json").get("status") for job in record["jobs"]}
+    try:
+        show(compare([folder]))
+    except ZooError as error:  # a sweep over what cannot be compared, as data sets, has been trained all the same
+        print(error)
+    print(f"runs:      {folder}/<job>/, what each printed in log.txt")
+    print(f"compare:   python -m zoo.compare {folder}", flush=True)
+    return int(any(status != "finished" for status in statuses.values()))
