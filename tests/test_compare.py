@@ -44,8 +44,8 @@ def test_a_real_run_beside_others(zoo, tiny, tmp_path):
     ]
     rows = {(row["row"], row["metric"]): row for row in csv.DictReader(open("runs/compare.csv", newline=""))}
     summary = json.loads(Path("runs/0-model=ae,seed=0/summary.json").read_text())
-    assert float(rows["ae", "mse"]["mean"]) == summary["metrics"]["val/mse"]
-    assert float(rows["ae", "cost/images_seen"]["mean"]) == 64
+    assert float(rows["ae latent_dim=4 width=16", "mse"]["mean"]) == summary["metrics"]["val/mse"]
+    assert float(rows["ae latent_dim=4 width=16", "cost/images_seen"]["mean"]) == 64
     assert "data:image/" in Path("runs/report.html").read_text()  # pictures
     one = zoo("compare", "runs/0-model=ae,seed=0", "out=there", "report=false", "baseline=zoo")
     assert (one.code, one.err) == (0, "")

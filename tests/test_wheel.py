@@ -20,6 +20,7 @@ def test_the_wheel_trains_from_another_folder(tmp_path, tiny):
     assert "zoo/conf/train.yaml" in names
     assert "zoo/conf/model/vae.yaml" in names
     assert not [name for name in names if name.startswith(("tests", "conf/"))]
+    assert "hydra_plugins/__init__.py" not in names  # other packages put plugins there, too
 
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
@@ -31,8 +32,9 @@ def test_the_wheel_trains_from_another_folder(tmp_path, tiny):
     elsewhere.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     python = [str(venv / "bin" / "python"), "-c"]
-    where = subprocess.run([*python, "import zoo; print(zoo.__file__)"], cwd=elsewhere, env=environment, capture_output=True, text=True)
-    assert str(site) in where.stdout, where.stderr
+    program = "import zoo, hydra_plugins.zoo_launcher as launcher; print(zoo.__file__, launcher.__file__)"
+    where = subprocess.run([*python, program], cwd=elsewhere, env=environment, capture_output=True, text=True)
+    assert where.stdout.count(str(site)) == 2, where.stderr
     command = [str(venv / "bin" / "python"), "-m", "zoo.train", *tiny, "hydra.run.dir=run"]
     done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

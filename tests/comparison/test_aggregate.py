@@ -94,7 +94,10 @@ def test_tables_have_the_columns_that_somebody_has_a_number_for():
 
 
 def test_the_best_prior_is_one_for_all_seeds():
-    both = [{"samples/a/frechet": 1.0, "samples/b/frechet": 2.0}, {"samples/a/frechet": 9.0, "samples/b/frechet": 3.0, "samples/b/recall": 0.5}]
+    both = [
+        {"samples/a/frechet": 1.0, "samples/b/frechet": 2.0},
+        {"samples/a/frechet": 9.0, "samples/b/frechet": 3.0, "samples/b/recall": 0.5},
+    ]
     found = with_best_prior(row("x", *both))
     assert found.values("best_prior/frechet") == [2.0, 3.0]
     assert found.values("best_prior/recall") == [0.5]

@@ -59,7 +59,16 @@ def test_the_terminal_shows_all_of_it_at_any_width(comparison, width):
     lines = text.splitlines()
     tables = [line for line in lines if line.startswith(("┃", "│", "┏", "└"))]
     assert max(map(len, tables)) <= width
-    for part in ("1.500 ± 0.707 *", "5.000 ± 0.000 ~", "vae net=[bold]|x", "No [red] such |", "split val", "note: Sorted by", "mse ↓", "≥ 0.05"):
+    for part in (
+        "1.500 ± 0.707 *",
+        "5.000 ± 0.000 ~",
+        "vae net=[bold]|x",
+        "No [red] such |",
+        "split val",
+        "note: Sorted by",
+        "mse ↓",
+        "≥ 0.05",
+    ):
         assert part in text
     assert ("Summary (continued)" in text) == (width == 60)
 

@@ -5,6 +5,7 @@ import math
 import sys
 
 import pytest
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 
 import hydra_plugins.zoo_launcher as launcher
@@ -31,6 +32,7 @@ with open(run.parent / "started", "a") as file:
 @pytest.fixture
 def search(zoo, monkeypatch, tmp_path):
     """Types a search whose jobs are the formula above, as processes: search("model.beta=…") -> exit code, stdout, stderr."""
+    Plugins.instance()  # which executes the plugins' modules anew, so before anything in them is replaced
     (tmp_path / "job.py").write_text(JOB)
 
     def command(overrides, folder):

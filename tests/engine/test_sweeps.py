@@ -80,10 +80,11 @@ def when(condition, act) -> threading.Thread:
     """Calls `act` in another thread as soon as the condition holds."""
 
     def wait():
-        deadline = time.monotonic() + 20
-        while not condition() and time.monotonic() < deadline:
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline:
+            if condition():
+                return act()
             time.sleep(0.02)
-        act()
 
     thread = threading.Thread(target=wait)
     thread.start()
@@ -188,7 +189,7 @@ def test_the_same_command_skips_resumes_and_tries_again(jobs, zoo, tiny, tmp_pat
     assert {*statuses(folder).values()} == {"finished"}
     assert (folder / "00-seed-0" / "seen.json").stat().st_mtime_ns == before
     resumed = read(folder / "02-seed-4", "seen.json")["overrides"]
-    assert resumed == [f"resume='{folder / '02-seed-4'}'"]
+    assert resumed == [f"resume={folder / '02-seed-4'}"]
     assert read(folder / "01-seed-1", "seen.json")["overrides"] == [*tiny, "seed=1"]
 
     assert len(sweeps(tmp_path)) == 2
@@ -284,6 +285,12 @@ def test_a_job_s_folder_can_be_typed_without_quotes(jobs, zoo, tiny, tmp_path):
         assert OverridesParser.create().parse_override(f"run=here/{name}").value() == f"here/{name}"
 
 
+@pytest.mark.parametrize("path", ["/a/00-vae", "/a b/c,d=e", "/it's/x", "\\a\\'b", "12", "runs/2026-11-20/10-00-00", "ä/ö", "a:b/${c}"])
+def test_a_folder_reaches_hydra_as_it_is(path):
+    override = OverridesParser.create().parse_override(f"hydra.run.dir={sweep.quoted(Path(path))}")
+    assert override.value() == path
+
+
 REFUSED = {
     "modle=3": ["no setting 'modle'", "did you mean 'model'"],
     "model.beat=1,2": ["no setting 'model.beat'", "did you mean 'model.beta'", "job", "beat=1"],
@@ -358,8 +365,8 @@ if "zoo.train" in sys.orig_argv:
     first, second = sorted(c for c in commands if "model.gamma=0.1" in c)
     assert (first[0], second[0]) == ("-", "1")
     assert second[1 : len(first)] == first[1:]
-    rest = [argument.replace('"', "'") for argument in second[len(first) :]]
-    assert [argument for argument in rest if argument.startswith("hydra.run.dir=")] == [f"hydra.run.dir='{job}'"]
+    rest = [argument.replace('"', "") for argument in second[len(first) :]]
+    assert [argument for argument in rest if argument.startswith("hydra.run.dir=")] == [f"hydra.run.dir={job}"]
     assert not [argument for argument in rest if not argument.startswith("hydra.")]
     assert sum(1 for _ in tmp_path.rglob("config.yaml")) - sum(1 for _ in job.glob("wandb/**/config.yaml")) == 1
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["sweeps"]

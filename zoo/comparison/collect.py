@@ -72,7 +72,9 @@ def compare(
     theirs = zoo_rows.beside(rows, measured_on, anyway, notes) if baseline and rows else []
     rows = sorted_rows([with_best_prior(row) for row in [*rows, *theirs]], columns, notes)
     compared = [entry for row in rows for entry in row.entries]
-    notes += [f"{fact} differs: {what}." for fact, what in differences(compared).items()] + remarks(rows)
+    if found := differences(compared):
+        notes.append(f"Not the same for all, so numbers that depend on it must not be compared: {sentence(found)}.")
+    notes += remarks(rows)
     return Comparison(
         title=title_of(rows),
         rows=rows,

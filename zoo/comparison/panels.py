@@ -98,8 +98,13 @@ def sections(comparison: Comparison, entries: list[Entry]) -> Sections:
 
 def changing(entry: Entry) -> list[str]:
     """The curves of a run that change while it trains: no constants, and none of GROUPS, which are measured at its end alone."""
-    curves = {name: values for name, values in entry.curves.items() if name.removeprefix("val/").split("/")[0] not in GROUPS}
-    return [name for name, values in curves.items() if len(set(filter(math.isfinite, values))) > 1]
+    found = []
+    for name, values in entry.curves.items():
+        finite = filter(math.isfinite, values)
+        first = next(finite, math.nan)
+        if any(value != first for value in finite) and name.removeprefix("val/").split("/")[0] not in GROUPS:
+            found.append(name)
+    return found
 
 
 def grouping(comparison: Comparison) -> list[str]:

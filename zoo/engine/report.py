@@ -77,8 +77,8 @@ def write_summary(
     images_seen: int,
     train_seconds: float,
     peak_memory: float | None = None,
-) -> None:
-    """Writes summary.json, prints the final numbers and where everything lies; on rank 0.
+) -> dict[str, Any]:
+    """Writes summary.json, prints the final numbers and where everything lies; returns what it has written. On rank 0.
 
     Args:
         run: The run's folder.
@@ -122,6 +122,7 @@ def write_summary(
     if list((run / "wandb").glob("offline-run-*")):
         upload = f"wandb login && wandb sync {shown_path(run)}/wandb/offline-run-*"
         console.print(f"W&B:       logged offline; to upload, run: {upload}", soft_wrap=True, highlight=False)
+    return summary
 
 
 def print_metrics(console: Console, title: str, metrics: dict[str, float]) -> None:

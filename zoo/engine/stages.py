@@ -72,6 +72,7 @@ def first_stage(config: DictConfig, folder: Path, resuming: bool) -> DictConfig:
     first.evaluation.samples = 0
     if "id" in first.logger:
         first.logger.name, first.logger.id = f"{first.logger.name}-{FOLDER}", f"{first.logger.id}-{FOLDER}"
+        first.logger.job_type = FOLDER
     settle(first)
     return first
 

@@ -267,7 +267,9 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def quoted(path: Path) -> str:
-    """A path as a value in Hydra's grammar."""
+    """A path as a value in Hydra's grammar: without quotes where it can be, as people see it in commands."""
+    if "/" in str(path) and re.fullmatch(r"[\w./+-]+", str(path), flags=re.ASCII):
+        return str(path)
     return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

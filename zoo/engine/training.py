@@ -20,7 +20,7 @@ from zoo.callbacks.watch import Watch
 from zoo.data.module import DataModule
 from zoo.engine import checkpoint, devices, report
 from zoo.engine.load import Run, fit_weights
-from zoo.engine.loggers import CsvLog, build_loggers, close_loggers
+from zoo.engine.loggers import CsvLog, build_loggers, close_loggers, log_summary
 from zoo.engine.settings import data_of, model_of
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder
@@ -123,7 +123,8 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         if trainer.is_global_zero:
             images = trainer.global_step * config.batch_size
             latest = watch.latest | {name: value for probe in probes for name, value in probe.latest.items()}
-            report.write_summary(folder, settings, model, latest, images, monitor.train_seconds, watch.peak_memory_mib)
+            summary = report.write_summary(folder, settings, model, latest, images, monitor.train_seconds, watch.peak_memory_mib)
+            log_summary(loggers, summary)
     finally:
         close_loggers(loggers)
     failed = trainer.strategy.broadcast(trainer.strategy.checkpoint_io.failed)  # no rank goes on to another stage alone

@@ -1,6 +1,6 @@
 """Makes the zoo's own numbers: sweeps an experiment, evaluates every run, keeps the rows, compares. Can be stopped and goes on where it was.
 
-    python -m zoo.results make compare        # what `make results` does
+python -m zoo.results make compare        # what `make results` does
 """
 
 import os
