@@ -1,8 +1,10 @@
 # make demo: trains a VAE on the embedded faces, evaluates it, says where the pictures and numbers lie.
 # make test: runs all tests.          Both create .venv first if it is not there.
-.PHONY: demo test test-slow lint bench clean
+# make results: trains all models with three seeds, evaluates, publishes and compares them; stopped, it goes on (EXPERIMENT=compare_full for GPUs).
+.PHONY: demo test test-slow lint bench results clean
 PYTHON ?= python3
 BUDGET ?= 40_000
+EXPERIMENT ?= compare
 PY := .venv/bin/python
 INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
@@ -22,6 +24,9 @@ lint: .venv/ready-dev
 
 bench: .venv/ready
 	$(PY) -m zoo.bench
+
+results: .venv/ready
+	$(PY) -m zoo.results make $(EXPERIMENT)
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -42,7 +42,7 @@ def test_a_real_run_beside_others(zoo, tiny, tmp_path):
         ["tables:", "runs/compare.md"],
         ["report:", "runs/report.html"],
     ]
-    rows = {(row["row"], row["metric"]): row for row in csv.DictReader(open("runs/compare.csv", newline=""))}
+    rows = {(row["row"], row["metric"]): row for row in csv.DictReader(Path("runs/compare.csv").read_text().splitlines())}
     summary = json.loads(Path("runs/0-model=ae,seed=0/summary.json").read_text())
     assert float(rows["ae latent_dim=4 width=16", "mse"]["mean"]) == summary["metrics"]["val/mse"]
     assert float(rows["ae latent_dim=4 width=16", "cost/images_seen"]["mean"]) == 64

@@ -138,15 +138,16 @@ class OptunaSweeper(Sweeper):
         batch = [trial for trial in running if "job" in trial.user_attrs]
         if batch:
             return batch
-        while len(batch) < self.jobs and len(earlier := study.get_trials(states=[states.COMPLETE, states.FAIL])) + len(batch) < self.trials:
+        earlier = [*study.get_trials(states=[states.COMPLETE, states.FAIL])]
+        while len(batch) < self.jobs and len(earlier) + len(batch) < self.trials:
             known = [trial for trial in (*earlier, *batch) if "job" in trial.user_attrs]
-            study.sampler = self.optuna.samplers.TPESampler(seed=self.seed + len(study.trials))
+            study.sampler = self.optuna.samplers.TPESampler(seed=(1_000_000 * self.seed + len(earlier) + len(batch)) % 2**32)
             asked = study.ask(space)
             twin = next((trial for trial in known if trial.params == asked.params), None)
             asked.set_user_attr("job", twin.user_attrs["job"] if twin else len({trial.user_attrs["job"] for trial in known}))
             trial = study.trials[asked.number]
             if twin and twin.state.is_finished():
-                study.tell(trial.number, twin.value, state=twin.state)
+                earlier.append(study.tell(trial.number, twin.value, state=twin.state))
             else:
                 batch.append(trial)
         return batch

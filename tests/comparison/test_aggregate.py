@@ -21,6 +21,7 @@ def test_seeds_are_a_mean_and_a_sample_standard_deviation():
 
 
 def test_one_seed_has_no_deviation():
+    assert cell(Column("parameters", "x", None, 1), [1.0, 1.0]).text == "1.0"  # a constant
     found = cell(Column("MiB", "x", None, 1), [1234.54])
     assert (found.deviation, found.count, found.text) == (None, 1, "1,234.5")
 
@@ -72,7 +73,8 @@ def test_one_seed_tells_nothing_of_noise():
 def test_nothing_is_best_alone_or_where_nothing_is_better():
     assert marks_of("low", [[1.0], []]) == ["", ""]
     assert marks_of(None, [[1.0], [2.0]]) == ["", ""]
-    assert marks_of("low", [[1.0], [1.0]]) == ["best", "best"]
+    assert marks_of("low", [[1.0], [], [1.0]]) == ["", "", ""]
+    assert marks_of("low", [[1.0], [2.0], [1.0]]) == ["best", "", "best"]
 
 
 def test_tables_have_the_columns_that_somebody_has_a_number_for():

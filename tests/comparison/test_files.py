@@ -1,4 +1,5 @@
 import csv
+import io
 
 import pytest
 from rich.console import Console
@@ -24,7 +25,7 @@ def comparison(tmp_path):
 
 def test_csv_has_every_number_of_every_row(comparison, tmp_path):
     write_csv(comparison, tmp_path / "compare.csv")
-    rows = list(csv.DictReader(open(tmp_path / "compare.csv", newline="")))
+    rows = list(csv.DictReader((tmp_path / "compare.csv").read_text().splitlines()))
     found = {(row["row"], row["metric"]): (row["mean"], row["std"], row["n"], row["values"]) for row in rows}
     assert found["ae", "samples/normal/frechet"] == ("1.5", repr(0.5**0.5), "2", "1.0 2.0")
     assert found["vae net=[bold]|x", "samples/normal/frechet"] == ("9.0", "", "1", "9.0")
@@ -53,7 +54,7 @@ def test_markdown(comparison, tmp_path):
 
 @pytest.mark.parametrize("width", [60, 200])
 def test_the_terminal_shows_all_of_it_at_any_width(comparison, width):
-    console = Console(width=width, record=True, file=open("/dev/null", "w"), force_terminal=True)
+    console = Console(width=width, record=True, file=io.StringIO(), force_terminal=True)
     show(comparison, console)
     text = console.export_text()
     lines = text.splitlines()

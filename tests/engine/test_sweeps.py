@@ -285,7 +285,7 @@ def test_a_job_s_folder_can_be_typed_without_quotes(jobs, zoo, tiny, tmp_path):
         assert OverridesParser.create().parse_override(f"run=here/{name}").value() == f"here/{name}"
 
 
-@pytest.mark.parametrize("path", ["/a/00-vae", "/a b/c,d=e", "/it's/x", "\\a\\'b", "12", "runs/2026-11-20/10-00-00", "ä/ö", "a:b/${c}"])
+@pytest.mark.parametrize("path", ["/a/00-vae", "/a b/c,d=e", "/it's/x", "\\a\\'b", "12", "runs/2026-11-20/10-00-00", "ä/ö", "a\\"])
 def test_a_folder_reaches_hydra_as_it_is(path):
     override = OverridesParser.create().parse_override(f"hydra.run.dir={sweep.quoted(Path(path))}")
     assert override.value() == path

@@ -22,7 +22,7 @@ def tables_of(rows: list[Row]) -> list[Table]:
         by_model("Codes", CODES, rows),
         by_model("Invariance of the codes", INVARIANCE, rows),
         by_model("Attribute edits", EDITS, rows),
-        by_model("Attribute transfer", TRANSFER, rows),
+        by_model("Attribute transfer", TRANSFER, [row for row in rows if any(numbers(row, column) for column in TRANSFER)]),  # one method's
         by_model("Cost", COST, rows),
     ]
     return [table for table in tables if table is not None]
@@ -62,7 +62,7 @@ def table(title: str, keys: list[str], columns: list[Column], lines: list[Line])
 def cells_of(column: Column, values: list[list[float]]) -> list[Cell | None]:
     """One column: the number of each seed of each row -> its cells, marked."""
     marks = marks_of(column.better, values)
-    most = max(map(len, values))
+    most = max(map(len, values), default=0)
     return [cell(column, found, mark, most) if found else None for found, mark in zip(values, marks, strict=True)]
 
 
@@ -70,7 +70,8 @@ def cell(column: Column, values: list[float], mark: str = "", most: int = 0) -> 
     """ "0.123 ± 0.004" over seeds; with their number, where that is below that of other rows but more than one."""
     scaled = [value * column.factor for value in values]
     middle, deviation = mean(scaled), stdev(scaled) if len(scaled) > 1 else None
-    text = f"{middle:,.{column.digits}f}" + ("" if deviation is None else f" ± {deviation:.{column.digits}f}")
+    same = deviation is None or (deviation == 0 and column.better is None)  # as the number of parameters
+    text = f"{middle:,.{column.digits}f}" + ("" if same else f" ± {deviation:.{column.digits}f}")
     if 1 < len(values) < most:
         text += f" (n = {len(values)})"
     return Cell(middle, deviation, len(values), mark, text)
@@ -79,13 +80,15 @@ def cell(column: Column, values: list[float], mark: str = "", most: int = 0) -> 
 def marks_of(better: str | float | None, values: list[list[float]]) -> list[str]:
     """ "best", "noise" or "" for each row; of a value to come near, the mean distance of the seeds to it decides.
 
-    With one seed in either row, noise is unknown, and there is no mark.
+    With one seed in either row, noise is unknown, and there is no mark; nor is there where all are equal.
     """
     if better is None or sum(map(bool, values)) < 2:
         return [""] * len(values)
     costs = [[value if better == "low" else -value if better == "high" else abs(value - float(better)) for value in row] for row in values]
     means = [mean(row) if row else math.inf for row in costs]
     best = means.index(min(means))
+    if len({middle for row, middle in zip(costs, means, strict=True) if row}) == 1:
+        return [""] * len(values)
     marks = []
     for row, middle in zip(costs, means, strict=True):
         if middle == means[best]:
@@ -107,15 +110,18 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float:
     return float(2 * stdtr(freedom, -distance / math.sqrt(variance)))
 
 
-def with_best_prior(row: Row) -> Row:
-    """The row with the numbers of samples from one prior again, as `best_prior/…`: the one with the lowest mean Fréchet distance.
-
-    The same prior for all its seeds.
-    """
+def best_prior(row: Row) -> str | None:
+    """The prior whose samples have the lowest mean Fréchet distance, the same for all seeds; None without such a number."""
     found = {prior: values for prior in row.priors() if (values := row.values(f"samples/{prior}/frechet"))}
-    if not found:
+    return min(found, key=lambda prior: mean(found[prior])) if found else None
+
+
+def with_best_prior(row: Row) -> Row:
+    """The row with the numbers of samples from its best prior again, as `best_prior/…`."""
+    prior = best_prior(row)
+    if prior is None:
         return row
-    start = f"samples/{min(found, key=lambda prior: mean(found[prior]))}/"
+    start = f"samples/{prior}/"
     entries = []
     for entry in row.entries:
         best = {f"best_prior/{name.removeprefix(start)}": value for name, value in entry.metrics.items() if name.startswith(start)}

@@ -1,6 +1,7 @@
 """The zoo's published numbers as rows of a comparison: zoo/results/<data>.json."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def beside(rows: list[Row], split: str, anyway: bool, notes: list[str]) -> list[
             "python -m zoo.evaluate run=RUN, and they can stand side by side."
         )
         return []
-    refused = {row.label: sentence(differences([*ours, *row.entries])) for row in theirs}
+    refused = {row.label: sentence(differences([*ours, *(replace(entry, name="the zoo's") for entry in row.entries)])) for row in theirs}
     kept = [row for row in theirs if anyway or not refused[row.label]]
     for why, same in ((group[0][1], group) for group in groups(refused.items(), lambda item: item[1]) if group[0][1] and not anyway):
         notes.append(f"{len(same)} of the zoo's rows cannot be set beside these: {why}.")

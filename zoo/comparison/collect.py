@@ -241,7 +241,7 @@ def remarks(rows: list[Row]) -> Notes:
         if len(by_value) > FEW:
             notes.append(f"{what} differ: {some([written(value) for value in by_value])}.")
         elif len(by_value) > 1:
-            said = "; ".join(f"{written(value)} ({some(list(dict.fromkeys(labels)))})" for value, labels in by_value.items())
+            said = "; ".join(f"{written(value)} ({some(labels)})" for value, labels in by_value.items())
             notes.append(f"{what} differ: {said}.")
     return notes
 

@@ -92,14 +92,15 @@ def differences(entries: list[Entry]) -> dict[str, str]:
         for entry in entries:
             if fact in entry.measured:
                 by_value.setdefault(entry.measured[fact], []).append(entry.name)
-        if len(by_value) > 1 and not any(fact in IMPLIED.get(other, ()) for other in found):
+        if len(by_value) > 1:
             name = "N" if fact.startswith(COUNT) else fact
             found.setdefault(name, " and ".join(f"{value} in {some(names)}" for value, names in by_value.items()))
-    return found
+    return {fact: what for fact, what in found.items() if not any(fact in IMPLIED.get(other, ()) for other in found)}
 
 
 def some(names: list[str], most: int = 3) -> str:
-    """Up to three names, and how many there are beside them."""
+    """Up to three different names, and how many there are beside them."""
+    names = list(dict.fromkeys(names))
     left = len(names) - most
     return ", ".join(names[:most]) + (f" and {left} more" if left > 0 else "")
 

@@ -78,7 +78,9 @@ def grids(
         left -= need
     found = []
     for part in parts:
-        grid = Grid(*keys, title=title if part is parts[0] else f"{title} (continued)")
+        grid = Grid(title=title if part is parts[0] else f"{title} (continued)")
+        for key in keys:
+            grid.add_column(key, no_wrap=True)  # folded already
         for place in part:
             grid.add_column(escape(headers[place]), justify="right")
         for name, row in zip(folded, cells, strict=True):

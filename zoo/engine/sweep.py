@@ -270,7 +270,7 @@ def quoted(path: Path) -> str:
     """A path as a value in Hydra's grammar: without quotes where it can be, as people see it in commands."""
     if "/" in str(path) and re.fullmatch(r"[\w./+-]+", str(path), flags=re.ASCII):
         return str(path)
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(path)) + "'"
 
 
 def job_command(overrides: list[str], folder: Path) -> list[str]:

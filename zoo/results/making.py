@@ -1,6 +1,6 @@
-"""Makes the zoo's own numbers: sweeps an experiment, evaluates every run, keeps the rows, compares. Can be stopped and goes on where it was.
+"""Makes the zoo's own numbers: sweeps an experiment, evaluates every run, publishes and compares them.
 
-python -m zoo.results make compare        # what `make results` does
+Stopped and called again, it goes on where it was.
 """
 
 import os
@@ -22,6 +22,7 @@ from zoo.benchmarks.training import clocked, device_of, random_batch, ready, ste
 from zoo.engine.config import conf_dir
 from zoo.engine.sweep import clean_environment, state_of
 from zoo.errors import ZooError
+from zoo.results.rows import add
 
 RUNS = Path("runs/results")
 # Everything that applies but the importance-weighted bound, which takes a flow longer than its training.
@@ -30,8 +31,8 @@ STEPS = 8  # of which the first warms up
 EVALUATION_SECONDS = 100  # on one core, of 2,000 images of 32×32 (measured)
 
 
-def make(experiment: str) -> Path:
-    """Sweeps `experiment` over the models and seeds that it names, and evaluates all runs on the test split; returns the sweep's folder.
+def make(experiment: str) -> None:
+    """Sweeps `experiment` over the models and seeds that it names, evaluates all runs on the test split, publishes and compares them.
 
     Raises:
         ZooError: The experiment names no sweep, or a step of this failed.
@@ -49,11 +50,14 @@ def make(experiment: str) -> Path:
     folder = RUNS / experiment
     launcher = [f"hydra/launcher={'gpus' if gpus else 'cpus'}", "hydra.launcher.per_job=1"]
     sweep = ["-m", f"experiment={experiment}", *launcher, f"hydra.sweep.dir={folder}", "evaluation.samples=0", "logger=none"]
-    trained = call("train", *sweep)
-    evaluate_all(sorted(path.parent for path in folder.glob("*/config.yaml")), config.evaluation.samples, slots)
-    if trained:
-        raise ZooError(f"Not all runs of {folder} were trained; the same command goes on with them.")
-    return folder
+    failed = call("train", *sweep)
+    runs = [path.parent for path in sorted(folder.glob("*/config.yaml")) if state_of(path.parent) == "finished"]
+    evaluate_all(runs, config.evaluation.samples, slots)
+    for run in runs:
+        add(run, experiment)
+    call("compare", str(folder))
+    if failed:
+        raise ZooError(f"Not all runs in {folder} were trained, see log.txt in their folders; the same command goes on with them.")
 
 
 def estimate(experiment: str, models: list[str], seeds: int, slots: int) -> None:
@@ -88,8 +92,8 @@ def seconds_of(config: DictConfig) -> float:
 
 
 def evaluate_all(runs: list[Path], samples: int, slots: int) -> None:
-    """Evaluates the finished runs that are not evaluated yet, some at once. Raises ZooError if that fails for one."""
-    todo = [run for run in runs if state_of(run) == "finished" and not (run / "cost.json").is_file()]  # written last
+    """Evaluates the runs that are not evaluated yet, some at once. Raises ZooError if that fails for one."""
+    todo = [run for run in runs if not (run / "cost.json").is_file()]  # written last
 
     def evaluate(number: int) -> int:
         run = todo[number]

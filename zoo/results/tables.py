@@ -1,10 +1,12 @@
 """Markdown tables of published rows, by the code that makes those of a comparison."""
 
+import math
+from statistics import mean
 from typing import Any
 
-from zoo.comparison.aggregate import by_model, by_prior
+from zoo.comparison.aggregate import Line, best_prior, by_model, by_prior, numbers, table, with_best_prior
 from zoo.comparison.baseline import published
-from zoo.comparison.columns import CODES, EDITS, MODELS, SAMPLES, TRANSFER
+from zoo.comparison.columns import CODES, EDITS, MODELS, SAMPLES, SUMMARY, TRANSFER
 from zoo.comparison.files import markdown_of
 from zoo.comparison.settings import groups
 
@@ -18,6 +20,17 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     by_command = groups(rows, lambda row: row["command"])
     commands = "".join(f"    {seeds[0]['command']}   # {said(seeds)}\n" for seeds in by_command)
     return "\n" + "\n".join([*(markdown_of(table, marked=False) for table in tables if table), commands]) + "\n"
+
+
+def overview(rows: list[dict[str, Any]]) -> str:
+    """One table with a line for each command: samples from the best prior, reconstructions, codes, cost; the best samples first."""
+    found = [with_best_prior(row) for row in published(rows)]
+    found.sort(key=lambda row: mean(row.values("best_prior/frechet") or [math.inf]))
+    lines: list[Line] = [((row.label, best_prior(row) or "–"), [numbers(row, column) for column in SUMMARY]) for row in found]
+    if not lines:
+        return ""
+    summary = table("", ["model", "best prior"], SUMMARY, lines)
+    return f"\n{markdown_of(summary, marked=False)}\n" if summary else ""
 
 
 def said(seeds: list[dict[str, Any]]) -> str:
