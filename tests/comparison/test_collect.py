@@ -46,6 +46,9 @@ def test_seeds_are_put_together(tmp_path):
     assert found.differing == {}
     assert found.others == []
     assert found.title == "vae, ae on faces"
+    for name in ("acai", "gan", "udt"):
+        make_run(tmp_path / name, name, 0, metrics=of(20))
+    assert compare([tmp_path]).title == "5 models on faces"
 
 
 def test_different_numbers_of_seeds_are_said(tmp_path):

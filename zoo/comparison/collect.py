@@ -256,4 +256,5 @@ def title_of(rows: list[Row]) -> str:
         return "No finished run"
     models = list(dict.fromkeys(entry.model for row in rows for entry in row.entries))
     data = list(dict.fromkeys(entry.data for row in rows for entry in row.entries))
-    return f"{', '.join(models)} on {', '.join(data)}"
+    what = ", ".join(models) if len(models) <= 4 else f"{len(models)} models"
+    return f"{what} on {', '.join(data)}"
