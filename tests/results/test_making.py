@@ -1,5 +1,6 @@
 import itertools
 import json
+import time
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -26,7 +27,7 @@ class Zoo:
     """Stands in for the processes that `make` starts: a sweep of two runs, of which the second fails at first."""
 
     def __init__(self):
-        self.calls, self.broken = [], True
+        self.calls, self.broken, self.unmeasurable = [], True, ()
 
     def __call__(self, verb, *arguments, output=None, **variables):
         self.calls.append((verb, *arguments))
@@ -40,7 +41,9 @@ class Zoo:
                     (run / "summary.json").write_text(json.dumps({"images_seen": 64}))
             return int(self.broken)
         if verb == "evaluate":
-            run = making.Path(arguments[0].removeprefix("run=").strip("'"))
+            run = making.Path(arguments[0].removeprefix("run="))
+            if run.name in self.unmeasurable:
+                return 1
             seed = int(run.name[-1])
             book = ABOUT | {"seed": seed, "command": f"python -m zoo.train experiment=compare model=vae seed={seed}", "measured": MEASURED}
             book |= {"features": {}, "trained_with": {"commit": "c"}, "versions": {"commit": "c"}}
@@ -67,6 +70,41 @@ def test_what_is_trained_is_evaluated_once_published_and_compared(tmp_path, monk
     assert {"-m", "experiment=compare", "hydra.launcher.per_job=1", "hydra.sweep.dir=runs/results/compare"} <= {*sweep}
     assert zoo.calls[0] == zoo.calls[3]  # the same command, which goes on
     assert "samples=2000" in zoo.calls[1]
+
+
+def test_one_run_that_cannot_be_evaluated_keeps_no_other_from_being_published(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for module in (baseline, rows):
+        monkeypatch.setattr(module, "HERE", tmp_path)
+    monkeypatch.setattr(making, "estimate", lambda *about: None)
+    zoo = Zoo()
+    zoo.broken, zoo.unmeasurable = False, ("00-seed-0",)
+    monkeypatch.setattr(making, "call", zoo)
+    with pytest.raises(ZooError, match="could not be evaluated: 00-seed-0; see"):
+        making.make("compare")
+    assert [row["seed"] for row in baseline.rows_of("compare")] == [1]
+    assert zoo.calls[-1] == ("compare", "runs/results/compare")
+
+
+def test_gpus_are_never_shared_by_evaluations(tmp_path, monkeypatch):
+    """Later runs take the GPU that has become free, however long the others need."""
+    monkeypatch.setattr(making.torch.cuda, "device_count", lambda: 2)
+    busy, most = [], []
+
+    def call(verb, run, *arguments, output, **variables):
+        busy.append(variables["CUDA_VISIBLE_DEVICES"])
+        most.append(sorted(busy))
+        time.sleep(0.3 if run.endswith("0") else 0.02)
+        busy.remove(variables["CUDA_VISIBLE_DEVICES"])
+        return 0
+
+    monkeypatch.setattr(making, "call", call)
+    runs = [tmp_path / str(number) for number in range(8)]
+    for run in runs:
+        run.mkdir()
+    assert making.evaluate_all(runs, 16, 2) == []
+    assert ["0", "1"] in most
+    assert all(len({*taken}) == len(taken) for taken in most)
 
 
 def test_an_experiment_without_a_sweep_is_one_sentence():

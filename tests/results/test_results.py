@@ -82,6 +82,7 @@ def test_what_was_measured_otherwise_is_not_published_beside(tmp_path, monkeypat
     run.mkdir()
     about = row(1, 2.0, "vae") | {"command": "python -m zoo.train model=vae seed=1", "images_seen": 1, "parameters": 1, "latent_dim": 1}
     (run / "cost.json").write_text("{}")
+    (run / "summary.json").write_text('{"images_seen": 1}')
     (run / "evaluation.json").write_text(json.dumps(about | change))
     with pytest.raises(ZooError, match=f"run cannot be published beside 'python -m zoo.train vae gamma=0.2': {what}"):
         add(run)
@@ -103,9 +104,16 @@ def test_a_row_holds_no_path_of_the_machine(tmp_path):
     }  # fmt: skip
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
     (tmp_path / "cost.json").write_text("{}")
+    (tmp_path / "summary.json").write_text('{"images_seen": 1}')
     found = row_of(tmp_path)
     assert found["command"] == "python -m zoo.train data=mnist data.root=DIR model=vae model.gamma=0.2"
     assert (found["label"], found["seed"]) == ("vae gamma=0.2", 3)
+    (tmp_path / "summary.json").write_text('{"images_seen": 2}')
+    with pytest.raises(ZooError, match="trained further after it was evaluated"):
+        row_of(tmp_path)
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation | {"command": f"{command}; then resume=RUN budget=9"}))
+    with pytest.raises(ZooError, match="resumed with other settings"):
+        row_of(tmp_path)
 
 
 def test_no_rows_no_table():
@@ -128,8 +136,8 @@ def test_rows_can_lie_in_a_file_of_another_name(tmp_path, monkeypatch):
     run = tmp_path / "run"
     run.mkdir()
     about = row(1, 2.0, "vae") | {"command": "python -m zoo.train model=vae seed=1", "images_seen": 1, "parameters": 1, "latent_dim": 1}
-    (run / "cost.json").write_text("{}")
-    (run / "evaluation.json").write_text(json.dumps(about))
+    for name, content in {"cost": {}, "evaluation": about, "summary": {"images_seen": 1}}.items():
+        (run / f"{name}.json").write_text(json.dumps(content))
     add(run, "small")
     assert len(rows_of("small")) == 1
     assert rows_of("mnist") == []

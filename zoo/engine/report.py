@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from zoo.data.files import write_atomically
-from zoo.engine.devices import peak_memory_mib
+from zoo.engine.devices import machine, peak_memory_mib
 from zoo.models.base import Autoencoder
 
 PACKAGES = ("zoo", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy")
@@ -92,7 +92,7 @@ def write_summary(
     trainer = settings["trainer"]
     earlier = model.provenance.get("pretrain", {})
     spent = total_spent(settings, images_seen, train_seconds, earlier)
-    rate = images_seen / train_seconds if train_seconds else None
+    rate = spent["images_seen"] / (3600 * spent["train_hours"]) if train_seconds else None  # over all stages, as the hours are
     summary = {
         "model": settings["model"]["name"],
         "data": settings["data"]["name"],
@@ -109,6 +109,7 @@ def write_summary(
         "accelerator": trainer["accelerator"],
         "precision": trainer["precision"],
         "peak_memory_mib": peak_memory or peak_memory_mib(model.device),
+        "machine": machine(model.device),
         "versions": versions(),
     } | ({"pretrain": earlier} if earlier else {})
     text = json.dumps(summary, indent=2) + "\n"

@@ -12,7 +12,7 @@ from zoo.evaluation.report import read_json
 from zoo.evaluation.subject import CHUNK, Subject
 
 ROUNDS = 9  # of CHUNK samples; the first warms up
-FROM_TRAINING = ("images_seen", "images_per_second", "device_hours", "devices", "accelerator", "precision", "peak_memory_mib")
+FROM_TRAINING = ("images_seen", "images_per_second", "device_hours", "devices", "accelerator", "precision", "peak_memory_mib", "machine")
 
 
 def cost(run: Run, subject: Subject) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def cost(run: Run, subject: Subject) -> dict[str, Any]:
     written = read_json(summary) if summary.is_file() else {}
     training = {f"train/{name}": written[name] for name in FROM_TRAINING if name in written}
     sampling = {"sampling/images_per_second": sampling_rate(subject), "sampling/batch": CHUNK, "sampling/threads": torch.get_num_threads()}
-    return training | sampling | {"machine": machine(subject.device)}
+    return training | sampling | {"sampling/machine": machine(subject.device)}
 
 
 def sampling_rate(subject: Subject) -> float:

@@ -1,7 +1,7 @@
 """The protocol: every measurement that applies to a model, under one set of names.
 
 A number is called `<group>/<metric>`, for samples `samples/<prior>/<metric>`; features other than the default are a part of the name
-(`frechet_inception`), and so is the number of images where it is below 10,000 (`frechet@2000`; of attributes the edits each way, of
+(`frechet_inception`), and so is the number of images where it is not 10,000 (`frechet@2000`; of attributes the edits each way, of
 transfer the pairs each way).
 """
 
@@ -17,7 +17,7 @@ from zoo.errors import ZooError
 from zoo.evaluation import attributes, interpolations, invariance, likelihood, reconstructions, representation, samples, transfer
 from zoo.evaluation.subject import Subject
 
-FULL = 10_000  # images from which on their number is not named
+FULL = 10_000  # images of the protocol; any other number is named
 LEAST = 16  # images, below which nothing is measured
 
 
@@ -83,12 +83,12 @@ def check_count(subject: Subject) -> None:
 
 
 def full_name(subject: Subject, group: str, metric: str) -> str:
-    """`group/metric`, with the features' name if it is not the default one, and with N if it is below 10,000."""
+    """`group/metric`, with the features' name if it is not the default one, and with N if it is not 10,000."""
     part = GROUPS[group]
     names = metric.split("/")  # "frechet", "gaussian/frechet" or "success/Smiling"
     network = f"_{subject.features.name}" if subject.features is not None and names[-1] in part.by_features else ""
     count = min(subject.count, *(part.counts.get(name, subject.count) for name in names))
-    return f"{group}/{metric}{network.removesuffix('_classifier')}" + (f"@{count}" if count < FULL else "")
+    return f"{group}/{metric}{network.removesuffix('_classifier')}" + (f"@{count}" if count != FULL else "")
 
 
 def selected(value: Any, option: str = "metrics") -> list[str] | None:

@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import torch
@@ -20,9 +21,9 @@ from rich.table import Table
 
 from zoo.benchmarks.training import clocked, device_of, random_batch, ready, step, train_config
 from zoo.engine.config import conf_dir
-from zoo.engine.sweep import clean_environment, state_of
+from zoo.engine.sweep import clean_environment, quoted, state_of
 from zoo.errors import ZooError
-from zoo.results.rows import add
+from zoo.results.rows import add, is_evaluated
 
 RUNS = Path("runs/results")
 # Everything that applies but the importance-weighted bound, which takes a flow longer than its training.
@@ -50,14 +51,20 @@ def make(experiment: str) -> None:
     folder = RUNS / experiment
     launcher = [f"hydra/launcher={'gpus' if gpus else 'cpus'}", "hydra.launcher.per_job=1"]
     sweep = ["-m", f"experiment={experiment}", *launcher, f"hydra.sweep.dir={folder}", "evaluation.samples=0", "logger=none"]
-    failed = call("train", *sweep)
+    trained = call("train", *sweep) == 0
     runs = [path.parent for path in sorted(folder.glob("*/config.yaml")) if state_of(path.parent) == "finished"]
-    evaluate_all(runs, config.evaluation.samples, slots)
+    failed = evaluate_all([run for run in runs if not is_evaluated(run)], config.evaluation.samples, slots)
     for run in runs:
-        add(run, experiment)
-    call("compare", str(folder))
+        if run not in failed:
+            add(run, experiment)
+    compared = call("compare", str(folder)) == 0
     if failed:
-        raise ZooError(f"Not all runs in {folder} were trained, see log.txt in their folders; the same command goes on with them.")
+        names = ", ".join(run.name for run in failed)
+        raise ZooError(
+            f"These runs in {folder} could not be evaluated: {names}; see evaluation.txt there, and give the same command again."
+        )
+    if not (trained and compared):
+        raise ZooError(f"Not all of {folder} is done, see above and log.txt in the runs' folders; the same command goes on.")
 
 
 def estimate(experiment: str, models: list[str], seeds: int, slots: int) -> None:
@@ -91,21 +98,25 @@ def seconds_of(config: DictConfig) -> float:
     return (1 - share) * seconds + share * seconds_of(first)
 
 
-def evaluate_all(runs: list[Path], samples: int, slots: int) -> None:
-    """Evaluates the runs that are not evaluated yet, some at once. Raises ZooError if that fails for one."""
-    todo = [run for run in runs if not (run / "cost.json").is_file()]  # written last
+def evaluate_all(runs: list[Path], samples: int, slots: int) -> list[Path]:
+    """Evaluates runs, as many at once as there are slots (GPUs or cores); returns those where it failed."""
+    free: Queue[int] = Queue()
+    for slot in range(slots):
+        free.put(slot)
 
-    def evaluate(number: int) -> int:
-        run = todo[number]
-        print(f"[{number + 1}/{len(todo)}] evaluates {run}", flush=True)
-        slot = {"CUDA_VISIBLE_DEVICES": str(number % slots)} if torch.cuda.device_count() else {"OMP_NUM_THREADS": "1"}
-        with open(run / "evaluation.txt", "w") as log:
-            return call("evaluate", f"run='{run}'", f"samples={samples}", METRICS, output=log, **slot)
+    def evaluate(run: Path) -> int:
+        slot = free.get()
+        print(f"evaluates {run}", flush=True)
+        place = {"CUDA_VISIBLE_DEVICES": str(slot)} if torch.cuda.device_count() else {"OMP_NUM_THREADS": "1"}
+        try:
+            with open(run / "evaluation.txt", "w") as log:
+                return call("evaluate", f"run={quoted(run)}", f"samples={samples}", METRICS, output=log, **place)
+        finally:
+            free.put(slot)
 
     with ThreadPoolExecutor(slots) as pool:
-        codes = list(pool.map(evaluate, range(len(todo))))
-    if failed := [str(run) for run, code in zip(todo, codes, strict=True) if code]:
-        raise ZooError(f"These runs could not be evaluated: {', '.join(failed)}; see evaluation.txt there, then give the same command.")
+        codes = list(pool.map(evaluate, runs))
+    return [run for run, code in zip(runs, codes, strict=True) if code]
 
 
 def call(verb: str, *arguments: str, output: Any = None, **variables: str) -> int:

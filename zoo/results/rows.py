@@ -39,6 +39,10 @@ def row_of(run: Path) -> dict[str, Any]:
         if not (run / name).is_file():
             raise ZooError(f"{run} has no {name}; evaluate it first with python -m zoo.evaluate run={run}.")
     evaluation = read_json(run / "evaluation.json")
+    if "; then resume=" in evaluation["command"]:
+        raise ZooError(f"{run} was resumed with other settings, so no single command makes it; publish runs that were trained in one way.")
+    if not is_evaluated(run):
+        raise ZooError(f"{run} was trained further after it was evaluated; evaluate it again with python -m zoo.evaluate run={run}.")
     overrides = [part for part in shlex.split(evaluation["command"])[3:] if not part.startswith(PRIVATE)]
     overrides = [re.sub(r"^data\.root=.*", "data.root=DIR", re.sub(r"^pretrain\.run=.*", "pretrain.run=RUN", part)) for part in overrides]
     settings = [part.removeprefix("model.") for part in overrides if part.startswith("model.")]
@@ -50,3 +54,10 @@ def row_of(run: Path) -> dict[str, Any]:
         **{key: evaluation[key] for key in (*kept, "trained_with", "versions")},
         "cost": read_json(run / "cost.json"),
     }
+
+
+def is_evaluated(run: Path) -> bool:
+    """Whether a run has been evaluated to the end (cost.json comes last) since it was trained."""
+    if not (run / "cost.json").is_file():
+        return False
+    return read_json(run / "evaluation.json")["images_seen"] == read_json(run / "summary.json")["images_seen"]
