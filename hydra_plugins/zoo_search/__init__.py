@@ -55,7 +55,9 @@ class OptunaSweeper(Sweeper):
         self.trials, self.jobs, self.seed, self.failures = trials, jobs, seed, failures
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.config = hydra_context, config
+        self.loader: Any = hydra_context.config_loader
+        self.sweep_config = config
+        self.folder = Path(str(config.hydra.sweep.dir))
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -63,19 +65,29 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> float:
         """Runs the search to its end; the best value. Raises ZooError."""
         self._check_options()
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        try:
+            import optuna  # here, as Hydra imports all plugins at every start
+        except ModuleNotFoundError:
+            raise ZooError("hydra/sweeper=optuna needs the package optuna; install it with pip install 'zoo[sweep]'.") from None
+
+        self.optuna: Any = optuna
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        parser = OverridesParser.create(config_loader=self.loader)
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
         overrides = {override.get_key_element(): override for override in parsed}
         space = {key: distribution(override) for key, override in overrides.items() if sweep.takes_several(override)}
         fixed = [one_value(override) for key, override in overrides.items() if key not in space]
         if not space:
             raise ZooError("hydra/sweeper=optuna has nothing to search; give some settings as key=interval(low,high) or key=a,b,c.")
-        folder = Path(str(self.config.hydra.sweep.dir))
-        with sweep.locked(folder):
-            study = self._study(folder, sorted(str(override.input_line) for override in overrides.values()))
-            return self._search(study, space, fixed, folder)
+        example = {key: found.low if hasattr(found, "low") else found.choices[0] for key, found in space.items()}
+        sweep.jobs_of(
+            self.sweep_config, self.loader, [[*fixed, *as_overrides(example)]], 0
+        )  # refuses unknown settings before anything is written
+        with sweep.locked(self.folder):
+            study = self._study(sorted(str(override.input_line) for override in overrides.values()))
+            return self._search(study, space, fixed)
 
-    def _search(self, study: Any, space: dict[str, Any], fixed: list[str], folder: Path) -> float:
+    def _search(self, study: Any, space: dict[str, Any], fixed: list[str]) -> float:
         """Batch after batch; the best value. Raises ZooError."""
         failed = 0  # in this session: what failed in an earlier one may have been mended
         while batch := self._batch(study, space):
@@ -87,9 +99,9 @@ class OptunaSweeper(Sweeper):
             failed += sum(found is None for found in metrics.values())
             if failed >= self.failures and not has_values(study):
                 raise ZooError(
-                    f"The search ends, as its first {failed} jobs failed; see the folders in {folder}/, and repair what they name."
+                    f"The search ends, as its first {failed} jobs failed; see the folders in {self.folder}/, and repair what they name."
                 )
-        return self._report(study, fixed, folder)
+        return self._report(study, fixed)
 
     def _check_options(self) -> None:
         if not self.metric:
@@ -102,18 +114,10 @@ class OptunaSweeper(Sweeper):
             if type(getattr(self, name)) is not int or getattr(self, name) < least:
                 raise ZooError(f"hydra.sweeper.{name}={getattr(self, name)} must be a whole number of at least {least}.")
 
-    def _study(self, folder: Path, overrides: list[str]) -> Any:
+    def _study(self, overrides: list[str]) -> Any:
         """The study in the sweep's folder, new or with its earlier trials; one per metric and direction."""
-        try:
-            import optuna  # here, as Hydra imports all plugins at every start
-        except ModuleNotFoundError:
-            raise ZooError("hydra/sweeper=optuna needs the package optuna; install it with pip install 'zoo[sweep]'.") from None
-
-        self.optuna: Any = optuna
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        folder.mkdir(parents=True, exist_ok=True)
-        study = optuna.create_study(
-            storage=f"sqlite:///{folder.resolve()}/study.db",
+        study = self.optuna.create_study(
+            storage=f"sqlite:///{self.folder.resolve()}/study.db",
             study_name=f"{self.direction} {self.metric}",
             direction=self.direction,
             load_if_exists=True,
@@ -121,7 +125,7 @@ class OptunaSweeper(Sweeper):
         known = study.user_attrs.setdefault("overrides", overrides)
         if known != overrides:
             differing = ", ".join(sorted(set(known) ^ set(overrides)))
-            raise ZooError(f"{folder}/ holds a search of other settings (differing: {differing}); give another hydra.sweep.dir=DIR.")
+            raise ZooError(f"{self.folder}/ holds a search of other settings (differing: {differing}); give another hydra.sweep.dir=DIR.")
         study.set_user_attr("overrides", overrides)
         return study
 
@@ -160,7 +164,7 @@ class OptunaSweeper(Sweeper):
             names = sorted(set().union(*good))
             raise ZooError(
                 f"There is no metric '{self.metric}'; {nearest(self.metric, names)} What is finished is kept: type the "
-                f"command with the right one and hydra.sweep.dir={self.config.hydra.sweep.dir}."
+                f"command with the right one and hydra.sweep.dir={self.folder}."
             )
         for trial in batch:
             value = (metrics[trial.user_attrs["job"]] or {}).get(self.metric, math.nan)
@@ -173,14 +177,14 @@ class OptunaSweeper(Sweeper):
                 study.tell(trial.number, state=self.optuna.trial.TrialState.FAIL)
                 print(f"trial {trial.number + 1} of {self.trials}: failed", flush=True)
 
-    def _report(self, study: Any, fixed: list[str], folder: Path) -> float:
+    def _report(self, study: Any, fixed: list[str]) -> float:
         """Prints the best trial: its value, folder and command."""
         if not has_values(study):
-            raise ZooError(f"None of the {len(study.trials)} jobs of the search in {folder}/ finished; see what they say.")
+            raise ZooError(f"None of the {len(study.trials)} jobs of the search in {self.folder}/ finished; see what they say.")
         best = study.best_trial
         overrides = [*fixed, *as_overrides(best.params)]
-        jobs = sweep.read_json(folder / "sweep.json").get("jobs", [])
-        job = next((folder / job["folder"] for job in jobs if job["overrides"] == overrides), folder)
+        jobs = sweep.read_json(self.folder / "sweep.json").get("jobs", [])
+        job = next((self.folder / job["folder"] for job in jobs if job["overrides"] == overrides), self.folder)
         print(f"Best {self.metric} of {len(study.trials)} trials: {best.value:.6g}, in {job}/")
         print(f"  {shlex.join(['python', '-m', 'zoo.train', *overrides])}", flush=True)
         return float(best.value)
@@ -219,5 +223,6 @@ def distribution(override: Override) -> Any:
     low, high, log = swept.start, swept.end, "log" in swept.tags
     if low is None or high is None or low > high or (log and low <= 0):
         raise ZooError(f"'{override.input_line}' is not an interval; give interval(low,high), low first{', above 0' if log else ''}.")
-    kind = IntDistribution if isinstance(low, int) and isinstance(high, int) else FloatDistribution
-    return kind(low, high, log=log)
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(low, high, log=log)

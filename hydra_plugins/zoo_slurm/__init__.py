@@ -4,6 +4,8 @@ Each job of the sweep is a job of Slurm, submitted by submitit with the options 
 and call is here a plain `python -m zoo.train …` in the job's folder, one on each of Slurm's tasks, as on one machine: Lightning finds the
 ranks in Slurm's variables. Before its time is over or when it is preempted, the run saves, is queued again, and goes on from there.
 The process that started the sweep only watches: when it ends, the jobs stay in the queue, and the same command watches them again.
+
+Tested with submitit's own scripts, signals and pickles, but with stand-ins for Slurm's commands on one machine, not on a cluster.
 """
 
 import getpass

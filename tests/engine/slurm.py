@@ -77,8 +77,8 @@ def srun(*arguments: str) -> None:
             tasks.append(subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log))
     (ROOT / f"{job}.pids").write_text(" ".join(str(task.pid) for task in tasks))
     while None in [task.poll() for task in tasks]:
-        requeued = state(job).read_text() == "REQUEUED"
-        if requeued or ("--kill-on-bad-exit=1" in arguments and any(task.returncode for task in tasks)):
+        stopped = state(job).read_text() in ("REQUEUED", "ENDED")
+        if stopped or ("--kill-on-bad-exit=1" in arguments and any(task.returncode for task in tasks)):
             time.sleep(0.3)
             for task in tasks:
                 if task.poll() is None:

@@ -207,15 +207,18 @@ def test_an_unknown_metric_is_said_after_the_first_job_which_is_kept(quick):
         (["model.beta=interval(0,8)", "hydra.sweeper.trials=0"], "hydra.sweeper.trials=0"),
     ],
 )
-def test_mistakes_are_one_sentence(search, arguments, said):
+def test_mistakes_are_one_sentence(search, tmp_path, arguments, said):
     done = search(*arguments)
     assert done.code == 2
     assert said in done.err
     assert "Traceback" not in done.err
     assert len(done.err.strip().splitlines()) == 1
+    assert not (tmp_path / "found").exists()
 
 
 def test_without_optuna(search, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("optuna.")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "optuna", None)
     done = search("model.beta=interval(0,8)")
     assert done.code == 2

@@ -1,15 +1,15 @@
 """Sweeps on Slurm, with a Slurm of one machine (tests/engine/slurm.py): submitit, its scripts, signals and pickles are the real ones."""
 
-import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+import submitit
 import torch
 from hydra.core.plugins import Plugins
 
@@ -58,11 +58,10 @@ def cluster(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_SLURM", str(tmp_path / "slurm"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    submitit.SlurmJob.watcher.clear()  # the ids are those of earlier tests
     yield tmp_path / "slurm"
-    for path in (tmp_path / "slurm").glob("*.pids"):
-        for pid in path.read_text().split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+    for path in (tmp_path / "slurm").glob("*.state"):
+        path.write_text("ENDED")
 
 
 @pytest.fixture
@@ -118,9 +117,9 @@ def test_jobs_run_are_preempted_and_go_on(zoo, tmp_path, cluster, monkeypatch):
     first = tmp_path / "swept" / "00-seed-0"
     begun, resumed = ([json.loads((first / f"{what}-{rank}.json").read_text()) for rank in (0, 1)] for what in ("begun", "resumed"))
     assert begun[0]["argv"] == begun[1]["argv"]  # all ranks have the same settings and folder
-    assert {"seed=0", "trainer.devices=2", f"hydra.run.dir='{first}'"} <= {*begun[0]["argv"]}
+    assert {"seed=0", "trainer.devices=2", f"hydra.run.dir={sweep.quoted(first)}"} <= {*begun[0]["argv"]}
     assert resumed[0]["argv"] == resumed[1]["argv"]
-    assert f"resume='{first}'" in resumed[0]["argv"]
+    assert f"resume={sweep.quoted(first)}" in resumed[0]["argv"]
     for rank in (0, 1):
         expected = {"SLURM_NTASKS": "2", "SLURM_NODEID": "0", "SLURM_LOCALID": str(rank), "RANK": None, "MASTER_PORT": None}
         assert begun[rank]["environment"] == expected
@@ -141,36 +140,38 @@ def test_a_cancelled_job_is_interrupted_and_the_queue_is_kept(zoo, tmp_path, clu
     """The watcher ends and comes back while the job runs; then the job is cancelled."""
     import hydra_plugins.zoo_slurm as launcher
 
-    pause = launcher.time.sleep
+    def pausing(sleep):
+        """What the watcher sees of time: its pauses are ours."""
+        return SimpleNamespace(sleep=sleep, time=time.time, monotonic=time.monotonic)
 
     def interrupted(seconds):
-        if (tmp_path / "swept" / "00-seed-0" / "config.yaml").exists():
+        if (tmp_path / "swept" / "00-vae-faces" / "config.yaml").exists():
             raise KeyboardInterrupt
-        pause(seconds)
+        time.sleep(seconds)
 
-    monkeypatch.setattr(launcher.time, "sleep", interrupted)
+    monkeypatch.setattr(launcher, "time", pausing(interrupted))
     gone = zoo("train", *SWEEP, "seed=0", "trainer.devices=1")
-    assert gone.code == 130
+    assert gone.code == 130, gone.out + gone.err
     assert "scancel 1" in gone.out
-    assert record(tmp_path, "00-seed-0")["status"] == "running"
+    assert record(tmp_path, "00-vae-faces")["status"] == "running"
 
     def cancelled(seconds):
         if not (cluster / "cancelled").exists():
             (cluster / "cancelled").touch()
             subprocess.run(["scancel", "1"], check=True)
-        pause(seconds)
+        time.sleep(seconds)
 
-    monkeypatch.setattr(launcher.time, "sleep", cancelled)
+    monkeypatch.setattr(launcher, "time", pausing(cancelled))
     back = zoo("train", *SWEEP, "seed=0", "trainer.devices=1")
     assert "is still job 1 of Slurm" in back.out
-    job = record(tmp_path, "00-seed-0")
+    job = record(tmp_path, "00-vae-faces")
     assert job["status"] == "interrupted"
     assert "cancelled" in job["reason"]
     assert len(list(cluster.glob("*.state"))) == 1
-    monkeypatch.setattr(launcher.time, "sleep", pause)
+    monkeypatch.setattr(launcher, "time", time)
     assert zoo("train", *SWEEP, "seed=0", "trainer.devices=1").code == 0
-    assert record(tmp_path, "00-seed-0")["status"] == "finished"
-    assert (tmp_path / "swept" / "00-seed-0" / "resumed-0.json").exists()
+    assert record(tmp_path, "00-vae-faces")["status"] == "finished"
+    assert (tmp_path / "swept" / "00-vae-faces" / "resumed-0.json").exists()
 
 
 def shape(arguments, zoo, monkeypatch):
@@ -179,8 +180,12 @@ def shape(arguments, zoo, monkeypatch):
 
     Plugins.instance()
     found = []
-    monkeypatch.setattr(launcher.Slurm, "_run", lambda self, jobs, slots: found.extend(launcher.shape_of(job.config) for job in jobs))
-    monkeypatch.setattr(sweep, "enter", lambda *_: None)
+
+    def run(self, jobs, slots):
+        found.extend(launcher.shape_of(job.config) for job in jobs)
+        raise SystemExit
+
+    monkeypatch.setattr(launcher.Slurm, "_run", run)
     zoo("train", "-m", "hydra/launcher=slurm", "logger=none", "hydra.sweep.dir=swept", "seed=0", *arguments)
     return found
 
@@ -231,9 +236,9 @@ def test_without_slurm_or_submitit(zoo, monkeypatch, tmp_path):
 def test_a_training_that_is_preempted_equals_one_that_is_not(zoo, tiny, tmp_path, cluster, shell):
     """Two nodes with one process each; the checkpoint of the preemption is where it goes on."""
     own = [o for o in tiny if not o.startswith(("budget", "logger", "checkpoint_every", "watch_every"))]
-    settings = [*own, "budget=4000", "checkpoint_every=4000", "watch_every=4000", "evaluation.samples=0", "scheduler=constant"]
+    settings = [*own, "budget=1600", "checkpoint_every=1600", "watch_every=1600", "evaluation.samples=0", "scheduler=constant"]
     started = shell("train", *SWEEP, *settings, "seed=0", "trainer.num_nodes=2", "trainer.devices=1")
-    run = tmp_path / "swept" / "00-seed-0"
+    run = tmp_path / "swept" / "00-vae-mnist"
     wait_for(run / "metrics.csv", started)
     subprocess.run(["scancel", "1", "--signal", "SIGUSR2"], check=True)
     assert zoo("train", *settings, "logger=none", "hydra.run.dir=one").code == 0

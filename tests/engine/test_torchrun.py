@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from zoo.engine import devices
@@ -82,8 +83,9 @@ def test_processes_without_a_common_folder_are_refused(zoo, tiny, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("seed: 0\n")
     point_hydra_at_run(["zoo.train", f"resume={tmp_path / 'run'}"])
-    with pytest.raises(ZooError, match="without torchrun"):
-        point_hydra_at_run(["zoo.train", "-m", "seed=0,1"])
+    done = zoo("train", "-m", *tiny, "seed=0,1")
+    assert done.code == 2
+    assert "not by torchrun" in done.err
 
 
 @pytest.mark.usefixtures("started_by_torchrun")
@@ -103,3 +105,16 @@ def test_srun_starts_processes_too(monkeypatch):
     point_hydra_at_run(["zoo.train", "-m", "seed=0,1"])  # a sweep that is started inside of an allocation starts its own processes
     monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
     point_hydra_at_run(["zoo.train"])
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_only_several_tasks_of_slurm_are_the_processes_of_a_run(monkeypatch, tmp_path, tasks):
+    """A batch script with one task and several devices is what `python -m zoo.train trainer.devices=2` is elsewhere."""
+    for name, value in {"NTASKS": tasks, "NTASKS_PER_NODE": tasks, "PROCID": 0, "LOCALID": 0, "NODEID": 0, "NNODES": 1}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    config = {"accelerator": "cpu", "devices": 2, "precision": "auto", "num_nodes": 1, "accumulate": 1, "deterministic": False}
+    trainer = devices.build_trainer(config, tmp_path, 1, [pl.callbacks.Checkpoint()], [])
+    assert trainer.world_size == 2
+    cluster = trainer.strategy.cluster_environment
+    assert cluster.creates_processes_externally == (tasks == 2)
+    assert not getattr(cluster, "auto_requeue", False)  # that is the launcher's

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: finish the step, save, say how to go on, exit with 143 or 130. A second signal exits at once.
+"""SIGTERM and Ctrl-C: finish the step, save, say how to go on, exit with 143 or 130. A second signal, a second later, exits at once.
 
 Lightning's own handlers talk to other ranks inside the handler and end with exit code 0, as if the run had finished.
 """
@@ -6,6 +6,7 @@ Lightning's own handlers talk to other ranks inside the handler and end with exi
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -21,6 +22,7 @@ class StopOnSignal(pl.Callback):
 
     def __init__(self) -> None:
         self.received = 0
+        self._at = 0.0  # when, in seconds of time.monotonic
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -44,6 +46,7 @@ class StopOnSignal(pl.Callback):
         return int(trainer.strategy.reduce(received, reduce_op="max"))
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
+        if not self.received:
+            self.received, self._at = number, time.monotonic()
+        elif time.monotonic() - self._at > 1:  # Slurm and torchrun may send one signal twice: to all processes, and through their parents
             os._exit(128 + number)
-        self.received = number

@@ -63,7 +63,8 @@ def sentences(config_name: str) -> Iterator[None]:
 
 def say(sentence: str) -> None:
     """Prints what is wrong, once: not on the other ranks of a DDP run."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    rank = next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0")
+    if rank == "0":
         print(f"zoo: {sentence}", file=sys.stderr)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -108,8 +108,10 @@ def build_trainer(config: Any, run: Path, steps: int, callbacks: list[pl.Callbac
     strategy: str | Strategy = "auto"
     if devices * config["num_nodes"] > 1:
         strategy = DDPStrategy(find_unused_parameters=False, broadcast_buffers=False, gradient_as_bucket_view=True)
-    # Lightning's own answer to Slurm saves inside a signal handler and requeues the job, which hydra_plugins/zoo_slurm does.
-    slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() and "TORCHELASTIC_RUN_ID" not in os.environ else []
+    cluster: list[ClusterEnvironment] = []
+    if "SLURM_NTASKS" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
+        # One task of Slurm starts its processes itself. Several do not, and Lightning must not requeue their job, in a signal handler, too.
+        cluster = [SLURMEnvironment(auto_requeue=False) if processes_started_outside() > 1 else LightningEnvironment()]
     trainer: Any = pl.Trainer(
         accelerator=accelerator,
         devices=devices,
@@ -123,7 +125,7 @@ def build_trainer(config: Any, run: Path, steps: int, callbacks: list[pl.Callbac
         max_epochs=-1,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[SafeCheckpointIO(), *slurm],
+        plugins=[SafeCheckpointIO(), *cluster],
         default_root_dir=run,
         limit_val_batches=0,
         num_sanity_val_steps=0,

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from zoo.engine.devices import processes_started_outside
+from zoo.engine.sweep import is_flag
 from zoo.errors import ZooError
 
 CHANGEABLE = (
@@ -47,9 +48,9 @@ def point_hydra_at_run(argv: list[str] | None = None) -> None:
             argv[position] = f"pretrain.run='{find_run('latest', option='pretrain.run')}'"
     if processes_started_outside() < 2:
         return
-    if {"-m", "--multirun"} & set(argv):
+    if any(is_flag(argument) for argument in argv):  # inside an allocation of Slurm that is fine
         if "TORCHELASTIC_RUN_ID" in os.environ:
-            raise ZooError("A sweep starts the processes of its jobs itself; type python -m zoo.train -m … without torchrun.")
+            raise ZooError("A sweep starts all processes of its jobs itself; start it by python -m zoo.train -m …, not by torchrun.")
     elif not any(argument.startswith("hydra.run.dir=") for argument in argv):
         raise ZooError("The processes that torchrun or srun starts must share one folder; give hydra.run.dir=DIR (or resume=RUN).")
 

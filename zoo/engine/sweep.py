@@ -347,7 +347,7 @@ def conclude(folder: Path) -> int:
     try:
         show(compare([folder]))
     except ZooError as error:  # a sweep over what cannot be compared, as data sets, has been trained all the same
-        print(error)
+        print(f"No table: {error}")
     print(f"runs:      {folder}/<job>/, what each printed in log.txt")
     print(f"compare:   python -m zoo.compare {folder}", flush=True)
     return int(any(status != "finished" for status in statuses.values()))
