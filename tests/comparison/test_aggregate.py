@@ -34,6 +34,8 @@ def test_a_factor_scales_mean_and_deviation():
 def test_fewer_seeds_than_another_row_are_said_in_the_cell():
     assert cell(MSE, [1.0, 2.0], most=3).text == "1.50 ± 0.71 (n = 2)"
     assert cell(MSE, [1.0, 2.0], most=2).text == "1.50 ± 0.71"
+    assert cell(MSE, [1.0], most=3).text == "1.00 (n = 1)"
+    assert cell(MSE, [1.0], most=1).text == "1.00"
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -104,6 +106,12 @@ def test_the_best_prior_is_one_for_all_seeds():
     assert found.values("best_prior/frechet") == [2.0, 3.0]
     assert found.values("best_prior/recall") == [0.5]
     assert found.priors() == ["a", "b"]
+
+
+def test_the_best_prior_is_one_that_the_most_seeds_have():
+    seeds = [{"samples/normal/frechet": 5.0}, {"samples/normal/frechet": 7.0}, {"samples/normal/frechet": 6.0, "samples/flow/frechet": 1.0}]
+    found = with_best_prior(row("x", *seeds))
+    assert found.values("best_prior/frechet") == [5.0, 7.0, 6.0]
 
 
 def test_the_runs_own_mse_stands_in_only_where_none_was_measured():

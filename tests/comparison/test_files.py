@@ -44,7 +44,7 @@ def test_markdown(comparison, tmp_path):
         "| --- | --- | ---: | ---: |",
         "| ae | normal | 2 | **1.500 ± 0.707 \\*** |",
         "| ae | flow | 2 | 5.000 ± 0.000 ~ |",
-        "| vae net=[bold]\\|x | normal | 1 | 9.000 |",
+        "| vae net=[bold]\\|x | normal | 1 | 9.000 (n = 1) |",
     ]
     assert "| model.net | – | [bold]\\|x |" in lines
     assert "| vae1 | failed | No [red] such \\| thing. |" in lines

@@ -13,10 +13,8 @@ from PIL import Image
 
 from tests.comparison import toys
 from tests.comparison.chromium import FOUND, Chromium
-from zoo.comparison.images import embedded
 from zoo.comparison.parts import Cell, Column, Comparison, Entry, Row, Table
 from zoo.comparison.report import PICTURE_BYTES, charts, render, write_report
-from zoo.comparison.series import curves, line_of, thinned
 
 EVIL = "</script><script>hacked=1</script>\"'><img src=x onerror=hacked=1>"
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -104,15 +102,25 @@ def test_tables_show_the_numbers_of_the_comparison(page, made):
         for cells in table.cells:
             counts = [cell.count for cell in cells if cell]
             expected.append((str(max(counts, default=0)), str(max(counts)) if counts else "–"))
-            for cell, column in zip(cells, table.columns, strict=True):
+            for cell in cells:
                 if cell is None:
                     expected.append(("", "–"))
                 else:
-                    key = abs(cell.mean - 1) if column.better == 1.0 else cell.mean
+                    key = cell.mean if cell.distance is None else cell.distance
                     mark = {"best": "★ best, ", "noise": "≈ within noise of the best, ", "": ""}[cell.mark]
                     expected.append((repr(key), mark + cell.text))
     assert [(key, re.sub(r"\s+", " ", text).strip()) for key, text in shown] == expected
     assert any(key == "" for key, _ in shown)
+
+
+def test_what_is_to_come_near_a_value_is_sorted_by_the_mean_distance_of_the_seeds(tmp_path):
+    made = toys.near_and_far(tmp_path)
+    samples, models = made.tables
+    keys = [float(attributes["data-sort"]) for attributes, _ in Page(render(made)).all("td") if "data-sort" in attributes][1 : 2 * 6 : 2]
+    assert keys == pytest.approx([0.5, 0.09, 0.3, 0.1, 0.4, 0.15])  # the first has the mean 1
+    assert [cell.distance for (cell,) in samples.cells] == keys
+    assert [cell.mark for (cell,) in samples.cells].index("best") == keys.index(min(keys))
+    assert {cell.distance for cells in models.cells for cell in cells} == {None}
 
 
 def test_bars_are_the_cells_and_the_seeds(page, made):
@@ -143,6 +151,7 @@ def test_pictures_decode(page, made):
     wanted = [path for row in made.rows for entry in row.entries for path in entry.pictures.values()]
     assert len(images) == len(wanted) > 50
     originals = {path.read_bytes(): np.asarray(Image.open(path)) for path in wanted}
+    assert {attributes["class"] for attributes in images} == {"small"}  # shown in squares, not blurred
     seen = []
     for attributes in images:
         kind, data = (attributes.get("src") or attributes["data-src"]).split(";base64,")
@@ -158,22 +167,6 @@ def test_pictures_decode(page, made):
     assert all(
         ("src" in attributes) == (attributes in images[: 2 * 8 : 2]) for attributes in images
     )  # the rest is loaded when it is wanted
-
-
-def test_large_pictures_become_small(tmp_path):
-    path = toys.faces(tmp_path / "faces.png", 0, 9, 9)
-    most = PICTURE_BYTES // 105
-    picture = embedded(path, most)
-    data = base64.b64decode(picture.url.split(",")[1])
-    assert path.stat().st_size > 4 * most
-    assert len(data) <= most
-    error = np.asarray(Image.open(BytesIO(data)).convert("RGB"), float) - np.asarray(Image.open(path), float)
-    assert (error**2).mean() < 13  # of 65025: 37 dB, of which 6.5 is noise that was drawn
-    assert picture[1:] == (9 * 66 + 2, 9 * 66 + 2)
-    noise = tmp_path / "noise.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(noise)
-    assert embedded(noise, 10**6).url.startswith("data:image/")
-    assert len(embedded(noise, 1000).url) < len(embedded(noise, 10**6).url) / 3
 
 
 def test_21_runs_leave_room_for_their_pictures(tmp_path):
@@ -232,38 +225,6 @@ def test_without_a_finished_run(made):
         "interrupted",
         "training",
     ]
-
-
-def test_thinning_keeps_ends_and_extremes():
-    values = np.random.default_rng(0).normal(size=5000)
-    values[[0, 1234, 4321, 4999]] = [0.1, 99, -99, 0.2]
-    kept = thinned(values, 300)
-    assert len(kept) <= 300
-    assert {0, 1234, 4321, 4999} <= set(kept.tolist())
-    assert (np.diff(kept) > 0).all()
-    stretches = np.array_split(values, 20)
-    positions = np.array_split(np.arange(5000), 20)
-    for stretch, places in zip(stretches, positions, strict=True):  # the shape stays: each twentieth keeps nearly its range
-        inside = values[np.intersect1d(kept, places)]
-        assert inside.max() - inside.min() > 0.8 * (stretch.max() - stretch.min())
-    assert thinned(values[:300], 300).tolist() == list(range(300))
-
-
-def test_a_curve_is_the_mean_over_seeds_with_their_range():
-    nan = float("nan")
-    first = Entry(None, "a", "finished", curves={"images_seen": [10, 20, 30, 40], "hours": [1, 2, 3, 4], "val/mse": [4, nan, 2, 1]})
-    second = Entry(
-        None, "b", "finished", curves={"images_seen": [10, 20, 30], "hours": [2, nan, 6], "val/mse": [6, 5, 4], "train/x": [1, 1, 1]}
-    )
-    line = line_of(0, Row("vae", [first, second]), "val/mse")
-    assert line == {"row": 0, "images": [10, 30], "mean": [5, 3], "count": 2, "hours": [1.5, 4.5], "low": [4, 2], "high": [6, 4]}
-    alone = line_of(3, Row("vae", [first]), "val/mse")
-    assert alone == {"row": 3, "images": [10, 30, 40], "mean": [4, 2, 1], "count": 1, "hours": [1, 3, 4]}
-    untimed = replace(first, curves={name: values for name, values in first.curves.items() if name != "hours"})
-    assert "hours" not in line_of(0, Row("vae", [untimed, second]), "val/mse")
-    rows = [Row("a", [first]), Row("b", [second])]
-    assert [curve["name"] for curve in curves(rows)] == ["val/mse"]  # a number of one model alone is nothing to compare
-    assert [curve["name"] for curve in curves(rows[1:])] == ["val/mse", "train/x"]
 
 
 @pytest.fixture(scope="module")
@@ -358,6 +319,68 @@ def test_switches(browser, path):
     browser.press("Escape")
     assert not browser.run("document.querySelector('dialog').open")
     assert errors(browser) == []
+
+
+POINTS = """[...document.querySelectorAll("#cost-chart .point-mark")].map((point) => {
+    const { fill, stroke } = getComputedStyle(point), page = getComputedStyle(document.body).backgroundColor;
+    const look = fill === stroke ? "filled" : fill === page ? "hollow" : fill;
+    return [point.style.stroke, look, point.getAttribute("transform").match(/[\\d.]+,[\\d.]+/)[0]];
+})"""
+
+
+def test_the_pareto_front(browser, tmp_path):
+    made = toys.near_and_far(tmp_path)
+    write_report(made, tmp_path / "report.html")
+    browser.open(tmp_path / "report.html", 1280)
+    names = {f"var(--c{k})": row.label for k, row in enumerate(made.rows)}
+
+    def front(metric: str, cost: str) -> list[str]:
+        """The models whose points are filled, from left to right; the dashed line must join just these."""
+        for select, title in (("cost-metric", metric), ("cost-axis", cost)):
+            browser.run(f"[...find('{select}').options].find((option) => option.text === '{title}').selected = true")
+        browser.run("drawCost()")
+        points = browser.run(POINTS)
+        assert sorted(names[color] for color, _, _ in points) == sorted(names.values())
+        assert {look for _, look, _ in points} == {"filled", "hollow"}
+        filled = sorted((float(place.split(",")[0]), place, names[color]) for color, look, place in points if look == "filled")
+        line = browser.run("document.querySelector('#cost-chart .front')?.getAttribute('d')")
+        assert line == ("M" + "L".join(place for _, place, _ in filled) if len(filled) > 1 else None)
+        return [name for _, _, name in filled]
+
+    # Distances of sharpness: near 0.09, dear 0.1, both 0.15 (by its flow), above 0.3, wild 0.5 although its mean is 1.
+    assert front("sharpness → 1", "hours × devices") == ["above", "both", "near"]
+    assert front("sharpness → 1", "training images per second") == ["near"]
+    assert front("mse ↓", "hours × devices") == ["above", "wild", "dear"]
+    assert front("mse ↓", "training images per second") == ["dear"]  # near is as fast, and worse
+    assert front("psnr, dB ↑", "hours × devices") == ["above", "near"]  # wild and dear are as good as these, and cost more
+    browser.click("document.querySelectorAll('#cost .legend button')[2]")
+    names.pop("var(--c2)")
+    assert front("sharpness → 1", "hours × devices") == ["wild", "both", "near"]  # without above
+    browser.click("document.querySelectorAll('#cost .legend button')[2]")
+    bars = "[...document.querySelectorAll('#bars-chart .bar-mark')].map((bar) => bar.style.fill)"
+    names["var(--c2)"] = "above"
+    assert [names[color] for color in browser.run(bars)] == ["near", "dear", "both", "above", "both", "wild"]
+    heading = "document.querySelector('table').querySelectorAll('thead th button')[3]"
+    browser.click(heading)
+    rows = "[...document.querySelector('table').tBodies[0].rows].map((row) => row.cells[0].textContent.trim())"
+    assert browser.run(rows) == ["near", "dear", "both", "above", "both", "wild"]
+
+
+def test_name_and_n_stay_in_sight_on_a_phone(browser, path):
+    browser.open(path, 390)
+    cells = "[...table.tBodies[0].rows[0].cells].map((cell) => cell.getBoundingClientRect()).filter((box) => box.width)"
+    ends = f"[...document.querySelectorAll('.sortable')].map((table) => {cells}.map((box) => [box.left, box.right]))"
+    before = browser.run(ends)
+    browser.run("document.querySelectorAll('.scroll').forEach((place) => (place.scrollLeft = 150))")
+    browser.settle()
+    for old, new in zip(before, browser.run(ends), strict=True):
+        (name, n), numbers = new[:2], new[2:]
+        assert (name, n) == tuple(old[:2])
+        assert name[1] <= n[0] + 1
+        assert n[1] < 390 / 2  # half of the page is left
+        assert numbers[0][0] == pytest.approx(old[2][0] - 150)
+    prior = "getComputedStyle(document.querySelector('tbody th'), '::after').content"
+    assert browser.run(prior) == '"normal"'  # below the name, in place of its column
 
 
 def test_text_of_users_is_inert_in_a_browser(browser, made, tmp_path):

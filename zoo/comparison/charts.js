@@ -26,7 +26,7 @@ function marker(parent, row, x, y, filled = true) {
 
 /** The sign of a row beside its name, as its line looks in the curves. */
 function key(parent, row) {
-  const svg = draw(parent, "svg", { viewBox: "0 0 30 12", "aria-hidden": "true" });
+  const svg = draw(parent, "svg", { viewBox: "0 0 30 12", preserveAspectRatio: "xMidYMid slice", "aria-hidden": "true" });
   draw(svg, "line", { x1: 0, x2: 30, y1: 6, y2: 6, stroke: color(row), "stroke-width": 2, "stroke-dasharray": DASHES[row % 6] });
   marker(svg, row, 15, 6);
 }
@@ -116,10 +116,12 @@ function missing(host, rows, there, hidden) {
   if (names.length) host.append(line);
 }
 
+/** What is to be low of a bar: its number, or how far its seeds are from the value to come near (not how far their mean is). */
+const gap = (chart, bar) => (chart.better === "high" ? -bar.mean : bar.distance ?? bar.mean);
+
 /** Horizontal bars with error bars, a dot for each seed, names and numbers in words. */
 function barChart(host, chart, rows, hidden) {
-  const toGo = (bar) => (chart.better === "high" ? -bar.mean : typeof chart.better === "number" ? Math.abs(bar.mean - chart.better) : bar.mean);
-  const bars = chart.bars.filter((bar) => !hidden.has(bar.row)).sort((a, b) => (chart.better === null ? 0 : toGo(a) - toGo(b)));
+  const bars = chart.bars.filter((bar) => !hidden.has(bar.row)).sort((a, b) => (chart.better === null ? 0 : gap(chart, a) - gap(chart, b)));
   const signs = { best: "★ ", noise: "≈ ", "": "" };
   const text = (bar) => signs[bar.mark] + bar.text;
   const narrow = host.clientWidth < 620, height = narrow ? 44 : 30;
@@ -204,25 +206,28 @@ function lineChart(host, curve, rows, axis, log, hidden) {
 
 /** Quality against cost, the Pareto front joined. */
 function scatterChart(host, chart, cost, rows, hidden) {
-  const gap = (value) => (chart.better === "high" ? -value : typeof chart.better === "number" ? Math.abs(value - chart.better) : value);
   const best = new Map(); // of several priors the best one counts
   for (const bar of chart.bars) {
     if (hidden.has(bar.row) || cost.values[bar.row] === null) continue;
-    if (!best.has(bar.row) || gap(bar.mean) < gap(best.get(bar.row).mean)) best.set(bar.row, bar);
+    if (!best.has(bar.row) || gap(chart, bar) < gap(chart, best.get(bar.row))) best.set(bar.row, bar);
   }
-  const points = [...best.values()].map((bar) => ({ bar, row: bar.row, cost: cost.values[bar.row], value: bar.mean }));
+  const points = [...best.values()].map((bar) => ({ bar, row: bar.row, cost: cost.values[bar.row], value: bar.mean, gap: gap(chart, bar) }));
   const spent = (point) => (cost.better === "low" ? point.cost : -point.cost);
-  const beats = (a, b) => spent(a) <= spent(b) && gap(a.value) <= gap(b.value) && (spent(a) < spent(b) || gap(a.value) < gap(b.value));
+  const beats = (a, b) => spent(a) <= spent(b) && a.gap <= b.gap && (spent(a) < spent(b) || a.gap < b.gap);
   const front = chart.better === null ? [] : points.filter((point) => !points.some((other) => beats(other, point))).sort((a, b) => a.cost - b.cost);
   const height = host.clientWidth < 620 ? 360 : 440;
   const { svg, width } = canvas(host, height, `${chart.header} against ${cost.title}: ${points.map((p) => `${p.bar.label} ${p.bar.text} at ${readable(p.cost)}`).join("; ")}`);
   if (!points.length) return draw(svg, "text", { class: "axis", x: 0, y: 20 }, "Nothing to draw.");
   const box = { left: 52, right: width - 24, top: 34, bottom: height - 48 };
   const costs = points.map((point) => point.cost), values = points.flatMap(({ bar }) => [bar.mean - (bar.deviation ?? 0), bar.mean + (bar.deviation ?? 0)]);
+  if (typeof chart.better === "number") values.push(chart.better);
   const room = (Math.max(...values) - Math.min(...values) || Math.abs(values[0]) || 1) * 0.1;
   const x = scale(Math.min(...costs) / 1.25, Math.max(...costs) * 1.25, box.left, box.right, true);
   const y = scale(Math.min(...values) - room, Math.max(...values) + room, box.bottom, box.top, false);
   axes(svg, box, x, y, { x: `${cost.title}, logarithmic ${cost.better === "low" ? "(less is better: left)" : "(more is better: right)"}`, y: chart.header });
+  if (typeof chart.better === "number") {
+    draw(svg, "line", { x1: box.left, x2: box.right, y1: y(chart.better), y2: y(chart.better), stroke: "var(--ink)", "stroke-width": 1.5, "stroke-dasharray": "4 3" });
+  }
   if (front.length > 1) {
     const path = front.map((point) => `${x(point.cost)},${y(point.value)}`).join("L");
     draw(svg, "path", { class: "front", d: `M${path}`, fill: "none", stroke: "var(--quiet)", "stroke-width": 1.3, "stroke-dasharray": "5 4" });

@@ -40,8 +40,10 @@ class Entry:
     cost: dict[str, Any] = field(default_factory=dict)  # images_seen, device_hours, parameters, images_per_second, peak_memory_mib, …
     curves: dict[str, list[float]] = field(default_factory=dict)  # metrics.csv: images_seen, hours, val/mse, …; nan where not measured
     pictures: dict[str, Path] = field(default_factory=dict)  # samples, reconstructions, interpolations, edits, transfer: newest PNG
-    versions: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)  # it was trained with
+    evaluated: dict[str, str] = field(default_factory=dict)  # versions that its numbers of the test split were measured with
     measured: dict[str, str] = field(default_factory=dict)  # what its numbers rest on: data, image size, split, N, features, …
+    left_out: list[str] = field(default_factory=list)  # numbers of another N than that of `metrics`: "samples/frechet@2000"
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Cell:
     count: int
     mark: str = ""  # "best", "noise" (no different from the best at p = 0.05, Welch's t-test), or ""
     text: str = ""  # "0.123 ± 0.004"
+    distance: float | None = None  # of a value to come near, the mean distance of the seeds to it; None in other columns
 
 
 @dataclass(frozen=True)

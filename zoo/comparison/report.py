@@ -98,6 +98,7 @@ def bar(row: Row, index: int, names: tuple[str, ...], table: Table, column: Colu
         "label": " · ".join(names),
         "mean": cell.mean,
         "deviation": deviation,
+        "distance": cell.distance,
         "text": cell.text,
         "mark": cell.mark,
         "seeds": seeds if len(seeds) > 1 else [],
@@ -163,8 +164,8 @@ def count_of(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.4g}"
 
 
-def sort_key(cell: Cell | None, column: Column) -> str:
-    """What a cell is sorted by: its mean, or how far that is from the value to come near; empty where there is none."""
+def sort_key(cell: Cell | None) -> str:
+    """What a cell is sorted by: its mean, or how far its seeds are from the value to come near; empty where there is none."""
     if cell is None or not math.isfinite(cell.mean):
         return ""
-    return repr(cell.mean if column.better is None or isinstance(column.better, str) else abs(cell.mean - column.better))
+    return repr(cell.mean if cell.distance is None else cell.distance)
