@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.comparison.runs import make_run
-from zoo.compare import name_runs
+from zoo.compare import folder_for, name_runs
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,18 @@ def test_arguments_that_are_paths_name_runs(typed, meant, tmp_path, monkeypatch)
     argv = ["zoo.compare", *typed]
     name_runs(argv)
     assert argv[1:] == meant
+
+
+def test_a_comparison_of_unrelated_folders_goes_where_one_works(tmp_path, monkeypatch):
+    here, away = tmp_path / "here", tmp_path / "away"
+    for folder in ("here/x/a", "here/y/b", "away/a", "away/b"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(here)
+    assert folder_for([Path("x/a")]) == here / "x/a"
+    assert folder_for([Path("x/a"), Path("y/b")]) == here
+    assert folder_for([away]) == folder_for([away, away / "a"]) == away
+    assert folder_for([away / "a", away / "b"]) == here  # nobody named what is above them
+    assert folder_for([Path("x"), away]) == here
 
 
 def test_a_real_run_beside_others(zoo, tiny, tmp_path):

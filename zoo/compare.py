@@ -56,7 +56,7 @@ def run(config: DictConfig) -> None:
     command = shlex.join(["python", "-m", "zoo.compare", *paths, *others])
     folders = named(paths)
     comparison = compare(folders, config.split, config.baseline, config.sort, config.anyway, command)
-    out = common(folders) if config.out is None else Path(str(config.out)).expanduser()
+    out = folder_for(folders) if config.out is None else Path(str(config.out)).expanduser()
     if out.exists() and not out.is_dir():
         raise ZooError(f"out={config.out} is a file; name a folder.")
     out.mkdir(parents=True, exist_ok=True)
@@ -76,6 +76,13 @@ def run(config: DictConfig) -> None:
         from zoo.comparison.dashboard import dashboard
 
         print(f"dashboard: {dashboard(comparison, out)}")
+
+
+def folder_for(folders: list[Path]) -> Path:
+    """Where the comparison of these goes: what they all lie in, if it was named or lies below the working folder, else the latter."""
+    above = common(folders)
+    fits = above in [folder.resolve() for folder in folders] or above.is_relative_to(Path.cwd())
+    return above if fits else Path.cwd()
 
 
 if __name__ == "__main__":

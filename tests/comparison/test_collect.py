@@ -173,6 +173,93 @@ def test_budgets_and_commits_may_differ_and_are_said(tmp_path):
     assert "Commits of the zoo differ: abc (ae); def (vae)." in found.notes
 
 
+def test_commits_of_the_evaluation_that_differ_are_said(tmp_path):
+    for name, commit in (("ae", "111"), ("vae", "222")):
+        evaluation = {"metrics": {FRECHET: 5.0}, "versions": {"commit": commit}}
+        make_run(tmp_path / name, name, metrics=of(1), evaluation=evaluation)
+    said = "Evaluated at different commits: 111 (ae); 222 (vae)."
+    assert said in compare([tmp_path]).notes
+    assert said not in compare([tmp_path], split="val").notes
+
+
+def test_several_numbers_of_images_in_one_evaluation(tmp_path):
+    """The one that all priors have stays, the largest of several; the rest is named."""
+    older = {
+        "samples/normal/frechet@2000": 1.0, "samples/flow/frechet@2000": 2.0, "samples/flow/frechet": 20.0,
+        "samples/normal/recall": 0.1, "samples/normal/recall@20000": 0.2, "samples/normal/recall@2000": 0.3,
+        "samples/normal/kernel@2000": 4.0, "samples/flow/kernel": 5.0, "reconstructions/mse": 0.5, "reconstructions/mse@2000": 0.6,
+    }  # fmt: skip
+    for name, metrics in (("a", older), ("b", dict(reversed(older.items())))):
+        found = compare([make_run(tmp_path / name, metrics=of(1), evaluation={"metrics": metrics})])
+        numbers = found.rows[0].entries[0].metrics
+        assert {name: value for name, value in numbers.items() if not name.startswith("best_prior/")} == {
+            "samples/normal/frechet": 1.0, "samples/flow/frechet": 2.0, "samples/normal/recall": 0.2, "samples/flow/kernel": 5.0,
+            "reconstructions/mse": 0.5,
+        }  # fmt: skip
+        (note,) = (note for note in found.notes if "several N" in note)
+        assert note.startswith(f"{name}: measured with several N")
+        named = note.partition("left out: ")[2].removesuffix(".").split(", ")
+        assert set(named) == {
+            "samples/frechet@10000", "samples/recall@2000", "samples/recall@10000", "samples/kernel@2000", "reconstructions/mse@2000",
+        }  # fmt: skip
+
+
+def test_seeds_evaluated_with_other_groups_are_one_row(tmp_path):
+    one, more = {"reconstructions/mse@2000": 1.0}, {"reconstructions/mse@2000": 2.0, "samples/normal/frechet": 3.0}
+    inception = {"classifier": {"name": "classifier", "sha256": "f" * 64}, "inception": {"name": "inception", "sha256": "0" * 64}}
+    make_run(tmp_path / "a", seed=0, metrics=of(1), evaluation={"metrics": one})
+    make_run(tmp_path / "b", seed=1, metrics=of(1), evaluation={"metrics": more, "features": inception})
+    found = compare([tmp_path])
+    assert [row.values("reconstructions/mse") for row in found.rows] == [[1.0, 2.0]]
+    assert not any("measured alike" in note for note in found.notes)
+    make_run(tmp_path / "c", seed=2, metrics=of(1), evaluation={"metrics": {"reconstructions/mse": 9.0}})
+    found = compare([tmp_path], anyway=True)
+    assert [row.values("reconstructions/mse") for row in found.rows] == [[1.0, 2.0], [9.0]]
+    why = "N is 2,000 in a, b and 10,000 in c"
+    assert f"Runs of the same settings were not measured alike and are 2 rows: {why}." in found.notes
+
+
+def test_speed_is_that_of_all_stages_and_the_machine_that_of_training(tmp_path):
+    old = {"images_seen": 36_000, "images_per_second": 5.0, "train_hours": 2.0, "pretrain": {"images_seen": 18_000, "train_hours": 1.9}}
+    evaluation = {"metrics": {FRECHET: 5.0}, "images_seen": 36_000}
+    make_run(tmp_path / "a", "ae", metrics=of(1), evaluation=evaluation, seen=36_000, summary=old)
+    make_run(tmp_path / "b", "gan", metrics=of(1), evaluation=evaluation, seen=36_000, summary=old | {"machine": "y"})
+    cost = {"train/machine": "y", "sampling/images_per_second": 50.0, "sampling/machine": "z"}
+    (tmp_path / "b/cost.json").write_text(json.dumps(cost))
+    found = compare([tmp_path])
+    assert [row.costs("images_per_second") for row in found.rows] == [[5.0], [5.0]]  # 36,000 images in two hours
+    assert [row.entries[0].cost["machine"] for row in found.rows] == ["x", "y"]  # an older run tells that of its evaluation only
+    assert "Machines differ: x (ae); y (gan)." in found.notes
+
+
+def test_a_classifier_that_no_run_tells_of_is_said(tmp_path):
+    def said(root):
+        return [note for note in compare([root]).notes if "trained once in each cache" in note]
+
+    for data in ("faces", "mnist"):
+        for model in ("ae", "vae"):
+            make_run(tmp_path / data / model, model, metrics=of(1), config={"data": {"name": data}})
+    assert len(said(tmp_path / "mnist")) == 1
+    assert said(tmp_path / "faces") == said(tmp_path / "mnist/ae") == []
+    for model in ("ae", "vae"):
+        make_run(tmp_path / "plain" / model, model, metrics={"mse": 1.0, "images": 9.0}, config={"data": {"name": "mnist"}})
+        make_run(
+            tmp_path / "test" / model, model, metrics=of(1), evaluation={"metrics": {FRECHET: 5.0}}, config={"data": {"name": "mnist"}}
+        )
+    assert said(tmp_path / "plain") == said(tmp_path / "test") == []
+
+
+def test_the_test_split_before_anything_was_evaluated_is_one_sentence(tmp_path):
+    for name in ("ae", "vae"):
+        make_run(tmp_path / name, name, metrics=of(1))
+    with pytest.raises(
+        ZooError, match=r"^None of the finished runs \(2\) was evaluated on the test split .*python -m zoo\.evaluate run=RUN"
+    ):
+        compare([tmp_path], split="test")
+    make_run(tmp_path / "trains/a")
+    assert compare([tmp_path / "trains"], split="test").title == "No finished run"
+
+
 def test_states(tmp_path):
     make_run(tmp_path / "0-done", metrics=of(1))
     make_run(tmp_path / "1-longer", seed=1, metrics=of(1), config={"budget": 5000})  # resumed with a larger budget
@@ -248,6 +335,42 @@ def test_damaged_files_are_named_and_the_rest_is_compared(tmp_path):
     assert curves["h"]["images_seen"] == [250, 500, 750, 1000]
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *(("summary", {key: None}) for key in ("pretrain", "versions", "seed", "metrics", "images_seen")),
+        *(("summary", {key: "x"}) for key in ("device_hours", "train_hours", "parameters", "pretrain")),
+        *(("summary", {key: [1]}) for key in ("machine", "accelerator", "command", "peak_memory_mib", "versions")),
+        ("summary", {"seed": float("nan")}),
+        ("summary", {"pretrain": {"train_hours": "x"}}),
+        *(("evaluation", {key: None}) for key in ("versions", "metrics", "measured", "features", "images_seen")),
+        ("evaluation", {"versions": {"commit": ["x"]}}),
+        ("evaluation", {"features": {"classifier": None}}),
+        ("cost", {"machine": ["x"]}),
+        ("job", {"overrides": 5}),
+    ],
+)
+def test_json_of_another_shape_is_damaged(tmp_path, name, change):
+    make_run(tmp_path / "a", "ae", metrics=of(1), evaluation={"metrics": {FRECHET: 5.0}})
+    make_run(tmp_path / "b", "vae", metrics=of(1), evaluation={"metrics": {FRECHET: 5.0}})
+    path = tmp_path / f"a/{name}.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(before | change))
+    found = compare([tmp_path], split="test")
+    assert f"a/{name}.json is damaged and was left out." in found.notes
+    assert [row.label for row in found.rows] == (["vae"] if name in ("summary", "evaluation") else ["ae", "vae"])
+    assert [entry.reason for entry in found.others] == (["summary.json is damaged."] if name == "summary" else [])
+
+
+@pytest.mark.parametrize("content", ['{"jobs": null}', '{"jobs": [{"folder": null}]}', "{", '{"jobs": [3]}'])
+def test_a_damaged_record_of_a_sweep_is_named(tmp_path, content):
+    make_run(tmp_path / "a", metrics=of(1))
+    (tmp_path / "sweep.json").write_text(content)
+    found = compare([tmp_path])
+    assert f"{tmp_path.name}/sweep.json is damaged and was left out." in found.notes
+    assert len(found.rows) == 1
+
+
 def test_numbers_that_are_none_are_left_out(tmp_path):
     make_run(tmp_path / "a", metrics=of(1, psnr=float("nan"), ssim=float("inf"), note="x"))
     assert set(compare([tmp_path]).rows[0].entries[0].metrics) == {FRECHET, "reconstructions/mse", "mse", "images"} | {
@@ -312,6 +435,19 @@ def test_newest_pictures(tmp_path):
     assert found["interpolations"].parent.name == "pictures"
 
 
+def test_pictures_of_training_do_not_stand_beside_those_of_an_evaluation(tmp_path):
+    for name, drawn in (("a", "evaluation/reconstructions"), ("b", "evaluation/other")):
+        run = make_run(tmp_path / name, f"ae{name}", metrics=of(1), evaluation={"metrics": {FRECHET: 1.0}})
+        for picture in ("pictures/reconstructions-000000001000", "pictures/edits-000000001000", drawn):
+            (run / picture).parent.mkdir(exist_ok=True)
+            (run / f"{picture}.png").write_bytes(b"")
+    first, second = (row.entries[0].pictures for row in compare([tmp_path]).rows)
+    assert first["reconstructions"].parent.name == "evaluation"
+    assert "reconstructions" not in second  # of other images
+    assert first["edits"].parent.name == second["edits"].parent.name == "pictures"
+    assert compare([tmp_path / "b"]).rows[0].entries[0].pictures["reconstructions"].parent.name == "pictures"
+
+
 def test_sorting(tmp_path):
     make_run(tmp_path / "a", "ae", metrics={"mse": 1.0, "psnr": 1.0, "images": 9})
     make_run(tmp_path / "b", "gan", metrics={"loss": 1.0})
@@ -328,6 +464,24 @@ def test_sorting(tmp_path):
         order(sort="pnsr")
     found = compare([tmp_path], sort="linear_accuracy")
     assert "No run has a number for representation/linear_accuracy, so the rows are in the order of their folders." in found.notes
+
+
+def test_sorting_by_a_number_of_samples(tmp_path):
+    for name, (normal, flow, recall) in {"ae": (1.0, 9.0, 0.1), "vae": (2.0, 8.0, 0.3), "gan": (3.0, 7.0, 0.2)}.items():
+        metrics = {"samples/normal/frechet": normal, "samples/flow/frechet": flow, "samples/normal/recall": recall}
+        make_run(tmp_path / name, name, metrics=metrics)
+    for sort, labels, title in (
+        ("recall", ["vae", "gan", "ae"], "recall, best prior"),
+        ("best_prior/recall", ["vae", "gan", "ae"], "recall, best prior"),
+        ("samples/flow/frechet", ["gan", "vae", "ae"], "Fréchet, flow prior"),
+        ("samples/normal/frechet", ["ae", "vae", "gan"], "Fréchet, normal prior"),
+    ):
+        found = compare([tmp_path], sort=sort)
+        assert [row.label for row in found.rows] == labels
+        assert f"Sorted by {title}." in found.notes
+    assert any("No run has a number for best_prior/kernel" in note for note in compare([tmp_path], sort="kernel").notes)
+    with pytest.raises(ZooError, match="sort=samples/flow/recal is not known"):
+        compare([tmp_path], sort="samples/flow/recal")
 
 
 def test_sorting_by_what_should_be_near_a_value(tmp_path):
@@ -371,6 +525,47 @@ def test_published_rows_that_cannot_stand_beside(tmp_path, monkeypatch):
         compare([run], baseline="mine")
     other = make_run(tmp_path / "runs/b", metrics=of(1), config={"data": {"name": "lines"}})
     assert "The zoo has published nothing on lines." in compare([other], baseline="zoo").notes
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_published_rows_of_one_label_in_several_files(tmp_path, monkeypatch, order):
+    """Each is judged for itself, whichever file comes first, and those that stay are told apart."""
+    published(tmp_path, monkeypatch)
+    fit = json.loads((tmp_path / "results/faces.json").read_text())
+    other = [row | {"measured": row["measured"] | {"images_sha256": "cd" * 32}, "metrics": {FRECHET: 99.0}} for row in fit]
+    for name, rows in zip(("compare", "faces"), (fit, other)[::order], strict=True):
+        (tmp_path / f"results/{name}.json").write_text(json.dumps(rows))
+    make_run(tmp_path / "runs/a", "ae", metrics=of(1), evaluation={"metrics": {FRECHET: 5.0}})
+    found = compare([tmp_path / "runs"], baseline="zoo")
+    assert [(row.label, row.values(FRECHET)) for row in found.rows] == [("zoo: vae", [3.0, 5.0]), ("ae", [5.0])]
+    assert any(note.startswith("1 of the zoo's rows cannot be set beside these: the set of images") for note in found.notes)
+    found = compare([tmp_path / "runs"], baseline="zoo", anyway=True)
+    right, wrong = ("compare", "faces")[::order]
+    assert {row.label: row.values(FRECHET) for row in found.rows} == {
+        "ae": [5.0],
+        f"zoo: vae file={right}": [3.0, 5.0],
+        f"zoo: vae file={wrong}": [99.0, 99.0],
+    }
+
+
+def test_a_published_run_tells_the_machine_and_speed_of_its_training(tmp_path, monkeypatch):
+    cost = {"train/images_seen": 9000, "train/images_per_second": 7.0, "train/device_hours": 2.0, "train/devices": 2, "machine": "x"}
+    published(tmp_path, monkeypatch, cost=cost)
+    (row,) = baseline.published(baseline.rows_of("faces"))
+    assert row.costs("images_per_second") == [2.5, 2.5]
+    assert row.entries[0].cost["machine"] == "x"
+    entry = baseline.entry_of(baseline.rows_of("faces")[0] | {"cost": cost | {"train/machine": "y", "sampling/machine": "z"}})
+    assert (entry.cost["machine"], entry.evaluated) == ("y", {"commit": "old"})
+
+
+def test_a_config_of_another_program_is_no_run(tmp_path):
+    make_run(tmp_path / "runs/a", metrics=of(1))
+    (tmp_path / "config.yaml").write_text("site: mine")
+    found = compare([tmp_path])
+    assert ([row.label for row in found.rows], found.others) == (["vae"], [])
+    (tmp_path / "runs/a/config.yaml").write_text("model: [")  # now it is a run's own, damaged; its first stage is none
+    make_run(tmp_path / "runs/a/pretrain", metrics=of(1))
+    assert [entry.name for entry in compare([tmp_path / "runs"]).others] == ["a"]
 
 
 def test_paths(tmp_path, monkeypatch):

@@ -59,10 +59,10 @@ def test_rows_of_one_command_are_one_line():
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert lines[0] == "| model | prior | Fréchet ↓ |"
     assert lines[2] == "| vae gamma=0.2 | normal | 2.000 ± 1.414 |"
-    assert lines[3] == "| ae | normal | 7.000 |"
+    assert lines[3] == "| ae | normal | 7.000 (n = 1) |"
     assert "seed=0,1; trained at abc, measured at def" in text
     assert lines[4] == "| model | mse ↓ |"
-    assert lines[6:] == ["| vae gamma=0.2 | 0.50000 ± 0.00000 |", "| ae | 0.50000 |"]
+    assert lines[6:] == ["| vae gamma=0.2 | 0.50000 ± 0.00000 |", "| ae | 0.50000 (n = 1) |"]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_the_overview_takes_each_model_with_its_best_prior_the_best_model_first(
         rows[seed]["metrics"]["samples/mixture/frechet"] = 1.0 + seed
     lines = [line.split(" | ")[:3] for line in overview(rows).splitlines() if line.startswith("|")]
     assert lines[0] == ["| model", "best prior", "Fréchet, best prior ↓"]
-    assert lines[2:] == [["| ae", "mixture", "1.500 ± 0.707"], ["| vae", "normal", "3.000"]]
+    assert lines[2:] == [["| ae", "mixture", "1.500 ± 0.707"], ["| vae", "normal", "3.000 (n = 1)"]]
 
 
 def test_rows_can_lie_in_a_file_of_another_name(tmp_path, monkeypatch):

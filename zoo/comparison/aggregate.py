@@ -67,14 +67,20 @@ def cells_of(column: Column, values: list[list[float]]) -> list[Cell | None]:
 
 
 def cell(column: Column, values: list[float], mark: str = "", most: int = 0) -> Cell:
-    """ "0.123 ± 0.004" over seeds; with their number, where that is below that of other rows but more than one."""
+    """ "0.123 ± 0.004" over seeds; with their number, where that is below that of other rows."""
     scaled = [value * column.factor for value in values]
     middle, deviation = mean(scaled), stdev(scaled) if len(scaled) > 1 else None
     same = deviation is None or (deviation == 0 and column.better is None)  # as the number of parameters
     text = f"{middle:,.{column.digits}f}" + ("" if same else f" ± {deviation:.{column.digits}f}")
-    if 1 < len(values) < most:
+    if len(values) < most:
         text += f" (n = {len(values)})"
-    return Cell(middle, deviation, len(values), mark, text)
+    distance = None if column.better is None or isinstance(column.better, str) else mean(costs_of(column.better, values))
+    return Cell(middle, deviation, len(values), mark, text, distance)
+
+
+def costs_of(better: str | float, values: list[float]) -> list[float]:
+    """What is to be low: the numbers, their negatives where high is better, or their distances to the value to come near."""
+    return [value if better == "low" else -value if better == "high" else abs(value - float(better)) for value in values]
 
 
 def marks_of(better: str | float | None, values: list[list[float]]) -> list[str]:
@@ -84,7 +90,7 @@ def marks_of(better: str | float | None, values: list[list[float]]) -> list[str]
     """
     if better is None or sum(map(bool, values)) < 2:
         return [""] * len(values)
-    costs = [[value if better == "low" else -value if better == "high" else abs(value - float(better)) for value in row] for row in values]
+    costs = [costs_of(better, row) for row in values]
     means = [mean(row) if row else math.inf for row in costs]
     best = means.index(min(means))
     if len({middle for row, middle in zip(costs, means, strict=True) if row}) == 1:
@@ -111,9 +117,9 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def best_prior(row: Row) -> str | None:
-    """The prior whose samples have the lowest mean Fréchet distance, the same for all seeds; None without such a number."""
+    """The prior whose samples have the lowest mean Fréchet distance, of those that the most seeds have; None without such a number."""
     found = {prior: values for prior in row.priors() if (values := row.values(f"samples/{prior}/frechet"))}
-    return min(found, key=lambda prior: mean(found[prior])) if found else None
+    return min(found, key=lambda prior: (-len(found[prior]), mean(found[prior]))) if found else None
 
 
 def with_best_prior(row: Row) -> Row:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zoo.comparison.comparable import differences, facts_of_test, sentence
+from zoo.comparison.comparable import differences, facts_of_test, sentence, total_cost
 from zoo.comparison.parts import Entry, Row
-from zoo.comparison.settings import groups
+from zoo.comparison.settings import Settings, groups, labels_of
 
 HERE = Path(__file__).parent.parent / "results"
 
@@ -28,9 +28,9 @@ def published(rows: list[dict[str, Any]], prefix: str = "") -> list[Row]:
 
 def entry_of(row: dict[str, Any], prefix: str = "") -> Entry:
     """A published run."""
-    metrics, measured = facts_of_test(row, None)
-    cost = {name.removeprefix("train/"): value for name, value in row["cost"].items()}
-    cost |= {name: row[name] for name in ("images_seen", "parameters") if name in row}
+    metrics, measured, left_out = facts_of_test(row, None)
+    training = {name.removeprefix("train/"): value for name, value in row["cost"].items() if name.startswith("train/")}
+    training |= {name: row[name] for name in ("images_seen", "parameters") if name in row}
     return Entry(
         folder=None,
         name=f"{prefix}{row['label']}",
@@ -40,9 +40,11 @@ def entry_of(row: dict[str, Any], prefix: str = "") -> Entry:
         model=row["model"],
         data=row["data"],
         metrics=metrics,
-        cost=cost,
+        cost=total_cost(training, {name: value for name, value in row["cost"].items() if not name.startswith("train/")}),
         versions=row["trained_with"],
+        evaluated=row["versions"],
         measured=measured,
+        left_out=left_out,
     )
 
 
@@ -50,7 +52,8 @@ def beside(rows: list[Row], split: str, anyway: bool, notes: list[str]) -> list[
     """The published rows of the same data that may stand beside these; `notes` says why others may not."""
     ours = [entry for row in rows for entry in row.entries]
     data = {entry.data for entry in ours}
-    theirs = published([row for path in sorted(HERE.glob("*.json")) for row in rows_of(path.stem) if row["data"] in data], "zoo: ")
+    files = {path.stem: [row for row in rows_of(path.stem) if row["data"] in data] for path in sorted(HERE.glob("*.json"))}
+    theirs = [(name, row) for name, rows in files.items() for row in published(rows, "zoo: ")]
     if not theirs:
         notes.append(f"The zoo has published nothing on {', '.join(sorted(data))}.")
         return []
@@ -60,8 +63,17 @@ def beside(rows: list[Row], split: str, anyway: bool, notes: list[str]) -> list[
             "python -m zoo.evaluate run=RUN, and they can stand side by side."
         )
         return []
-    refused = {row.label: sentence(differences([*ours, *(replace(entry, name="the zoo's") for entry in row.entries)])) for row in theirs}
-    kept = [row for row in theirs if anyway or not refused[row.label]]
-    for why, same in ((group[0][1], group) for group in groups(refused.items(), lambda item: item[1]) if group[0][1] and not anyway):
-        notes.append(f"{len(same)} of the zoo's rows cannot be set beside these: {why}.")
-    return kept
+    refused = [sentence(differences([*ours, *(replace(entry, name="the zoo's") for entry in row.entries)])) for _, row in theirs]
+    for same in groups(filter(None, refused), str):
+        if not anyway:
+            notes.append(f"{len(same)} of the zoo's rows cannot be set beside these: {same[0]}.")
+    return told_apart([pair for pair, why in zip(theirs, refused, strict=True) if anyway or not why])
+
+
+def told_apart(rows: list[tuple[str, Row]]) -> list[Row]:
+    """Published rows, each with the name of its file; where several have one label, it tells the file, too: "zoo: vae file=compare"."""
+    labels = labels_of([Settings(row.label, {}, {"file": name}) for name, row in rows])
+    return [
+        replace(row, label=label, entries=[replace(entry, name=label) for entry in row.entries])
+        for label, (_, row) in zip(labels, rows, strict=True)
+    ]

@@ -3,27 +3,40 @@
 import math
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from zoo.comparison import baseline as zoo_rows
 from zoo.comparison.aggregate import numbers, tables_of, with_best_prior
-from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, MORE, SUMMARY, TRANSFER, WATCHED
-from zoo.comparison.comparable import COUNT, differences, facts_of_test, facts_of_validation, images_measured, protocol_of, sentence, some
-from zoo.comparison.folders import Folder, Notes, common, curves_of, find, json_of, named, pictures_of, read, status_of
+from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, MORE, SAMPLES, SUMMARY, TRANSFER, WATCHED
+from zoo.comparison.comparable import differences, facts_of_test, facts_of_validation, protocol_of, sentence, some, total_cost
+from zoo.comparison.folders import (
+    NUMBERS,
+    TEXTS,
+    Folder,
+    Notes,
+    common,
+    curves_of,
+    find,
+    json_of,
+    named,
+    of_one_split,
+    pictures_of,
+    read,
+    status_of,
+)
 from zoo.comparison.parts import Column, Comparison, Entry, Row
 from zoo.comparison.settings import Settings, differing_of, groups, labels_of, matters, overrides_of, settings_of
 from zoo.engine.config import nearest
 from zoo.errors import ZooError
 
 SORTED_BY = ("best_prior/frechet", "reconstructions/mse", "mse")  # the first that somebody has
-BY_MODEL = [*SUMMARY, *MODELS, *MORE, *WATCHED, *CODES, *INVARIANCE, *EDITS, *TRANSFER, *COST]
+BEST_PRIOR = [column._replace(title=f"{column.title}, best prior", metric=f"best_prior/{column.metric}") for column in SAMPLES]
+BY_MODEL = [*SUMMARY, *MODELS, *MORE, *WATCHED, *CODES, *INVARIANCE, *EDITS, *TRANSFER, *COST, *BEST_PRIOR]
+SHIPPED = (("faces", "64×64"), ("faces", "32×32"))  # whose classifier comes with the package
 FEW = 3  # values that a remark names with the rows they are of
-SPENT = (
-    *("images_seen", "parameters", "images_per_second", "train_hours", "device_hours", "devices", "accelerator", "precision"),
-    "peak_memory_mib",
-)
 
 
 def compare(
@@ -61,7 +74,15 @@ def compare(
         curves = curves_of(folder, notes)
         status, reason = status_of(folder, max(curves.get("images_seen", []), default=0))
         entries.append(entry_of(folder, status, reason, curves, measured_on, notes))
-    finished = [entry for entry in entries if entry.status == "finished" and entry.metrics]
+    ended = [entry for entry in entries if entry.status == "finished"]
+    finished = [entry for entry in ended if entry.metrics]
+    if ended and not finished and split == "test":
+        raise ZooError(
+            f"None of the finished runs ({len(ended)}) was evaluated on the test split as it is now; evaluate them first "
+            f"(python -m zoo.evaluate run=RUN), or leave split=test out."
+        )
+    pictures = of_one_split([entry.pictures for entry in finished])
+    finished = [replace(entry, pictures=own) for entry, own in zip(finished, pictures, strict=True)]
     found = differences(finished)
     if found and not anyway:
         raise ZooError(
@@ -74,7 +95,7 @@ def compare(
     compared = [entry for row in rows for entry in row.entries]
     if found := differences(compared):
         notes.append(f"Not the same for all, so numbers that depend on it must not be compared: {sentence(found)}.")
-    notes += remarks(rows)
+    notes += remarks(rows, measured_on)
     return Comparison(
         title=title_of(rows),
         rows=rows,
@@ -88,14 +109,17 @@ def compare(
 
 
 def waiting(root: Path, runs: list[Path]) -> Notes:
-    """How many jobs of sweeps have not begun."""
+    """How many jobs of sweeps have not begun, as their sweep.json says."""
     notes = []
     for sweep in dict.fromkeys(parent for run in runs for parent in run.parents[:2] if (parent / "sweep.json").is_file()):
-        jobs = (json_of(sweep / "sweep.json") or {}).get("jobs", [])
-        folders = [Path(str(job.get("folder"))).name for job in jobs if isinstance(job, dict)]
+        where = sweep.relative_to(root) if sweep.is_relative_to(root) and sweep != root else sweep.name
+        jobs = (json_of(sweep / "sweep.json") or {}).get("jobs")
+        if not isinstance(jobs, list) or not all(isinstance(job, dict) and isinstance(job.get("folder"), str) for job in jobs):
+            notes.append(f"{where}/sweep.json is damaged and was left out.")
+            continue
+        folders = [Path(job["folder"]).name for job in jobs]
         left = [name for name in folders if not (sweep / name).exists()]
         if left:
-            where = sweep.relative_to(root) if sweep.is_relative_to(root) and sweep != root else sweep.name
             notes.append(f"{len(left)} of {len(folders)} jobs of {where} have not begun.")
     return notes
 
@@ -118,14 +142,16 @@ def entry_of(folder: Folder, status: str, reason: str, curves: dict[str, list[fl
     config, summary = folder.config, folder.summary
     metrics: dict[str, float] = {}
     measured: dict[str, str] = {}
-    cost: dict[str, Any] = {name: summary[name] for name in SPENT if summary.get(name) is not None}
+    left_out: list[str] = []
+    evaluation = folder.evaluation if split == "test" else {}
+    sampling = {name: value for name, value in folder.cost.items() if evaluation and value is not None and not name.startswith("train/")}
+    cost = total_cost({name: summary[name] for name in (*NUMBERS, *TEXTS) if summary.get(name) is not None}, sampling)
     if status == "finished":
         try:
             if split == "val":
-                metrics, measured = facts_of_validation(summary, config["data"])
-            elif folder.evaluation:
-                metrics, measured = facts_of_test(folder.evaluation, config["data"])
-                cost |= {name: value for name, value in folder.cost.items() if not name.startswith("train/")}
+                metrics, measured, left_out = facts_of_validation(summary, config["data"])
+            elif evaluation:
+                metrics, measured, left_out = facts_of_test(evaluation, config["data"])
         except (KeyError, TypeError, AttributeError):
             notes.append(f"{folder.name}/{'summary' if split == 'val' else 'evaluation'}.json is damaged and was left out.")
         else:
@@ -148,7 +174,9 @@ def entry_of(folder: Folder, status: str, reason: str, curves: dict[str, list[fl
         curves=curves,
         pictures=pictures_of(folder, split, own_prior),
         versions=summary.get("versions", {}),
+        evaluated=evaluation.get("versions", {}),
         measured=measured,
+        left_out=left_out,
     )
 
 
@@ -158,10 +186,9 @@ def rows_of(entries: list[Entry], notes: Notes) -> list[Row]:
     def key(entry: Entry, everything: bool = False) -> str:
         told = settings_of(entry.config, entry.command).values
         kept = {name: value for name, value in told.items() if matters(name) or (everything and name.startswith("trainer."))}
-        facts = {fact: value for fact, value in entry.measured.items() if not fact.startswith(COUNT)}
-        return repr((sorted(kept.items(), key=lambda item: item[0]), facts, images_measured(entry.measured)))
+        return repr(sorted(kept.items(), key=lambda item: item[0]))
 
-    together = groups(entries, key)
+    together = [alike for group in groups(entries, key) for alike in measured_alike(group, notes)]
     for place, group in reversed(list(enumerate(together))):
         if len({entry.seed for entry in group}) < len(group):  # the same seed on other devices
             together[place : place + 1] = groups(group, lambda entry: key(entry, everything=True))
@@ -177,6 +204,20 @@ def rows_of(entries: list[Entry], notes: Notes) -> list[Row]:
     return [Row(label, group) for label, group in zip(labels, seeds, strict=True)]
 
 
+def measured_alike(entries: list[Entry], notes: Notes) -> list[list[Entry]]:
+    """Runs of one row as several, where not all of them are comparable; `notes` says so. One may have numbers that others lack."""
+    together: list[list[Entry]] = []
+    for entry in entries:
+        place = next((group for group in together if not differences([*group, entry])), None)
+        if place is None:
+            together.append([entry])
+        else:
+            place.append(entry)
+    if len(together) > 1:
+        notes.append(f"Runs of the same settings were not measured alike and are {len(together)} rows: {sentence(differences(entries))}.")
+    return together
+
+
 def row_settings(row: Row) -> Settings:
     """Those of a row; of a published one only what its command says."""
     first = row.entries[0]
@@ -184,10 +225,15 @@ def row_settings(row: Row) -> Settings:
 
 
 def columns_of(name: str | None) -> list[Column]:
-    """The columns that `sort` may mean: by metric, its last part, or title. Raises ZooError."""
+    """The columns that `sort` may mean: by metric, its last part, or title; "samples/PRIOR/METRIC" is that prior's. Raises ZooError."""
     if name is None:
         return [column for metric in SORTED_BY for column in BY_MODEL if column.metric == metric]
     wanted = name.casefold()
+    if name.startswith("samples/") and name.count("/") == 2:
+        _, prior, metric = name.split("/")
+        found = [column._replace(title=f"{column.title}, {prior} prior", metric=name) for column in SAMPLES if column.metric == metric]
+        if found:
+            return found
     found = [column for column in BY_MODEL if wanted in (column.metric, column.metric.rpartition("/")[2], column.title.casefold())]
     if not found:
         known = {part for column in BY_MODEL for part in (column.metric, column.metric.rpartition("/")[2])}
@@ -215,8 +261,8 @@ def sorted_rows(rows: list[Row], columns: list[Column], notes: Notes) -> list[Ro
     return sorted(rows, key=place)
 
 
-def remarks(rows: list[Row]) -> Notes:
-    """What a reader should know of numbers that may be compared all the same."""
+def remarks(rows: list[Row], split: str) -> Notes:
+    """What a reader should know of numbers of this split that may be compared all the same."""
     notes = []
     singles = [row.label for row in rows if len(row.entries) == 1]
     if singles and len(rows) > 1:
@@ -224,14 +270,27 @@ def remarks(rows: list[Row]) -> Notes:
     counts = {len(row.entries) for row in rows}
     if len(counts) > 1:
         notes.append("Rows have different numbers of seeds (n).")
+    entries = [entry for row in rows for entry in row.entries]
+    trained = [entry for entry in entries if (entry.data, entry.measured.get("image size")) not in SHIPPED]
+    if split == "val" and len(rows) > 1 and any("frechet" in name for entry in trained for name in entry.metrics):
+        notes.append(
+            "Fréchet distances of the validation split rest on a classifier that is trained once in each cache, and no run tells which; "
+            "evaluate the runs (python -m zoo.evaluate run=RUN), and that it is the same for all is checked."
+        )
+    for same in groups([entry for entry in entries if entry.left_out], lambda entry: tuple(entry.left_out)):
+        notes.append(
+            f"{some([entry.name for entry in same])}: measured with several N, of which the one that the most priors have is compared; "
+            f"left out: {some(same[0].left_out, 5)}."
+        )
     for what, name, source in (
-        ("Images seen", "images_seen", "cost"),
-        ("Commits of the zoo", "commit", "versions"),
-        ("Versions of the zoo", "zoo", "versions"),
-        ("Versions of torch", "torch", "versions"),
-        ("Devices", "devices", "cost"),
-        ("Accelerators", "accelerator", "cost"),
-        ("Machines", "machine", "cost"),
+        ("Images seen differ", "images_seen", "cost"),
+        ("Commits of the zoo differ", "commit", "versions"),
+        ("Versions of the zoo differ", "zoo", "versions"),
+        ("Versions of torch differ", "torch", "versions"),
+        ("Evaluated at different commits", "commit", "evaluated"),
+        ("Devices differ", "devices", "cost"),
+        ("Accelerators differ", "accelerator", "cost"),
+        ("Machines differ", "machine", "cost"),
     ):
         by_value: dict[Any, list[str]] = {}
         for row in rows:
@@ -239,10 +298,10 @@ def remarks(rows: list[Row]) -> Notes:
                 if name in getattr(entry, source):
                     by_value.setdefault(getattr(entry, source)[name], []).append(row.label)
         if len(by_value) > FEW:
-            notes.append(f"{what} differ: {some([written(value) for value in by_value])}.")
+            notes.append(f"{what}: {some([written(value) for value in by_value])}.")
         elif len(by_value) > 1:
             said = "; ".join(f"{written(value)} ({some(labels)})" for value, labels in by_value.items())
-            notes.append(f"{what} differ: {said}.")
+            notes.append(f"{what}: {said}.")
     return notes
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from zoo.comparison.columns import GROUPS
 from zoo.comparison.parts import Entry
 
-FULL = 10_000  # images from which on a metric's name does not tell their number
+FULL = 10_000  # images, where a metric's name does not tell their number
 COUNT = "N of "  # begins the facts that say of how many images a metric is
 IMPLIED = {  # other images differ in the rest, too
     "data": ("image size", "crop", "images", "features"),
@@ -17,27 +17,34 @@ IMPLIED = {  # other images differ in the rest, too
 ELSEWHERE = ("_target_", "root", "cache", "image_size", "crop")  # of a source: where the data lie, and what is a fact of its own
 
 
-def split_names(metrics: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
-    """Metrics as they were written -> by their names without "@N", and the number of images of each, as facts.
+def split_names(metrics: dict[str, Any]) -> tuple[dict[str, float], dict[str, str], list[str]]:
+    """Metrics as they were written -> by their names without "@N", the number of images of each, as facts, and what was left out.
 
-    A number of images belongs to a metric and not to the prior or the attribute it is of.
+    A number of images belongs to a metric and not to the prior or the attribute it is of. Of a metric that was measured with several,
+    those of the N stay that the most priors or attributes have, of these the largest; "samples/frechet@2000" is left out.
     """
-    numbers, counts = {}, {}
+    found: dict[str, dict[int, dict[str, float]]] = {}  # metric -> N -> name without "@N" -> value
     for name, value in metrics.items():
         plain, _, count = name.partition("@")
         if not isinstance(value, int | float) or value != value or abs(value) == float("inf"):
             continue
-        numbers[plain] = float(value)
         group, *parts = plain.split("/")
-        if group in GROUPS and parts:
-            metric = parts[-1] if group == "samples" else parts[0]
-            counts[f"{COUNT}{group}/{metric}"] = f"{int(count) if count.isdigit() else FULL:,}"
-    return numbers, counts
+        metric = f"{group}/{parts[-1] if group == 'samples' else parts[0]}" if group in GROUPS and parts else plain
+        found.setdefault(metric, {}).setdefault(int(count) if count.isdecimal() else FULL, {})[plain] = float(value)
+    kept = {metric: max(by_count, key=lambda count: (len(by_count[count]), count)) for metric, by_count in found.items()}
+    numbers = {name: value for metric, count in kept.items() for name, value in found[metric][count].items()}
+    order = (name.partition("@")[0] for name in metrics)
+    counts = {f"{COUNT}{metric}": f"{count:,}" for metric, count in kept.items() if "/" in metric and metric.split("/")[0] in GROUPS}
+    left_out = [f"{metric}@{count}" for metric, by_count in found.items() for count in sorted(by_count) if count != kept[metric]]
+    return {name: numbers[name] for name in order if name in numbers}, counts, left_out
 
 
-def facts_of_test(evaluation: dict[str, Any], data: dict[str, Any] | None) -> tuple[dict[str, float], dict[str, str]]:
-    """The numbers of an evaluation, and what they rest on. `data` is the node of the run's configuration, where it is known."""
-    numbers, counts = split_names(evaluation["metrics"])
+def facts_of_test(evaluation: dict[str, Any], data: dict[str, Any] | None) -> tuple[dict[str, float], dict[str, str], list[str]]:
+    """The numbers of an evaluation, what they rest on, and what was left out (see `split_names`).
+
+    `data` is the node of the run's configuration, where it is known.
+    """
+    numbers, counts, left_out = split_names(evaluation["metrics"])
     measured, features = evaluation["measured"], evaluation["features"]
     facts = {"data": str(evaluation["data"]), "split": str(measured["split"]), "images": str(measured["images_sha256"])[:12]}
     sizes = [network["image_size"] for network in features.values() if "image_size" in network]
@@ -47,15 +54,15 @@ def facts_of_test(evaluation: dict[str, Any], data: dict[str, Any] | None) -> tu
         facts["image size"] = size(sizes[0])
     for name, network in features.items():
         facts["features" if name == "classifier" else f"features {name}"] = f"{name} {str(network.get('sha256', network))[:12]}"
-    return numbers, facts | {"seed of the evaluation": str(measured["seed"])} | counts
+    return numbers, facts | {"seed of the evaluation": str(measured["seed"])} | counts, left_out
 
 
-def facts_of_validation(summary: dict[str, Any], data: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
-    """The numbers of a run's own last look at the validation split, and what they rest on.
+def facts_of_validation(summary: dict[str, Any], data: dict[str, Any]) -> tuple[dict[str, float], dict[str, str], list[str]]:
+    """The numbers of a run's own last look at the validation split, what they rest on, and what was left out (see `split_names`).
 
     The features of its numbers are the classifier of the data, whose identity only an evaluation tells.
     """
-    numbers, counts = split_names({name.removeprefix("val/"): value for name, value in summary["metrics"].items()})
+    numbers, counts, left_out = split_names({name.removeprefix("val/"): value for name, value in summary["metrics"].items()})
     source = {key: value for key, value in (data.get("source") or {}).items() if key not in ELSEWHERE}
     if data["name"] == "folder":
         source["root"] = data.get("root")  # nothing else says which images these are
@@ -63,7 +70,21 @@ def facts_of_validation(summary: dict[str, Any], data: dict[str, Any]) -> tuple[
     facts["images"] = ", ".join(f"{key}={value}" for key, value in source.items()) or "as published"
     facts["features"] = "the data's classifier"
     counts |= {f"{COUNT}mse": f"{numbers['images']:,.0f}"} if "images" in numbers else {}
-    return numbers, facts | counts
+    return numbers, facts | counts, left_out
+
+
+def total_cost(training: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
+    """What a run cost: what summary.json says of training, and cost.json of drawing samples.
+
+    Images per second are those over all stages, as the hours are; older summaries tell those of the last one. The machine is that of
+    training; where an older summary does not tell it, that of the evaluation.
+    """
+    costs = evaluation | training
+    hours = training.get("train_hours") or (training.get("device_hours") or 0) / (training.get("devices") or 1)
+    if hours and "images_seen" in training:
+        costs["images_per_second"] = training["images_seen"] / hours / 3600
+    machine = costs.get("machine") or costs.get("sampling/machine")
+    return costs | ({"machine": machine} if machine else {})
 
 
 def of_images(data: dict[str, Any]) -> dict[str, str]:

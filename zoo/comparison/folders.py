@@ -16,6 +16,10 @@ from zoo.comparison.settings import described
 from zoo.engine.sweep import is_alive
 from zoo.errors import ZooError
 
+# What summary.json says of a training; a number may be null where it is not known.
+NUMBERS = ("images_seen", "parameters", "images_per_second", "train_hours", "device_hours", "devices", "peak_memory_mib")
+TEXTS = ("accelerator", "precision", "machine")
+FOLDER = "pretrain"  # of a first stage, inside its run's
 RECENT = 600  # seconds since its files were written to, for which a run without a process that is known counts as training
 Notes = list[str]
 
@@ -50,7 +54,7 @@ def common(folders: list[Path]) -> Path:
 
 
 def find(folders: list[Path]) -> list[Path]:
-    """The runs there, by name: folders with config.yaml, or with job.json of a sweep. A first stage belongs to its run.
+    """The runs there, by name: folders with a run's config.yaml, or with job.json of a sweep. A first stage belongs to its run.
 
     Raises ZooError for a folder without any.
     """
@@ -64,14 +68,18 @@ def find(folders: list[Path]) -> list[Path]:
 
 
 def runs_below(path: Path) -> list[Path]:
-    """The folders of runs from here on, by name, resolved."""
-    found = []
-    for here, folders, files in os.walk(path.resolve()):
-        if "config.yaml" in files or "job.json" in files:
-            found.append(Path(here))
-            folders.clear()
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-    return found
+    """The folders of runs from here on, by name, resolved.
+
+    A config.yaml that no run wrote is another program's where runs lie below it, and otherwise that of a damaged run.
+    """
+    here = path.resolve()
+    _, folders, files = next(os.walk(here), ("", [], []))  # nothing of a folder that must not be read
+    has_config = "config.yaml" in files
+    if "job.json" in files or (has_config and config_of(here / "config.yaml")):
+        return [here]
+    below = [here / name for name in sorted(folders) if not name.startswith(".") and not (has_config and name == FOLDER)]
+    runs = [run for folder in below if not folder.is_symlink() for run in runs_below(folder)]
+    return runs or ([here] if has_config else [])
 
 
 def newest_sweep(runs: Path = Path("runs")) -> Path:
@@ -93,7 +101,7 @@ def read(path: Path, root: Path, notes: Notes) -> Folder:
     for what in ("summary", "evaluation", "cost", "job"):
         file = path / f"{what}.json"
         content = json_of(file) if file.exists() else {}
-        if content is None or (what == "summary" and content and not is_whole(content)):
+        if content is None or (content and not is_whole(what, content)):
             damaged = damaged or (file.name if what == "summary" else "")
             notes.append(f"{name}/{file.name} is damaged and was left out.")
             content = {}
@@ -116,10 +124,33 @@ def json_of(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def is_whole(summary: dict[str, Any]) -> bool:
-    """Whether a summary.json has what is read from it."""
-    numbers = (summary.get("images_seen"), summary.get("seed"))
-    return isinstance(summary.get("metrics"), dict) and all(isinstance(number, int | float) for number in numbers)
+def is_whole(what: str, content: dict[str, Any]) -> bool:
+    """Whether summary.json, evaluation.json, cost.json or job.json has what is read from it, in the shape that is expected."""
+    if what == "job":
+        told = content.get("overrides", [])
+        return isinstance(told, list) and all(isinstance(override, str) for override in told)
+    if what == "cost":
+        return all(value is None or isinstance(value, str) or is_number(value) for value in content.values())
+    if not is_number(content.get("images_seen")) or not isinstance(content.get("metrics"), dict):
+        return False
+    if not is_texts(content.get("versions", {})):
+        return False
+    if what == "evaluation":
+        return True
+    earlier = content.get("pretrain", {})
+    if not isinstance(earlier, dict) or not all(is_number(earlier.get(name, 0)) for name in ("images_seen", "train_hours")):
+        return False
+    texts = {name: content[name] for name in (*TEXTS, "command") if content.get(name) is not None}
+    numbers = [content[name] for name in NUMBERS if content.get(name) is not None]
+    return type(content.get("seed")) is int and is_texts(texts) and all(map(is_number, numbers))
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 def config_of(path: Path) -> dict[str, Any]:
@@ -181,6 +212,12 @@ def pictures_of(folder: Folder, split: str, prior: str) -> dict[str, Path]:
     return {name: path for name, path in found.items() if not name.startswith("samples-")}
 
 
+def of_one_split(pictures: list[dict[str, Path]]) -> list[dict[str, Path]]:
+    """The pictures of runs without those of training, of each kind that an evaluation has drawn for one of them: they show other images."""
+    drawn = {kind for own in pictures for kind, path in own.items() if path.parent.name == "evaluation"}
+    return [{kind: path for kind, path in own.items() if kind not in drawn or path.parent.name == "evaluation"} for own in pictures]
+
+
 def status_of(folder: Folder, seen: float) -> tuple[str, str]:
     """finished, training, interrupted or failed; and why, or how far it is. `seen` is the last of its log."""
     if folder.damaged:
@@ -200,5 +237,5 @@ def status_of(folder: Folder, seen: float) -> tuple[str, str]:
 
 def written_lately(run: Path) -> bool:
     """Whether its log or a checkpoint is younger than ten minutes, those of a first stage included."""
-    files = [stage / name for stage in (run, run / "pretrain") for name in ("metrics.csv", "log.txt", "checkpoints")]
+    files = [stage / name for stage in (run, run / FOLDER) for name in ("metrics.csv", "log.txt", "checkpoints")]
     return any(file.exists() and time.time() - file.stat().st_mtime < RECENT for file in files)
