@@ -13,6 +13,7 @@ SUMMARY = [
     Column("Fréchet, midpoints", "interpolations/frechet", "low"),
     Column("linear probe", "representation/linear_accuracy", "high"),
     Column("linear probe, balanced", "representation/linear_balanced_accuracy", "high"),
+    Column("bits/dim", "likelihood/bits_per_dim", "low"),
     Column("bits/dim ≤ (ELBO)", "likelihood/elbo_bits_per_dim", "low"),
     Column("hours × devices", "cost/device_hours", "low", 2),
     Column("parameters, M", "cost/parameters", None, 2, 1e-6),

@@ -27,7 +27,7 @@ from zoo.results.rows import add, is_evaluated
 
 RUNS = Path("runs/results")
 # Everything that applies but the importance-weighted bound, which takes a flow longer than its training.
-METRICS = "metrics=[samples,reconstructions,interpolations,representation,invariance,elbo_bits_per_dim,attributes,transfer]"
+METRICS = "metrics=[samples,reconstructions,interpolations,representation,invariance,bits_per_dim,elbo_bits_per_dim,attributes,transfer]"
 STEPS = 8  # of which the first warms up
 EVALUATION_SECONDS = 100  # on one core, of 2,000 images of 32×32 (measured)
 
