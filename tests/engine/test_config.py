@@ -64,6 +64,8 @@ PRESETS = {  # name and options -> parameters (None: not published), published s
     "gan_faces": (None, {}),
     "vae_celeba": (None, {}),
     "beta_vae_faces": (None, {}),
+    "compare": (None, {"data.image_size": 32, "budget": 50_000, "evaluation.samples": 2_000}),
+    "compare_full": (None, {"data.image_size": 64, "evaluation.samples": 10_000}),
 }  # fmt: skip
 
 
@@ -71,7 +73,7 @@ PRESETS = {  # name and options -> parameters (None: not published), published s
 def test_presets_are_models_of_the_published_size_and_settings(preset):
     parameters, published = PRESETS[preset]
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        root = ["data.root=DIR"] * ("lines" not in preset and "faces" not in preset)
+        root = ["data.root=DIR"] * (not preset.startswith(("acai_lines", "compare")) and "faces" not in preset)
         config = hydra.compose("train", [*root, *f"experiment={preset}".split()])
     assert {name: OmegaConf.select(config, name) for name in published} == published
     model = build_model(config.model)

@@ -28,7 +28,8 @@ run = Path(given["hydra.run.dir"].strip("'"))
 rank = os.environ["SLURM_PROCID"]
 names = ("SLURM_NTASKS", "SLURM_NODEID", "SLURM_LOCALID", "RANK", "MASTER_PORT")
 about = {"argv": sys.argv[1:], "environment": {name: os.environ.get(name) for name in names}, "pid": os.getpid()}
-(run / f"{'resumed' if 'resume' in given else 'begun'}-{rank}.json").write_text(json.dumps(about))
+what = "resumed" if "resume" in given else "begun"
+(run / f"{what}-{rank}.json").write_text(json.dumps(about))
 if given.get("seed") == "1" and rank == "1":
     print("zoo: This rank has no luck.")
     sys.exit(2)
@@ -45,6 +46,8 @@ if "resume" not in given and given.get("seed") != "2":
         (run / "checkpoints").mkdir(exist_ok=True)
         (run / "checkpoints" / "5.ckpt").touch()
     sys.exit(143 if rank == "0" else 0)
+while not all((run / f"{what}-{other}.json").exists() for other in range(int(os.environ["SLURM_NTASKS"]))):
+    time.sleep(0.02)  # ranks wait for each other
 if rank == "0":
     (run / "summary.json").write_text(json.dumps({"images_seen": 10, "metrics": {"val/mse": 0.5}}))
 """

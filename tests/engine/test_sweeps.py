@@ -226,6 +226,7 @@ def test_a_second_signal_kills(jobs, zoo, tiny, tmp_path):
         time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.getsignal(signal.SIGINT)
     stop = when(lambda: list(tmp_path.glob("here/*/ready")), twice)
     began = time.monotonic()
     done = zoo("train", "-m", *tiny, "seed=5,0", "hydra.sweep.dir=here")
@@ -233,7 +234,7 @@ def test_a_second_signal_kills(jobs, zoo, tiny, tmp_path):
     assert done.code == 130
     assert time.monotonic() - began < 30  # the job would sleep for a minute
     assert statuses(tmp_path / "here") == {"00-seed-5": "interrupted"}
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_job_is_told_when_its_launcher_is_killed():
