@@ -42,7 +42,7 @@ def test_published_rows_are_whole_and_private_to_no_machine(path):
     rows = json.loads(path.read_text())
     assert rows
     for one in rows:
-        assert one["data"] == {"compare": "faces"}.get(path.stem, path.stem)
+        assert one["data"] == {"compare": "faces", "compare_full": "faces"}.get(path.stem, path.stem)
         assert one["command"].startswith("python -m zoo.train ")
         assert "/" not in one["command"]
         assert one["measured"]["split"] == "test"
