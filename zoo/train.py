@@ -28,6 +28,7 @@ from zoo.engine.cli import run_verb, sentences
 from zoo.engine.resume import point_hydra_at_run, resumed_config
 from zoo.engine.settings import settle
 from zoo.engine.stages import FOLDER, stages_of
+from zoo.engine.sweep_command import point_hydra_at_sweep
 from zoo.engine.training import train_stage
 from zoo.errors import ZooError
 
@@ -38,7 +39,7 @@ def main() -> None:
         sweep.die_with_parent(signal.SIGKILL)  # which is rank 0: nothing of the run is left to do without it
     with sentences("train"):
         point_hydra_at_run()
-        folder = sweep.point_hydra_at_sweep()
+        folder = point_hydra_at_sweep()
     run_verb(train, "train")
     if folder:
         with sentences("train"):
