@@ -5,7 +5,6 @@ used.
 """
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -228,16 +227,7 @@ class Pool(Launcher):
                 start_new_session=True,
                 preexec_fn=partial(prepare_child, os.getpid(), cores),
             )
-        record = {
-            "overrides": job.overrides,
-            "command": shlex.join(["python", *command[1:]]),
-            "status": "running",
-            "reason": "",
-            "exit_code": None,
-            "seconds": None,
-            "slots": slots,
-            "pid": process.pid,
-        }
+        record = sweep.begun(job, command, slots, pid=process.pid)
         sweep.write_json(job.folder / "job.json", record)
         return Running(job, process, slots, record, start, time.monotonic())
 

@@ -10,7 +10,6 @@ Tested with submitit's own scripts, signals and pickles, but with stand-ins for 
 
 import getpass
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -142,20 +141,8 @@ class Slurm(Pool):
             handle = executor.submit(Task(job, start, resume, self.known["signal_delay_s"]))
         except submitit.core.utils.UncompletedJobError as error:
             raise ZooError(f"Slurm refused the job {job.title}: {' '.join(str(error).split())}") from None
-        record = {
-            "overrides": job.overrides,
-            "command": shlex.join(["python", *start[1:]]),
-            "status": "running",
-            "reason": "",
-            "exit_code": None,
-            "seconds": None,
-            "slots": [],
-            "pid": None,
-            "slurm": handle.job_id,
-            "tasks": handle.num_tasks,
-            "log_start": log_start,
-            "submitted": time.time(),
-        }
+        where = {"slurm": handle.job_id, "tasks": handle.num_tasks, "log_start": log_start, "submitted": time.time()}
+        record = sweep.begun(job, start, [], pid=None, **where)
         sweep.write_json(job.folder / "job.json", record)
         return handle
 

@@ -52,13 +52,19 @@ class Zoo:
         return 0
 
 
-def test_what_is_trained_is_evaluated_once_published_and_compared(tmp_path, monkeypatch):
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    """The stand-in, in an empty folder that the rows are kept in, too."""
     monkeypatch.chdir(tmp_path)
     for module in (baseline, rows):
         monkeypatch.setattr(module, "HERE", tmp_path)
     monkeypatch.setattr(making, "estimate", lambda *about: None)
     zoo = Zoo()
     monkeypatch.setattr(making, "call", zoo)
+    return zoo
+
+
+def test_what_is_trained_is_evaluated_once_published_and_compared(zoo):
     with pytest.raises(ZooError, match="the same command goes on"):
         making.make("compare")
     assert [row["seed"] for row in baseline.rows_of("compare")] == [0]
@@ -72,14 +78,8 @@ def test_what_is_trained_is_evaluated_once_published_and_compared(tmp_path, monk
     assert "samples=2000" in zoo.calls[1]
 
 
-def test_one_run_that_cannot_be_evaluated_keeps_no_other_from_being_published(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for module in (baseline, rows):
-        monkeypatch.setattr(module, "HERE", tmp_path)
-    monkeypatch.setattr(making, "estimate", lambda *about: None)
-    zoo = Zoo()
+def test_one_run_that_cannot_be_evaluated_keeps_no_other_from_being_published(zoo):
     zoo.broken, zoo.unmeasurable = False, ("00-seed-0",)
-    monkeypatch.setattr(making, "call", zoo)
     with pytest.raises(ZooError, match="could not be evaluated: 00-seed-0; see"):
         making.make("compare")
     assert [row["seed"] for row in baseline.rows_of("compare")] == [1]

@@ -231,6 +231,12 @@ def overrides_to_start(job: Job) -> list[str]:
     return [*job.overrides, *extra]
 
 
+def begun(job: Job, command: list[str], slots: list[Any], **more: Any) -> dict[str, Any]:
+    """job.json of a job that begins: `command` is its argv, `more` what tells its launcher where it is."""
+    unknown = {"status": "running", "reason": "", "exit_code": None, "seconds": None}
+    return {"overrides": job.overrides, "command": shlex.join(["python", *command[1:]]), **unknown, "slots": slots, **more}
+
+
 def outcome(folder: Path, code: int, log_start: int) -> tuple[str, str]:
     """What became of a job's process: (status, reason).
 
