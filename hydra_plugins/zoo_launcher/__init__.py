@@ -5,6 +5,7 @@ used.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,11 +87,7 @@ class Pool(Launcher):
             ZooError: Some job's settings are wrong; before anything is written.
             SystemExit: After a signal, when the running jobs have saved.
         """
-        slots = self._slots()
-        jobs = sweep.jobs_of(self.config, self.loader, job_overrides, initial_job_idx)
-        for job in jobs:
-            with sweep.blaming(job.title, job.overrides):
-                self._check(job.config)
+        jobs, slots = self.settled(job_overrides, initial_job_idx)
         folder = Path(self.config.hydra.sweep.dir)
         with sweep.locked(folder):
             sweep.enter(folder, jobs)
@@ -102,6 +99,15 @@ class Pool(Launcher):
             returns.append(JobReturn(overrides=job.overrides, cfg=job.config, working_dir=str(job.folder), status=JobStatus.COMPLETED))
             returns[-1].return_value = metrics
         return returns
+
+    def settled(self, job_overrides: Sequence[Sequence[str]], first: int) -> tuple[list[sweep.Job], list[Any]]:
+        """The jobs, of which `first` is the first one's number, and the slots they share. Writes nothing. Raises ZooError."""
+        slots = self._slots()
+        jobs = sweep.jobs_of(self.config, self.loader, job_overrides, first)
+        for job in jobs:
+            with sweep.blaming(job.title, job.overrides):
+                self._check(job.config)
+        return jobs, slots
 
     def _slots(self) -> list[Any]:
         """What the jobs share. Raises ZooError."""
@@ -153,6 +159,7 @@ class Pool(Launcher):
 
     def _run(self, jobs: list[sweep.Job], slots: list[Any]) -> None:
         """Runs what is not finished, each job as soon as there are slots for it."""
+        refuse_jobs_of_slurm(jobs)
         console = Console()
         total = jobs[0].number + len(jobs)
 
@@ -244,6 +251,19 @@ class Pool(Launcher):
         if status == "failed":
             return f"failed after {sweep.duration(seconds)}: {reason}"
         return f"{status} {'in' if status == 'finished' else 'after'} {sweep.duration(seconds)}"
+
+
+def refuse_jobs_of_slurm(jobs: list[sweep.Job]) -> None:
+    """Raises ZooError if the sweep was begun on Slurm, which still has one of these jobs."""
+    records = {job.folder: sweep.read_json(job.folder / "job.json") for job in jobs}
+    given = {record["slurm"]: folder for folder, record in records.items() if "slurm" in record and record["status"] == "running"}
+    if given and shutil.which("squeue"):
+        from hydra_plugins.zoo_slurm import queued
+
+        for number in given.keys() & queued():
+            raise ZooError(
+                f"{given[number]} is still job {number} of Slurm; watch it with hydra/launcher=slurm, or stop it with scancel {number}."
+            )
 
 
 def prepare_child(launcher: int, cores: list[int]) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.core.plugins import Plugins
-from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -58,7 +57,7 @@ class OptunaSweeper(Sweeper):
         self.loader: Any = hydra_context.config_loader
         self.sweep_config = config
         self.folder = Path(str(config.hydra.sweep.dir))
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+        self.launcher: Any = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
@@ -80,9 +79,7 @@ class OptunaSweeper(Sweeper):
         if not space:
             raise ZooError("hydra/sweeper=optuna has nothing to search; give some settings as key=interval(low,high) or key=a,b,c.")
         example = {key: found.low if hasattr(found, "low") else found.choices[0] for key, found in space.items()}
-        sweep.jobs_of(
-            self.sweep_config, self.loader, [[*fixed, *as_overrides(example)]], 0
-        )  # refuses unknown settings before anything is written
+        self.launcher.settled([[*fixed, *as_overrides(example)]], 0)  # refuses what is wrong before anything is written
         with sweep.locked(self.folder):
             study = self._study(sorted(str(override.input_line) for override in overrides.values()))
             return self._search(study, space, fixed)

@@ -57,7 +57,7 @@ def test_different_numbers_of_seeds_are_said(tmp_path):
     found = compare([tmp_path])
     assert [len(row.entries) for row in found.rows] == [3, 3, 1]
     assert "Rows have different numbers of seeds (n)." in found.notes
-    assert "One seed says nothing of noise, so nothing can be told to lie within it of gan." in found.notes
+    assert "Less than 3 seeds say little of noise, so nothing is marked as lying within it for gan." in found.notes
 
 
 def test_rows_are_settings_that_matter(tmp_path):

@@ -12,9 +12,9 @@ from zoo.comparison.terminal import show
 
 @pytest.fixture
 def comparison(tmp_path):
-    """Two seeds of an AE, one of a VAE whose label holds what Markdown and rich would read as theirs, and a failed run."""
-    for seed, frechet in enumerate((1.0, 2.0)):
-        metrics = {"samples/normal/frechet@2000": frechet, "samples/flow/frechet@2000": 5.0, "reconstructions/mse@2000": 0.25}
+    """Three seeds of an AE, one of a VAE whose label holds what Markdown and rich would read as theirs, and a failed run."""
+    for seed, frechet in enumerate((1.0, 1.5, 2.0)):
+        metrics = {"samples/normal/frechet@2000": frechet, "samples/flow/frechet@2000": 2.0, "reconstructions/mse@2000": 0.25}
         make_run(tmp_path / f"ae{seed}", "ae", seed, metrics=metrics)
     metrics = {"samples/normal/frechet@2000": 9.0}
     make_run(tmp_path / "vae0", overrides="'model.net=[bold]|x'", metrics=metrics, net="[bold]|x", config={"budget": 900})
@@ -27,10 +27,10 @@ def test_csv_has_every_number_of_every_row(comparison, tmp_path):
     write_csv(comparison, tmp_path / "compare.csv")
     rows = list(csv.DictReader((tmp_path / "compare.csv").read_text().splitlines()))
     found = {(row["row"], row["metric"]): (row["mean"], row["std"], row["n"], row["values"]) for row in rows}
-    assert found["ae", "samples/normal/frechet"] == ("1.5", repr(0.5**0.5), "2", "1.0 2.0")
+    assert found["ae", "samples/normal/frechet"] == ("1.5", "0.5", "3", "1.0 1.5 2.0")
     assert found["vae net=[bold]|x", "samples/normal/frechet"] == ("9.0", "", "1", "9.0")
     assert found["ae", "best_prior/frechet"] == found["ae", "samples/normal/frechet"]
-    assert found["ae", "cost/device_hours"] == ("0.5", "0.0", "2", "0.5 0.5")
+    assert found["ae", "cost/device_hours"] == ("0.5", "0.0", "3", "0.5 0.5 0.5")
     assert ("vae net=[bold]|x", "reconstructions/mse") not in found
     assert not any("accelerator" in metric for _, metric in found)
 
@@ -42,8 +42,8 @@ def test_markdown(comparison, tmp_path):
     assert lines[start + 2 : start + 7] == [
         "| model | prior | n | Fréchet ↓ |",
         "| --- | --- | ---: | ---: |",
-        "| ae | normal | 2 | **1.500 ± 0.707 \\*** |",
-        "| ae | flow | 2 | 5.000 ± 0.000 ~ |",
+        "| ae | normal | 3 | **1.500 ± 0.500 \\*** |",
+        "| ae | flow | 3 | 2.000 ± 0.000 ~ |",
         "| vae net=[bold]\\|x | normal | 1 | 9.000 (n = 1) |",
     ]
     assert "| model.net | – | [bold]\\|x |" in lines
@@ -61,8 +61,8 @@ def test_the_terminal_shows_all_of_it_at_any_width(comparison, width):
     tables = [line for line in lines if line.startswith(("┃", "│", "┏", "└"))]
     assert max(map(len, tables)) <= width
     for part in (
-        "1.500 ± 0.707 *",
-        "5.000 ± 0.000 ~",
+        "1.500 ± 0.500 *",
+        "2.000 ± 0.000 ~",
         "vae net=[bold]|x",
         "No [red] such |",
         "split val",

@@ -1,5 +1,6 @@
 import csv
 import json
+import time
 
 from zoo.engine.loggers import CsvLog, build_loggers, close_loggers, has_wandb_account, log_summary
 from zoo.errors import ZooError
@@ -46,18 +47,28 @@ def test_an_account_is_a_key_or_a_netrc_entry(tmp_path, monkeypatch):
 
 
 def records(folder):
-    """What a run has written for wandb sync, from its only .wandb file: a LevelDB log of protobuf records behind a header of 7 bytes."""
+    """What a run has written for wandb sync, once all of it is there: W&B's own process writes on for a moment after finish()."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    data, position, whole, found = path.read_bytes(), 7, b"", []
+    end, found = time.monotonic() + 30, []
+    while not any(record.HasField("exit") for record in found):
+        assert time.monotonic() < end, f"only {[record.WhichOneof('record_type') for record in found]} in {path}"
+        time.sleep(0.05)
+        found = [Record.FromString(entry) for entry in log_entries(path.read_bytes())]
+    return found
+
+
+def log_entries(data):
+    """The entries of a LevelDB log behind W&B's header of 7 bytes; leaves out one that is not whole yet."""
+    position, entry, found = 7, b"", []
     while position + 7 <= len(data):
         size, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
-        whole += data[position + 7 : position + 7 + size]
+        entry += data[position + 7 : position + 7 + size]
         position += 7 + size
-        if kind in (1, 4):  # a full record, or the last piece of one
-            found.append(Record.FromString(whole))
-            whole = b""
+        if kind in (1, 4) and position <= len(data):  # an entry in one piece, or the last piece of one
+            found.append(entry)
+            entry = b""
         if 32768 - position % 32768 < 7:  # what is left of a block holds no header
             position += 32768 - position % 32768
     return found

@@ -205,6 +205,8 @@ def test_an_unknown_metric_is_said_after_the_first_job_which_is_kept(quick):
         (["model.betta=interval(0,8)"], "did you mean 'model.beta'?"),
         (["model.beta=interval(0,8)", "hydra.sweeper.direction=down"], "minimize or maximize"),
         (["model.beta=interval(0,8)", "hydra.sweeper.trials=0"], "hydra.sweeper.trials=0"),
+        (["model.beta=interval(0,8)", "hydra/launcher=cpus", "hydra.launcher.per_job=1000"], "hydra.launcher.per_job=1000"),
+        (["model.beta=interval(0,8)", "trainer.num_nodes=2"], "hydra/launcher=slurm"),
     ],
 )
 def test_mistakes_are_one_sentence(search, tmp_path, arguments, said):
@@ -225,14 +227,15 @@ def test_without_optuna(search, monkeypatch):
     assert "pip install 'zoo[sweep]'" in done.err
 
 
-@pytest.mark.slow
-def test_a_search_that_trains(zoo, tiny, tmp_path):
-    """The metric is that of the validation after training; typed again, nothing is left to do."""
+def test_a_search_that_trains_on_two_ranks(zoo, tiny, tmp_path, assert_two_ranks_alike):
+    """Both ranks have the settings that were drawn; the metric is that of the validation after training."""
     own = [override for override in tiny if not override.startswith(("logger", "budget"))]
     arguments = [*SEARCH, *own, "budget=32", "evaluation.samples=0", "optimizer.lr=tag(log,interval(1e-4,1e-2))"]
-    arguments += ["hydra.sweeper.trials=1"]
+    arguments += ["hydra.sweeper.trials=1", "trainer.devices=2", "trainer.accelerator=cpu"]
     assert zoo("train", *arguments).code == 0
     [trial] = study_of(tmp_path).trials
     [run] = [path.parent for path in (tmp_path / "found").glob("*/summary.json")]
     assert trial.value == json.loads((run / "summary.json").read_text())["metrics"]["val/mse"]
-    assert f"optimizer.lr={trial.params['optimizer.lr']}" in json.loads((run / "job.json").read_text())["overrides"]
+    drawn = f"optimizer.lr={trial.params['optimizer.lr']}"
+    assert_two_ranks_alike(drawn, run)
+    assert drawn in json.loads((run / "job.json").read_text())["overrides"]

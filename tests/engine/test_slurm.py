@@ -157,6 +157,9 @@ def test_a_cancelled_job_is_interrupted_and_the_queue_is_kept(zoo, tmp_path, clu
     assert gone.code == 130, gone.out + gone.err
     assert "scancel 1" in gone.out
     assert record(tmp_path, "00-vae-faces")["status"] == "running"
+    here = zoo("train", *SWEEP, "seed=0", "trainer.devices=1", "hydra/launcher=local")
+    assert here.code == 2
+    assert "00-vae-faces is still job 1 of Slurm" in here.err
 
     def cancelled(seconds):
         if not (cluster / "cancelled").exists():

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import mean, stdev
 
-from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, MORE, SAMPLES, SUMMARY, TRANSFER, WATCHED
+from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRANSFER, WATCHED
 from zoo.comparison.parts import Cell, Column, Row, Table
 
 LEVEL = 0.05  # of Welch's t-test
+ENOUGH = 3  # seeds of either row: with two, the test would call almost everything noise
 Line = tuple[tuple[str, ...], list[list[float]]]  # what names a row of a table; for each column the number of each seed
 
 
@@ -18,11 +19,11 @@ def tables_of(rows: list[Row]) -> list[Table]:
     tables = [
         by_model("Summary", SUMMARY, rows),
         by_prior("Samples", SAMPLES, rows),
-        by_model("Reconstructions, interpolations, likelihood", MODELS + MORE + watched, rows),
+        by_model("Reconstructions, interpolations, likelihood", MODELS + watched, rows),
         by_model("Codes", CODES, rows),
         by_model("Invariance of the codes", INVARIANCE, rows),
         by_model("Attribute edits", EDITS, rows),
-        by_model("Attribute transfer", TRANSFER, [row for row in rows if any(numbers(row, column) for column in TRANSFER)]),  # one method's
+        by_model("Attribute transfer", TRANSFER, rows),
         by_model("Cost", COST, rows),
     ]
     return [table for table in tables if table is not None]
@@ -50,7 +51,8 @@ def numbers(row: Row, column: Column) -> list[float]:
 
 
 def table(title: str, keys: list[str], columns: list[Column], lines: list[Line]) -> Table | None:
-    """A table without the columns that nobody has a number for; None if none is left."""
+    """A table without the columns that nobody has a number for, and without the lines that have none; None if nothing is left."""
+    lines = [line for line in lines if any(line[1])]
     kept = [place for place in range(len(columns)) if any(values[place] for _, values in lines)]
     if not kept:
         return None
@@ -86,7 +88,7 @@ def costs_of(better: str | float, values: list[float]) -> list[float]:
 def marks_of(better: str | float | None, values: list[list[float]]) -> list[str]:
     """ "best", "noise" or "" for each row; of a value to come near, the mean distance of the seeds to it decides.
 
-    With one seed in either row, noise is unknown, and there is no mark; nor is there where all are equal.
+    With less than three seeds in either row, little is known of noise, and there is no mark of it; nor any mark where all are equal.
     """
     if better is None or sum(map(bool, values)) < 2:
         return [""] * len(values)
@@ -100,7 +102,7 @@ def marks_of(better: str | float | None, values: list[list[float]]) -> list[str]
         if middle == means[best]:
             marks.append("best")
         else:
-            marks.append("noise" if len(row) > 1 and len(costs[best]) > 1 and welch(row, costs[best]) >= LEVEL else "")
+            marks.append("noise" if min(len(row), len(costs[best])) >= ENOUGH and welch(row, costs[best]) >= LEVEL else "")
     return marks
 
 

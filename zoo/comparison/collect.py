@@ -9,8 +9,8 @@ from statistics import mean
 from typing import Any
 
 from zoo.comparison import baseline as zoo_rows
-from zoo.comparison.aggregate import numbers, tables_of, with_best_prior
-from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, MORE, SAMPLES, SUMMARY, TRANSFER, WATCHED
+from zoo.comparison.aggregate import ENOUGH, numbers, tables_of, with_best_prior
+from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRANSFER, WATCHED
 from zoo.comparison.comparable import differences, facts_of_test, facts_of_validation, protocol_of, sentence, some, total_cost
 from zoo.comparison.folders import (
     NUMBERS,
@@ -34,7 +34,7 @@ from zoo.errors import ZooError
 
 SORTED_BY = ("best_prior/frechet", "reconstructions/mse", "mse")  # the first that somebody has
 BEST_PRIOR = [column._replace(title=f"{column.title}, best prior", metric=f"best_prior/{column.metric}") for column in SAMPLES]
-BY_MODEL = [*SUMMARY, *MODELS, *MORE, *WATCHED, *CODES, *INVARIANCE, *EDITS, *TRANSFER, *COST, *BEST_PRIOR]
+BY_MODEL = [*SUMMARY, *MODELS, *WATCHED, *CODES, *INVARIANCE, *EDITS, *TRANSFER, *COST, *BEST_PRIOR]
 SHIPPED = (("faces", "64×64"), ("faces", "32×32"))  # whose classifier comes with the package
 FEW = 3  # values that a remark names with the rows they are of
 
@@ -264,9 +264,9 @@ def sorted_rows(rows: list[Row], columns: list[Column], notes: Notes) -> list[Ro
 def remarks(rows: list[Row], split: str) -> Notes:
     """What a reader should know of numbers of this split that may be compared all the same."""
     notes = []
-    singles = [row.label for row in rows if len(row.entries) == 1]
-    if singles and len(rows) > 1:
-        notes.append(f"One seed says nothing of noise, so nothing can be told to lie within it of {some(singles)}.")
+    few = [row.label for row in rows if len(row.entries) < ENOUGH]
+    if few and len(rows) > 1:
+        notes.append(f"Less than {ENOUGH} seeds say little of noise, so nothing is marked as lying within it for {some(few)}.")
     counts = {len(row.entries) for row in rows}
     if len(counts) > 1:
         notes.append("Rows have different numbers of seeds (n).")

@@ -15,7 +15,7 @@ SUMMARY = [
     Column("linear probe, balanced", "representation/linear_balanced_accuracy", "high"),
     Column("bits/dim", "likelihood/bits_per_dim", "low"),
     Column("bits/dim ≤ (ELBO)", "likelihood/elbo_bits_per_dim", "low"),
-    Column("hours × devices", "cost/device_hours", "low", 2),
+    Column("hours × devices", "cost/device_hours", "low", 3),
     Column("parameters, M", "cost/parameters", None, 2, 1e-6),
 ]
 SAMPLES = [
@@ -33,16 +33,13 @@ MODELS = [
     Column("mse", "reconstructions/mse", "low", 5),
     Column("psnr, dB", "reconstructions/psnr", "high", 2),
     Column("ssim", "reconstructions/ssim", "high"),
+    Column("lpips", "reconstructions/lpips", "low"),
     Column("sharpness", "reconstructions/sharpness", 1.0, 2),
     Column("Fréchet, reconstructions", "reconstructions/frechet", "low"),
     Column("Fréchet, midpoints", "interpolations/frechet", "low"),
+    Column("bits/dim", "likelihood/bits_per_dim", "low"),
     Column("bits/dim ≤ (ELBO)", "likelihood/elbo_bits_per_dim", "low"),
     Column("bits/dim ≤ (64 draws)", "likelihood/iw64_bits_per_dim", "low"),
-]
-# In a comparison also what few methods, data sets or commands give.
-MORE = [
-    Column("lpips", "reconstructions/lpips", "low"),
-    Column("bits/dim", "likelihood/bits_per_dim", "low"),
     Column("mean distance of lines × 10³", "interpolations/mean_distance", "low", 2, 1000),
     Column("smoothness of lines", "interpolations/line_smoothness", "low"),
 ]
@@ -82,7 +79,7 @@ TRANSFER = [
     Column("domain, 2×512", "transfer/content_mlp", 0.5),
 ]
 COST = [
-    Column("hours × devices", "cost/device_hours", "low", 2),
+    Column("hours × devices", "cost/device_hours", "low", 3),
     Column("training images/s", "cost/images_per_second", "high", 0),
     Column("samples/s", "cost/sampling/images_per_second", "high", 0),
     Column("peak memory, MiB", "cost/peak_memory_mib", "low", 0),

@@ -11,7 +11,8 @@ from zoo.data.files import write_atomically
 
 MARKS = {"best": "*", "noise": "~", "": ""}
 LEGEND = (
-    "**Bold \\*** is best; ~ cannot be told from the best (Welch's t-test over seeds, p ≥ 0.05); mean ± standard deviation over n seeds."
+    "**Bold \\*** is best; ~ cannot be told from the best (Welch's t-test over 3 seeds or more, p ≥ 0.05); "
+    "mean ± standard deviation over n seeds."
 )
 
 

@@ -75,7 +75,7 @@ class Cell:
     mean: float
     deviation: float | None  # standard deviation over seeds; None of one seed
     count: int
-    mark: str = ""  # "best", "noise" (no different from the best at p = 0.05, Welch's t-test), or ""
+    mark: str = ""  # "best", "noise" (no different from the best at p = 0.05, Welch's t-test, of 3 seeds or more), or ""
     text: str = ""  # "0.123 ± 0.004"
     distance: float | None = None  # of a value to come near, the mean distance of the seeds to it; None in other columns
 

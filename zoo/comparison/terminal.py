@@ -10,7 +10,7 @@ from rich.table import Table as Grid
 from zoo.comparison.files import MARKS, counts_of
 from zoo.comparison.parts import Cell, Comparison, Table
 
-LEGEND = "* best   ~ cannot be told from the best (Welch's t-test over seeds, p ≥ 0.05)   n seeds   – not defined"
+LEGEND = "* best   ~ cannot be told from the best (Welch's t-test over 3 seeds or more, p ≥ 0.05)   n seeds   – not defined"
 PLAIN_WIDTH = 160  # characters a line, where the output is no terminal
 NAME_WIDTH = 40  # characters of a row's name before it goes on in the next line
 
