@@ -366,6 +366,17 @@ def test_the_pareto_front(browser, tmp_path):
     assert browser.run(rows) == ["near", "dear", "both", "above", "both", "wild"]
 
 
+def test_errors_of_rounding_do_not_press_a_logarithmic_curve_together(browser, path):
+    browser.open(path, 1280)
+    lines = "[{row: 0, images: [1, 2], mean: [1e-14, 2e-14]}, {row: 1, images: [1, 2], mean: [0.1, 0.001]}]"
+    browser.run(f"lineChart(find('curves-chart'), {{name: 'mse', lines: {lines}}}, ['exact', 'other'], 'images', true, new Set())")
+    path_of = "[...document.querySelectorAll('#curves-chart .line-mark')].map((line) => line.getAttribute('d'))"
+    exact, other = ([float(place.split(",")[1]) for place in path.strip("M").split("L")] for path in browser.run(path_of))
+    assert exact[0] == exact[1] > other[1] > other[0]
+    assert (other[1] - other[0]) / (exact[0] - other[0]) == pytest.approx(2 / 5, abs=0.01)  # decades
+    assert "what is below 0.000001 lies on the edge" in browser.run("find('curves-chart').textContent")
+
+
 def test_name_and_n_stay_in_sight_on_a_phone(browser, path):
     browser.open(path, 390)
     cells = "[...table.tBodies[0].rows[0].cells].map((cell) => cell.getBoundingClientRect()).filter((box) => box.width)"

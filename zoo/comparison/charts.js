@@ -46,6 +46,8 @@ function scale(low, high, from, to, log) {
   return Object.assign(place, { low, high, log });
 }
 
+const SPAN = 1e5; // of a logarithmic axis of curves: what is lower, as the rounding of an exact inverse, would press the rest together
+
 /** Round numbers between two values, about `count` of them; for a logarithmic axis 1, 2 and 5 times powers of ten where these are few. */
 function ticks(low, high, count, log) {
   if (log) {
@@ -164,15 +166,16 @@ function lineChart(host, curve, rows, axis, log, hidden) {
   const height = host.clientWidth < 620 ? 340 : 440;
   const { svg, width } = canvas(host, height, `${curve.name} against ${axis === "hours" ? "hours" : "images seen"}, one line for each model`);
   if (!lines.length) return draw(svg, "text", { class: "axis", x: 0, y: 20 }, "Nothing to draw.");
-  const shown = (value) => !log || value > 0;
-  const values = lines.flatMap((line) => [...line.mean, ...(line.low ?? []), ...(line.high ?? [])]).filter(shown);
+  const all = lines.flatMap((line) => [...line.mean, ...(line.low ?? []), ...(line.high ?? [])]);
+  const floor = log ? Math.max(...all) / SPAN : -Infinity, shown = (value) => value >= floor;
+  const values = all.filter(shown), cut = values.length < all.length;
   const spent = lines.flatMap((line) => line[axis]);
   const names = Math.min(Math.max(...lines.map((line) => rows[line.row].length)) * LETTER + 16, width * 0.27);
   const box = { left: 52, right: width - names, top: 30, bottom: height - 48 };
-  const [low, high] = [Math.min(...values), Math.max(...values)], room = log ? 0 : (high - low || Math.abs(high) || 1) * 0.04;
+  const [low, high] = [cut ? floor : Math.min(...values), Math.max(...values)], room = log ? 0 : (high - low || Math.abs(high) || 1) * 0.04;
   const x = scale(Math.min(0, ...spent), Math.max(...spent), box.left, box.right, false);
   const y = scale(low - room, high + room, box.bottom, box.top, log);
-  axes(svg, box, x, y, { x: axis === "hours" ? "hours" : "images seen", y: curve.name + (log ? ", logarithmic" : "") });
+  axes(svg, box, x, y, { x: axis === "hours" ? "hours" : "images seen", y: curve.name + (log ? ", logarithmic" : "") + (cut ? `; what is below ${readable(floor)} lies on the edge` : "") });
   const points = [], ends = [];
   for (const line of lines) {
     const places = line.mean.map((value, k) => [x(line[axis][k]), shown(value) ? y(value) : box.bottom]);
