@@ -12,7 +12,7 @@ from zoo.compare import folder_for, name_runs
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
-        (["a", "b/c"], ["runs=['a','b/c']"]),
+        (["a", "b/c"], ["runs=['a',b/c]"]),
         (["sort=mse", "a b"], ["sort=mse", "runs=['a b']"]),
         (["it's"], ["runs=['it\\'s']"]),
         (["--cfg", "job", "a"], ["--cfg", "job", "runs=['a']"]),

@@ -25,6 +25,7 @@ def written(tmp_path, monkeypatch):
 
 def test_the_model_of_the_text_trains(written, zoo, tiny, tmp_path):
     assert sorted(FILES) == ["conf/model/dae.yaml", "tests/models/test_dae.py", "zoo/models/dae.py"]
+    assert "`conf/experiment/compare.yaml` and `compare_full.yaml`" in TEXT  # which tests/results demand of every model
     done = zoo("train", *tiny, f"hydra.searchpath=[file://{written}/conf]", "model=dae", "hydra.run.dir=run")
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "run/summary.json").read_text())["model"] == "dae"

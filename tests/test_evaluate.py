@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from zoo.callbacks import watch
+from zoo.evaluation.protocol import evaluate
 from zoo.train import main as start_training
 
 FACES = ["data=faces", "data.image_size=32", "data.source.train=300", "data.source.val=24", "data.source.test=80", "logger=none"]
@@ -17,7 +19,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(sys, "argv", ["zoo.train", *FACES, *SMALL])
+        patch.setattr(sys, "argv", ["zoo.train", *FACES, *SMALL, "ema=0.9"])
         start_training()
     return folder / "run"
 
@@ -35,6 +37,27 @@ def test_the_final_evaluation_of_a_run_is_the_protocol_with_a_small_n(run):
     assert metrics["val/reconstructions/mse@24"] == pytest.approx(metrics["val/mse"], rel=1e-5)
     header = (run / "metrics.csv").read_text().splitlines()[0].split(",")
     assert "val/samples/normal/frechet@24" in header
+
+
+def test_resuming_a_run_at_its_end_measures_only_what_is_missing(zoo, run, monkeypatch):
+    """As if it had been killed before summary.json, written by a version that lost the numbers, or resumed for nothing."""
+    summary, evaluated = json.loads((run / "summary.json").read_text()), []
+    monkeypatch.setattr(watch, "evaluate", lambda *arguments: evaluated.append(1) or evaluate(*arguments))
+
+    def resumed() -> tuple[dict, int]:
+        evaluated.clear()
+        done = zoo("train", "resume=run")
+        assert done.code == 0, done.err
+        return json.loads((run / "summary.json").read_text()), len(evaluated)
+
+    found, times = resumed()
+    assert (found["metrics"], found["peak_memory_mib"], times) == (summary["metrics"], summary["peak_memory_mib"], 0)
+    (run / "summary.json").unlink()
+    found, times = resumed()
+    assert (found["metrics"], times) == (pytest.approx(summary["metrics"], rel=1e-5), 1)
+    lost = {name: value for name, value in summary["metrics"].items() if name.count("/") == 1}
+    (run / "summary.json").write_text(json.dumps(summary | {"metrics": lost}))
+    assert resumed()[0]["metrics"] == found["metrics"]
 
 
 def test_everything_is_written_and_the_same_twice(zoo, run):

@@ -19,6 +19,7 @@ from zoo.comparison.files import write_csv, write_markdown
 from zoo.comparison.folders import common, named
 from zoo.comparison.terminal import show
 from zoo.engine.cli import run_verb
+from zoo.engine.sweep import quoted
 from zoo.errors import ZooError
 
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--info", "-i")
@@ -40,8 +41,7 @@ def name_runs(argv: list[str]) -> None:
         (paths if is_path else arguments).append(argument)
         before = argument
     if paths:
-        quoted = ("'" + path.replace("\\", "\\\\").replace("'", "\\'") + "'" for path in paths)
-        argv[1:] = [*arguments, f"runs=[{','.join(quoted)}]"]
+        argv[1:] = [*arguments, f"runs=[{','.join(map(quoted, paths))}]"]
 
 
 def run(config: DictConfig) -> None:

@@ -114,11 +114,10 @@ class Pool(Launcher):
         if self.device == "machine":
             return ["machine"]
         if self.device == "gpus":
-            import torch
+            from zoo.engine.devices import visible_gpus
 
-            shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-            found: list[Any] = [part.strip() for part in shown.split(",")] if shown else list(map(str, range(torch.cuda.device_count())))
-            if not torch.cuda.device_count():
+            found: list[Any] = visible_gpus()
+            if not found:
                 raise ZooError("hydra/launcher=gpus was asked for, but this machine has no GPU to use; take hydra/launcher=cpus or local.")
         else:
             found = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else list(range(os.cpu_count() or 1))
@@ -128,7 +127,9 @@ class Pool(Launcher):
                 raise ZooError(f"hydra.launcher.slots={chosen} was asked for, but this process may use {len(found)} {self.device}.")
             found = found[:chosen]
         elif chosen is not None:
-            wanted = [type(found[0])(slot) for slot in chosen]
+            wanted = []
+            with suppress(TypeError, ValueError):  # neither a number nor a list, or a list of something else
+                wanted = [type(found[0])(slot) for slot in chosen]
             if not wanted or len({*wanted}) < len(wanted) or not {*wanted} <= {*found}:
                 raise ZooError(f"hydra.launcher.slots={chosen} must be some of the {self.device} this process may use: {found}.")
             found = wanted

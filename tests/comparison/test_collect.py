@@ -263,6 +263,9 @@ def test_the_test_split_before_anything_was_evaluated_is_one_sentence(tmp_path):
 def test_states(tmp_path):
     make_run(tmp_path / "0-done", metrics=of(1))
     make_run(tmp_path / "1-longer", seed=1, metrics=of(1), config={"budget": 5000})  # resumed with a larger budget
+    make_run(tmp_path / "1-ended", seed=11, metrics=of(1), seen=400, summary={"training": {"budget": 1000, "complete": True}})
+    make_run(tmp_path / "1-raised", seed=12, metrics=of(1), seen=400, summary={"training": {"budget": 500, "complete": True}})
+    make_run(tmp_path / "1-unsaved", seed=13, metrics=of(1), summary={"training": {"budget": 1000, "complete": False}})
     make_run(tmp_path / "2-running", seed=2)
     make_run(tmp_path / "3-stopped", seed=3)
     make_run(tmp_path / "4-failed", seed=4)
@@ -275,7 +278,7 @@ def test_states(tmp_path):
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "job.json").write_text(json.dumps(about))
-    for name in ("1-longer", "3-stopped", "4-failed"):
+    for name in ("1-longer", "1-raised", "1-unsaved", "3-stopped", "4-failed"):
         age(tmp_path / name)
     (tmp_path / "sweep.json").write_text(json.dumps({"jobs": [{"folder": "0-done"}, {"folder": "9-waits"}]}))
     alive = folders.is_alive
@@ -284,9 +287,11 @@ def test_states(tmp_path):
         found = compare([tmp_path])
     finally:
         folders.is_alive = alive
-    assert [entry.name for row in found.rows for entry in row.entries] == ["0-done"]
+    assert [entry.name for row in found.rows for entry in row.entries] == ["0-done", "1-ended"]
     assert [(entry.name, entry.status, entry.reason) for entry in found.others] == [
         ("1-longer", "interrupted", "1,000 of 5,000 images"),
+        ("1-raised", "interrupted", "400 of 1,000 images"),
+        ("1-unsaved", "interrupted", "1,000 of 1,000 images"),
         ("2-running", "training", "1,000 of 1,000 images"),
         ("3-stopped", "interrupted", "1,000 of 1,000 images"),
         ("4-failed", "failed", "Training diverged."),
@@ -295,7 +300,7 @@ def test_states(tmp_path):
         ("7-starts", "training", "has not begun to train"),
         ("8-told", "interrupted", "has not begun to train"),
     ]
-    assert found.others[4].command == "python -m zoo.train model=ae seed=1"
+    assert found.others[6].command == "python -m zoo.train model=ae seed=1"
     assert f"1 of 2 jobs of {tmp_path.name} have not begun." in found.notes
 
 
@@ -343,6 +348,7 @@ def test_damaged_files_are_named_and_the_rest_is_compared(tmp_path):
         *(("summary", {key: [1]}) for key in ("machine", "accelerator", "command", "peak_memory_mib", "versions")),
         ("summary", {"seed": float("nan")}),
         ("summary", {"pretrain": {"train_hours": "x"}}),
+        *(("summary", {"training": value}) for value in (None, {}, {"budget": "x", "complete": True}, {"budget": 1000, "complete": 1})),
         *(("evaluation", {key: None}) for key in ("versions", "metrics", "measured", "features", "images_seen")),
         ("evaluation", {"versions": {"commit": ["x"]}}),
         ("evaluation", {"features": {"classifier": None}}),

@@ -257,6 +257,11 @@ def test_runs_that_were_logged_offline_are_to_be_uploaded_first(two_rows, tmp_pa
     logs[0].with_name("run-a.wandb.synced").touch()
     assert "wandb sync ae,seed=1/wandb/offline-run-* and" in dashboard(two_rows, tmp_path)
     logs[1].with_name("run-a.wandb.synced").touch()
+    first_stage = logs[0].parents[2] / "pretrain" / "wandb" / "offline-run-1-b" / "run-b.wandb"
+    first_stage.parent.mkdir(parents=True)
+    first_stage.touch()
+    assert "wandb sync ae,seed=0/pretrain/wandb/offline-run-* and" in dashboard(two_rows, tmp_path)
+    first_stage.with_name("run-b.wandb.synced").touch()
     assert "sync" not in dashboard(two_rows, tmp_path)
 
 

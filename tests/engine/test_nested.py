@@ -10,7 +10,9 @@ import zoo as package
 from tests.engine.test_ddp import furthest, weights
 from tests.engine.test_resume import assert_equal, assert_same_end, final
 from tests.engine.test_stages import checkpoints, cut, rows, summary, train_each
+from zoo.comparison.folders import read, status_of
 from zoo.engine.load import open_run
+from zoo.engine.sweep import state_of
 from zoo.engine.training import moving_average
 from zoo.evaluation.samples import priors, samples
 from zoo.evaluation.subject import Subject
@@ -113,6 +115,20 @@ def test_training_ends_early_with_the_best_flow(trained):
     assert summary(trained / "early")["metrics"]["val/loss"] == pytest.approx(reported, rel=1e-4)  # what is reported is what is kept
 
 
+def test_a_run_that_ended_early_is_finished_for_its_budget(run):
+    early = run("early")
+    assert (summary(early)["training"], checkpoints(early)[-1] < 2000) == ({"budget": 2000, "complete": True}, True)
+
+    def states() -> tuple[str, str]:
+        return state_of(early), status_of(read(early, early, []), 0)[0]
+
+    assert states() == ("finished", "finished")
+    config = (early / "config.yaml").read_text()
+    for budget, found in ((1000, ("finished", "finished")), (4000, ("interrupted", "training"))):  # resumed, and killed at once
+        (early / "config.yaml").write_text(config.replace("budget: 2000", f"budget: {budget}"))
+        assert states() == found
+
+
 def test_averaged_weights_are_looked_at_and_kept(trained, zoo, tiny, tmp_path):
     done = zoo("train", *tiny, *BOTH, *OVERFIT, "watch_every=2000", f"pretrain.run={trained / 'both' / 'pretrain'}", "hydra.run.dir=run")
     assert done.code == 0, done.err
@@ -132,6 +148,7 @@ def test_an_ended_run_stays_ended(run, zoo):
     assert_equal(final(early)["state_dict"], before["state_dict"])
     assert final(early)["global_step"] == before["global_step"]
     assert summary(early)["metrics"] == numbers
+    assert state_of(early) == "finished"
 
 
 def test_a_run_killed_before_it_ends_early_ends_at_the_same_place(trained, zoo, tmp_path):

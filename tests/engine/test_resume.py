@@ -1,6 +1,8 @@
 """A resumed run equals the uninterrupted one bit for bit: weights, averaged weights, optimizer, metrics."""
 
 import csv
+import errno
+import os
 import shutil
 import signal
 import time
@@ -8,8 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from zoo.engine import checkpoint
 from zoo.engine.checkpoint import all_of, digest_file
+from zoo.engine.resume import resumed_config
+from zoo.engine.sweep import state_of
+from zoo.engine.training import save_settings
+from zoo.errors import ZooError
 
 EVERYTHING = ["ema=0.9", "data.flip=true", "model.kl_warmup=40", "scheduler=cosine", "clip=10"]
 
@@ -121,6 +129,40 @@ def test_a_finished_run_says_so_and_a_larger_budget_goes_on(zoo, tiny, tmp_path)
     assert_equal(before["state_dict"], final(tmp_path / "run")["state_dict"])
     assert zoo("train", "resume=run", "budget=96").code == 0
     assert all_of(tmp_path / "run")[0].stem == "000000000096"
+
+
+def test_a_run_whose_last_checkpoint_was_not_written_is_not_finished(zoo, tiny, tmp_path, monkeypatch):
+    save = checkpoint.save
+
+    def fail_at_the_end(state, path):
+        if path.stem == "000000000064":
+            raise OSError(errno.ENOSPC, "full")
+        save(state, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", fail_at_the_end)
+        assert zoo("train", *tiny, "hydra.run.dir=run").code == 2
+    assert state_of(tmp_path / "run") == "interrupted"
+    assert zoo("train", "resume=run").code == 0
+    assert state_of(tmp_path / "run") == "finished"
+
+
+def test_settings_are_written_whole(tmp_path, monkeypatch):
+    save_settings(OmegaConf.create({"budget": 64}), tmp_path)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="full"):
+        save_settings(OmegaConf.create({"budget": 128}), tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == "budget: 64\n"
+
+
+def test_torn_settings_are_one_sentence(tmp_path):
+    (tmp_path / "config.yaml").write_text("budget: 64\nmodel: {name: 'va")
+    with pytest.raises(ZooError, match=r"config\.yaml is damaged"):
+        resumed_config(tmp_path, [])
 
 
 def test_a_run_of_an_older_version_goes_on(zoo, tiny, tmp_path):

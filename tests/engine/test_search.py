@@ -13,7 +13,8 @@ from hydra_plugins.zoo_search import distribution
 from zoo.engine import sweep
 from zoo.errors import ZooError
 
-SEARCH = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.metric=val/mse", "logger=none", "hydra.sweep.dir=found"]
+SIZE = ["budget=32", "batch_size=32"]
+SEARCH = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.metric=val/mse", "logger=none", "hydra.sweep.dir=found", *SIZE]
 
 # A run that leaves what a training would leave, at once. val/mse = (beta - 2)², so the best beta is 2.
 JOB = """
@@ -24,8 +25,8 @@ run = Path(given["hydra.run.dir"].strip("'"))
 beta = float(given.get("model.beta", 0))
 with open(run.parent / "started", "a") as file:
     file.write(f"{run.name}\\n")
-(run / "config.yaml").write_text("budget: 10\\nbatch_size: 10\\n")
-(run / "summary.json").write_text(json.dumps({"images_seen": 10, "metrics": {"val/mse": (beta - 2) ** 2, "val/psnr": beta}}))
+(run / "config.yaml").write_text("budget: 32\\nbatch_size: 32\\n")
+(run / "summary.json").write_text(json.dumps({"images_seen": 32, "metrics": {"val/mse": (beta - 2) ** 2, "val/psnr": beta}}))
 """
 
 
@@ -110,8 +111,9 @@ def test_a_search_finds_the_best_and_says_how_to_train_it(quick, tmp_path):
     assert len({*betas}) == 6
     assert [trial.value for trial in trials] == pytest.approx([(beta - 2) ** 2 for beta in betas])
     best = min(betas, key=lambda beta: abs(beta - 2))
-    assert f"python -m zoo.train logger=none model.latent_dim=8 model.beta={best}\n" in done.out
-    assert [quick.launched[number] for number in range(6)] == [["logger=none", "model.latent_dim=8", f"model.beta={b}"] for b in betas]
+    assert f"python -m zoo.train logger=none budget=32 batch_size=32 model.latent_dim=8 model.beta={best}\n" in done.out
+    own = ["logger=none", *SIZE, "model.latent_dim=8"]
+    assert [quick.launched[number] for number in range(6)] == [[*own, f"model.beta={beta}"] for beta in betas]
 
 
 def test_a_stopped_search_draws_what_it_would_have_drawn(search, tmp_path, monkeypatch):
@@ -229,8 +231,8 @@ def test_without_optuna(search, monkeypatch):
 
 def test_a_search_that_trains_on_two_ranks(zoo, tiny, tmp_path, assert_two_ranks_alike):
     """Both ranks have the settings that were drawn; the metric is that of the validation after training."""
-    own = [override for override in tiny if not override.startswith(("logger", "budget"))]
-    arguments = [*SEARCH, *own, "budget=32", "evaluation.samples=0", "optimizer.lr=tag(log,interval(1e-4,1e-2))"]
+    own = [override for override in tiny if not override.startswith(("logger", "budget", "batch_size"))]
+    arguments = [*SEARCH, *own, "evaluation.samples=0", "optimizer.lr=tag(log,interval(1e-4,1e-2))"]
     arguments += ["hydra.sweeper.trials=1", "trainer.devices=2", "trainer.accelerator=cpu"]
     assert zoo("train", *arguments).code == 0
     [trial] = study_of(tmp_path).trials

@@ -17,7 +17,7 @@ from tests.engine import slurm
 from zoo.engine import sweep
 from zoo.engine.checkpoint import all_of
 
-SWEEP = ["-m", "hydra/launcher=slurm", "logger=none", "hydra.sweep.dir=swept", "trainer.accelerator=cpu"]
+SWEEP = ["-m", "hydra/launcher=slurm", "logger=none", "hydra.sweep.dir=swept", "trainer.accelerator=cpu", "budget=32", "batch_size=32"]
 
 # A run of two steps: the first leaves a checkpoint and waits to be told to save, the second, resumed, finishes.
 JOB = """
@@ -34,7 +34,7 @@ if given.get("seed") == "1" and rank == "1":
     print("zoo: This rank has no luck.")
     sys.exit(2)
 if rank == "0":
-    (run / "config.yaml").write_text("budget: 10\\nbatch_size: 10\\n")
+    (run / "config.yaml").write_text("budget: 32\\nbatch_size: 32\\n")
 if "resume" not in given and given.get("seed") != "2":
     told = []
     signal.signal(signal.SIGTERM, lambda *_: told.append(1))
@@ -49,7 +49,7 @@ if "resume" not in given and given.get("seed") != "2":
 while not all((run / f"{what}-{other}.json").exists() for other in range(int(os.environ["SLURM_NTASKS"]))):
     time.sleep(0.02)  # ranks wait for each other
 if rank == "0":
-    (run / "summary.json").write_text(json.dumps({"images_seen": 10, "metrics": {"val/mse": 0.5}}))
+    (run / "summary.json").write_text(json.dumps({"images_seen": 32, "metrics": {"val/mse": 0.5}}))
 """
 
 

@@ -24,6 +24,7 @@ from zoo.engine.resume import point_hydra_at_run
 from zoo.engine.schedules import Cosine
 from zoo.engine.settings import settle
 from zoo.engine.stages import first_stage
+from zoo.engine.sweep import quoted
 from zoo.errors import ZooError
 from zoo.train import main
 
@@ -302,7 +303,18 @@ def test_the_latest_run_to_start_from_is_the_one_before_this(tmp_path, monkeypat
         (folder / "config.yaml").touch()
     argv = ["zoo.train", "model=gan", "pretrain.run=latest"]
     point_hydra_at_run(argv)
-    assert argv == ["zoo.train", "model=gan", f"pretrain.run='{run}'"]
+    assert argv == ["zoo.train", "model=gan", f"pretrain.run={run}"]
+
+
+def test_any_folder_can_be_resumed_again_and_again(tmp_path):
+    run = tmp_path / "o'brien" / "a, b"
+    run.mkdir(parents=True)
+    (run / "config.yaml").touch()
+    argv = ["zoo.train", f"resume={quoted(run)}"]
+    point_hydra_at_run(argv)
+    once = list(argv)
+    point_hydra_at_run(argv)  # as another rank does with what the first has rewritten
+    assert argv == once == ["zoo.train", f"resume={quoted(run)}", f"hydra.run.dir={quoted(run)}"]
 
 
 def test_each_stage_has_its_own_wandb_run(zoo, tiny, tmp_path):

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from zoo.engine import sweep
 
@@ -189,7 +190,7 @@ def test_the_same_command_skips_resumes_and_tries_again(jobs, zoo, tiny, tmp_pat
     assert {*statuses(folder).values()} == {"finished"}
     assert (folder / "00-seed-0" / "seen.json").stat().st_mtime_ns == before
     resumed = read(folder / "02-seed-4", "seen.json")["overrides"]
-    assert resumed == [f"resume={folder / '02-seed-4'}"]
+    assert resumed == [f"resume={folder / '02-seed-4'}", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.num_nodes=1"]
     assert read(folder / "01-seed-1", "seen.json")["overrides"] == [*tiny, "seed=1"]
 
     assert len(sweeps(tmp_path)) == 2
@@ -205,7 +206,17 @@ def test_a_folder_named_on_the_command_line_is_gone_on_with_and_no_other_jobs_en
     other = zoo("train", "-m", *tiny, "clip=1", "seed=0,10", "hydra.sweep.dir='a b'")
     assert other.code == 2
     assert "00-seed-0 holds another run than seed=0; name another hydra.sweep.dir" in other.err
+    config = tmp_path / "a b" / "01-seed-10" / "config.yaml"
+    config.write_text(config.read_text().replace("batch_size: 8", "batch_size: 4"))  # as if that of an experiment had been changed
+    changed = zoo("train", "-m", *tiny, "seed=0,10", "hydra.sweep.dir='a b'")
+    assert changed.code == 2
+    assert "01-seed-10 was begun with batch_size=4, not 8; name another hydra.sweep.dir" in changed.err
     assert not (tmp_path / "runs").exists()
+
+
+def test_how_jobs_are_packed_and_how_long_a_search_goes_on_makes_no_other_sweep():
+    packed = ["hydra/launcher=slurm", "+hydra.launcher.name=x", "hydra.sweep.dir=y", "hydra.sweeper.trials=9", "hydra.sweeper.jobs=2"]
+    assert sweep.identity(["--multirun", *packed, "+model.x=1", "hydra.sweeper.seed=1"]) == ["+model.x=1", "hydra.sweeper.seed=1"]
 
 
 def test_a_run_without_a_checkpoint_starts_anew_and_keeps_its_name_at_wandb(jobs, zoo, tiny, tmp_path):
@@ -290,6 +301,7 @@ def test_a_job_s_folder_can_be_typed_without_quotes(jobs, zoo, tiny, tmp_path):
 def test_a_folder_reaches_hydra_as_it_is(path):
     override = OverridesParser.create().parse_override(f"hydra.run.dir={sweep.quoted(Path(path))}")
     assert override.value() == path
+    assert sweep.unquoted(f"resume={sweep.quoted(path)}") == path
 
 
 REFUSED = {
@@ -307,6 +319,8 @@ REFUSED = {
     "hydra/launcher=cpus hydra.launcher.per_job=1000": ["per_job=1000", "whole number"],
     "hydra/launcher=cpus hydra.launcher.slots=1000": ["slots=1000"],
     "hydra/launcher=cpus hydra.launcher.slots=[0,0]": ["slots=[0, 0]"],
+    "hydra/launcher=cpus hydra.launcher.slots=all": ["slots=all must be some of"],
+    "hydra/launcher=cpus hydra.launcher.slots=1.5": ["slots=1.5 must be some of"],
     "hydra/launcher=cpus trainer.accelerator=gpu": ["trainer.accelerator=gpu"],
     "hydra/launcher=basic": ["one process", "hydra/launcher=local"],
     "trainer.num_nodes=2": ["trainer.num_nodes=2", "hydra/launcher=slurm"],
@@ -359,5 +373,27 @@ def test_all_ranks_of_real_jobs_have_one_command_and_one_folder(zoo, tiny, tmp_p
     assert len(list(job.glob("wandb/offline-run-*"))) == 1
     assert read(job, "summary.json")["devices"] == 2
     assert sweep.read_metrics(job)["val/mse"] > 0
+    assert f"wandb login && wandb sync {job.relative_to(tmp_path)}/wandb/offline-run-*" in done.out
     assert "group: " + "-".join(folder.parts[-2:]) in (job / "config.yaml").read_text()
     assert "model.gamma=0.1" in done.out or "gamma" in done.out
+
+
+@pytest.mark.parametrize("torn", ["data: [", "budget:", "budget: 64\nlogger: {id: 'ab", "a", ""])
+def test_torn_settings_of_a_job_are_no_error(tmp_path, torn):
+    (tmp_path / "config.yaml").write_text(torn)
+    (tmp_path / "summary.json").write_text('{"images_seen": 64}')
+    assert sweep.state_of(tmp_path) == "new"
+    config = OmegaConf.create({"logger": {"kind": "wandb", "group": "all"}})
+    job = sweep.Job(0, ["seed=1"], "seed=1", tmp_path, config)
+    assert sweep.overrides_to_start(job) == ["seed=1", "logger.group=all"]
+    assert not (tmp_path / "config.yaml").exists()
+
+
+@pytest.mark.slow
+def test_the_number_of_devices_can_be_swept(zoo, tiny, tmp_path, assert_two_ranks_alike):
+    done = zoo("train", "-m", *tiny, "trainer.devices=1,2", "trainer.accelerator=cpu", "hydra.sweep.dir=here")
+    assert done.code == 0, done.err
+    one, two = tmp_path / "here" / "00-devices-1", tmp_path / "here" / "01-devices-2"
+    assert [read(folder, "summary.json")["devices"] for folder in (one, two)] == [1, 2]
+    assert sweep.read_metrics(one)["val/mse"] == pytest.approx(sweep.read_metrics(two)["val/mse"], rel=1e-4)
+    assert_two_ranks_alike("trainer.devices=2", two)

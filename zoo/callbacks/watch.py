@@ -13,7 +13,8 @@ from zoo.callbacks.clock import Pauses, images_seen, is_due
 from zoo.callbacks.monitor import log
 from zoo.engine import pictures, strips
 from zoo.engine.devices import peak_memory_mib
-from zoo.evaluation.protocol import LEAST, evaluate
+from zoo.engine.sweep import read_json
+from zoo.evaluation.protocol import GROUPS, LEAST, evaluate
 from zoo.evaluation.subject import Subject, features_of
 from zoo.evaluation.validation import fit_prior, measure, quiet
 
@@ -22,7 +23,7 @@ class Watch(pl.Callback):
     """Validates and draws every `every` images and after the last step, with the averaged weights where averaging is on.
 
     After the last step the validation split is measured by the protocol of `zoo.evaluate`, with `samples` images (0 = not at all) and
-    the groups `metrics`.
+    the groups `metrics`; also in a session that begins (after `begin` images) where nothing is left to train, if that is missing.
     """
 
     def __init__(
@@ -31,10 +32,11 @@ class Watch(pl.Callback):
         every: int,
         samples: int = 0,
         metrics: list[str] | None = None,
+        begin: int = 0,
         validation_images: int = 10_000,
         prior_images: int = 10_000,
     ) -> None:
-        self.run, self.every, self.samples, self.metrics = run, every, samples, metrics
+        self.run, self.every, self.samples, self.metrics, self.begin = run, every, samples, metrics, begin
         self.validation_images, self.prior_images = validation_images, prior_images
         self.peak_memory_mib: float | None = None  # of training; None before its end
         self.latest: dict[str, float] = {}  # kept in the checkpoint: a run killed before its summary still has its numbers
@@ -63,12 +65,21 @@ class Watch(pl.Callback):
                 _log_picture(trainer, seen, name, grid)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """The numbers of the protocol on the validation split, after the last checkpoint: whatever goes wrong here costs no training."""
-        data = trainer.datamodule
+        """The numbers of the protocol on the validation split, after the last checkpoint: whatever goes wrong here costs no training.
+
+        A session that has trained nothing keeps those that are known.
+        """
+        data, seen = trainer.datamodule, images_seen(trainer, pl_module)
+        known = read_json(self.run / "summary.json")
+        if seen == self.begin == known.get("images_seen"):  # of these very weights
+            self.latest |= known["metrics"]
+            self.peak_memory_mib = known["peak_memory_mib"]
+        else:
+            self.peak_memory_mib = peak_memory_mib(pl_module.device)
         samples = min(self.samples, data.limit or self.samples, len(data.store.indices("val")))
-        if trainer.global_step < trainer.max_steps or samples < LEAST:
+        measured = any(name.removeprefix("val/").split("/")[0] in GROUPS for name in self.latest)
+        if trainer.global_step < trainer.max_steps or samples < LEAST or measured:
             return
-        self.peak_memory_mib = peak_memory_mib(pl_module.device)
         subject = Subject(pl_module, data.store, "val", samples, cache=data.cache)
         try:
             subject.features = features_of(subject, "classifier", None)
@@ -81,7 +92,13 @@ class Watch(pl.Callback):
             )
             return
         self.latest |= found
-        log(trainer, images_seen(trainer, pl_module), found)
+        log(trainer, seen, found)
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """Lightning has moved the model off its device, and leaves on_train_end out where nothing is left to train."""
+        pl_module.to(trainer.strategy.root_device)
+        if self.peak_memory_mib is None:
+            self.on_train_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         return {"latest": self.latest}

@@ -7,7 +7,6 @@ the comparison.
 import hashlib
 import json
 import os
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def dashboard(comparison: Comparison, out: Path) -> str:
         import wandb_workspaces  # noqa: F401
     except ModuleNotFoundError:
         raise ZooError("dashboard=wandb needs the package wandb-workspaces; install it with pip install 'zoo[dashboard]'.") from None
-    from zoo.engine.report import shown_path  # imports Lightning
+    from zoo.engine.report import shown_path, upload_command  # imports Lightning
 
     entries = on_wandb(comparison)
     entity, project = home(entries)
@@ -48,7 +47,7 @@ def dashboard(comparison: Comparison, out: Path) -> str:
         for part in ("workspace", "report"):
             book[part] = {name: value for name, value in remembered[part].items() if name != "spec"} | book[part]
 
-    sync, offline = upload_command(entries), reason_to_stay_offline()
+    sync, offline = upload_command([entry.folder for entry in entries if entry.folder]), reason_to_stay_offline()
     try:
         if not offline:
             save(book, comparison, entries, entity, project)
@@ -103,21 +102,6 @@ def home(entries: list[Entry]) -> tuple[str, str]:
         where = ", ".join(f"{'/'.join(filter(None, place))} ({name})" for place, name in homes.items())
         raise ZooError(f"A W&B dashboard shows the runs of one project, but these lie in {where}; compare the runs of one project.")
     return next(iter(homes))
-
-
-def upload_command(entries: list[Entry]) -> str:
-    """What uploads the runs that were logged offline and are not uploaded yet; "" if there are none."""
-    from zoo.engine.report import shown_path  # imports Lightning
-
-    waiting: list[Path] = []
-    for entry in entries:
-        logs = entry.folder.glob("wandb/offline-run-*/*.wandb") if entry.folder else []
-        if entry.folder and any(not log.with_name(f"{log.name}.synced").exists() for log in logs):  # the mark that wandb sync leaves
-            waiting.append(shown_path(entry.folder))
-    if len(waiting) > 1 and len({folder.parent for folder in waiting}) == 1:
-        return f"wandb sync {shlex.quote(str(waiting[0].parent))}/*/wandb/offline-run-*"
-    patterns = (f"{shlex.quote(str(folder))}/wandb/offline-run-*" for folder in waiting)
-    return " ".join(["wandb sync", *patterns]) if waiting else ""
 
 
 def described(comparison: Comparison, entries: list[Entry]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from zoo.comparison.settings import described
-from zoo.engine.sweep import is_alive
+from zoo.engine.sweep import is_alive, is_complete
 from zoo.errors import ZooError
 
 # What summary.json says of a training; a number may be null where it is not known.
@@ -140,6 +140,9 @@ def is_whole(what: str, content: dict[str, Any]) -> bool:
     earlier = content.get("pretrain", {})
     if not isinstance(earlier, dict) or not all(is_number(earlier.get(name, 0)) for name in ("images_seen", "train_hours")):
         return False
+    training = content.get("training", {"budget": 0})  # which older runs lack
+    if not isinstance(training, dict) or not is_number(training.get("budget")) or type(training.get("complete", False)) is not bool:
+        return False
     texts = {name: content[name] for name in (*TEXTS, "command") if content.get(name) is not None}
     numbers = [content[name] for name in NUMBERS if content.get(name) is not None]
     return type(content.get("seed")) is int and is_texts(texts) and all(map(is_number, numbers))
@@ -223,12 +226,11 @@ def status_of(folder: Folder, seen: float) -> tuple[str, str]:
     if folder.damaged:
         return "failed", f"{folder.damaged} is damaged."
     config, job = folder.config, folder.job
-    budget, batch = (config.get(name, 0) for name in ("budget", "batch_size"))
-    if config and folder.summary.get("images_seen", -1) > budget - batch:
+    if config and is_complete(folder.summary, config):
         return "finished", ""
     if job.get("status") == "failed":
         return "failed", str(job.get("reason") or "It left no reason; its log.txt may tell.")
-    progress = f"{seen:,.0f} of {budget:,} images" if config else "has not begun to train"
+    progress = f"{seen:,.0f} of {config['budget']:,} images" if config else "has not begun to train"
     running = job.get("status") == "running" and is_alive(job.get("pid", 0), folder.path)
     if running or (job.get("status") in (None, "running") and written_lately(folder.path)):
         return "training", progress

@@ -24,6 +24,13 @@ def is_first_process() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
+def visible_gpus() -> list[str]:
+    """The GPUs this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    count = torch.cuda.device_count()
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [part.strip() for part in shown.split(",")][:count] if shown else list(map(str, range(count)))
+
+
 def processes_started_outside() -> int:
     """How many processes torchrun (on all machines) or Slurm's srun has started for this run; 0 where the run starts its own."""
     if "TORCHELASTIC_RUN_ID" in os.environ:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -76,6 +77,7 @@ def write_summary(
     metrics: dict[str, float],
     images_seen: int,
     train_seconds: float,
+    complete: bool,
     peak_memory: float | None = None,
 ) -> dict[str, Any]:
     """Writes summary.json, prints the final numbers and where everything lies; returns what it has written. On rank 0.
@@ -86,8 +88,9 @@ def write_summary(
         model: Its model, on its device; its provenance tells of an earlier stage.
         metrics: The last measurement of the validation split.
         images_seen: Images trained on, in this stage.
-        peak_memory: MiB of training, if it was taken at its end; otherwise of the process so far.
         train_seconds: Seconds spent training this stage, over all sessions, without validation, pictures and checkpoints.
+        complete: Whether nothing is left to train for this budget.
+        peak_memory: MiB of training, if it was taken at its end; otherwise of the process so far.
     """
     trainer = settings["trainer"]
     earlier = model.provenance.get("pretrain", {})
@@ -101,6 +104,7 @@ def write_summary(
         "split": "val",
         "metrics": metrics,
         "images_seen": spent["images_seen"],
+        "training": {"budget": settings["budget"], "complete": complete},  # a model may end it before the budget is spent
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "images_per_second": rate,
         "train_hours": spent["train_hours"],
@@ -120,9 +124,8 @@ def write_summary(
     print_metrics(console, f"{summary['model']} on {summary['data']}, validation split, {spent['images_seen']:,} images seen", shown)
     for what, where in (("pictures", "pictures/"), ("numbers", "summary.json"), ("curves", "metrics.csv"), ("weights", "checkpoints/")):
         console.print(f"{what + ':':10} {shown_path(run)}/{where}", soft_wrap=True, highlight=False)
-    if list((run / "wandb").glob("offline-run-*")):
-        upload = f"wandb login && wandb sync {shown_path(run)}/wandb/offline-run-*"
-        console.print(f"W&B:       logged offline; to upload, run: {upload}", soft_wrap=True, highlight=False)
+    if upload := upload_command([run]):
+        console.print(f"W&B:       logged offline; to upload, run: wandb login && {upload}", soft_wrap=True, highlight=False)
     return summary
 
 
@@ -146,6 +149,25 @@ def print_metrics(console: Console, title: str, metrics: dict[str, float]) -> No
         for column in table.columns[1:]:
             column.justify = "right"
         console.print(table)
+
+
+def upload_command(runs: list[Path]) -> str:
+    """What uploads those of these runs, with their first stages, that were logged offline and not uploaded yet; "" if there are none."""
+    waiting: dict[Path, list[str]] = {}  # by run: where its logs lie
+    for run in runs:
+        for stage in ("wandb", "pretrain/wandb"):
+            logs = run.glob(f"{stage}/offline-run-*/*.wandb")
+            if any(not log.with_name(f"{log.name}.synced").exists() for log in logs):  # the mark that wandb sync leaves
+                waiting.setdefault(shown_path(run), []).append(stage)
+    if not waiting:
+        return ""
+    parents = {run.parent for run in waiting}
+    if len(waiting) > 1 and len(parents) == 1:
+        stages = sorted({stage for found in waiting.values() for stage in found}, reverse=True)
+        places = [f"{shlex.quote(str(parent))}/*/{stage}" for parent in parents for stage in stages]
+    else:
+        places = [f"{shlex.quote(str(run))}/{stage}" for run, found in waiting.items() for stage in found]
+    return " ".join(["wandb sync", *(f"{place}/offline-run-*" for place in places)])
 
 
 def shown_path(run: Path) -> Path:

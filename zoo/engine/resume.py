@@ -4,10 +4,12 @@ import os
 import sys
 from pathlib import Path
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from zoo.engine.devices import processes_started_outside
-from zoo.engine.sweep import is_flag
+from zoo.engine.sweep import is_flag, quoted, unquoted
 from zoo.errors import ZooError
 
 CHANGEABLE = (
@@ -38,14 +40,13 @@ def point_hydra_at_run(argv: list[str] | None = None) -> None:
     """
     argv = sys.argv if argv is None else argv
     for position, argument in enumerate(argv):
-        name = argument.removeprefix("resume=").strip("'\"")  # other ranks get what rank 0 has rewritten
-        if argument.startswith("resume=") and name not in ("null", ""):
-            run = find_run(name)
-            argv[position] = f"resume='{run}'"
+        if argument.startswith("resume=") and argument not in ("resume=null", "resume="):
+            run = find_run(unquoted(argument))
+            argv[position] = f"resume={quoted(run)}"
             if not any(other.startswith("hydra.run.dir=") for other in argv):
-                argv.append(f"hydra.run.dir='{run}'")
+                argv.append(f"hydra.run.dir={quoted(run)}")
         elif argument == "pretrain.run=latest":
-            argv[position] = f"pretrain.run='{find_run('latest', option='pretrain.run')}'"
+            argv[position] = f"pretrain.run={quoted(find_run('latest', option='pretrain.run'))}"
     if processes_started_outside() < 2:
         return
     if any(is_flag(argument) for argument in argv):  # inside an allocation of Slurm that is fine
@@ -60,7 +61,10 @@ def resumed_config(run: Path, overrides: list[str], defaults: DictConfig | None 
 
     A larger budget stretches the learning-rate schedule from here on. Settings that are newer than the run take their `defaults`.
     """
-    config = OmegaConf.load(run / "config.yaml")
+    try:
+        config = OmegaConf.load(run / "config.yaml")
+    except (yaml.YAMLError, OmegaConfBaseException):
+        raise ZooError(f"{run}/config.yaml is damaged; write it anew from the same command with --cfg job, or train anew.") from None
     assert isinstance(config, DictConfig)
     for key in defaults or ():
         if key not in config:

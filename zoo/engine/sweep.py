@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -36,6 +37,7 @@ from zoo.errors import ZooError
 LEAKS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK")
 LEAK_PREFIXES = ("MASTER_", "GROUP_", "ROLE_", "TORCHELASTIC_", "PL_", "HYDRA_")
 STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM, -signal.SIGINT)  # exit codes of a job that was told to stop
+PLACE = ("accelerator", "devices", "num_nodes")
 LOG_TAIL = 2**16  # bytes of a log that are looked at
 
 
@@ -55,9 +57,13 @@ def is_flag(argument: str) -> bool:
     return argument in ("-m", "hydra.mode=MULTIRUN") or (len(argument) > 2 and "--multirun".startswith(argument))
 
 
+# Where a sweep is written, how its jobs are packed, and how long it goes on.
+NO_IDENTITY = ("hydra.sweep.dir=", "hydra/launcher=", "hydra.launcher.", "hydra.sweeper.trials=", "hydra.sweeper.jobs=")
+
+
 def identity(arguments: Sequence[str]) -> list[str]:
-    """What makes two command lines the same sweep: all but where it is written and how its jobs are packed."""
-    return [a for a in arguments if not is_flag(a) and not a.startswith(("hydra.sweep.dir=", "hydra/launcher=", "hydra.launcher."))]
+    """What makes two command lines the same sweep."""
+    return [argument for argument in arguments if not is_flag(argument) and not argument.lstrip("+").startswith(NO_IDENTITY)]
 
 
 def jobs_of(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]], first: int) -> list[Job]:
@@ -144,6 +150,8 @@ def enter(folder: Path, jobs: list[Job]) -> None:
         known = read_json(job.folder / "job.json")
         if known.get("overrides", job.overrides) != job.overrides or (not known and (job.folder / "config.yaml").exists()):
             raise ZooError(f"{job.folder} holds another run than {job.title}; name another hydra.sweep.dir.")
+        if changed := changed_setting(job):
+            raise ZooError(f"{job.folder} was begun with {changed}; name another hydra.sweep.dir, or delete this folder.")
         if known.get("status") == "running" and is_alive(known["pid"], job.folder):
             raise ZooError(f"{job.folder} is still being trained by process {known['pid']}, perhaps to save; wait until it has ended.")
     now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
@@ -155,6 +163,21 @@ def enter(folder: Path, jobs: list[Job]) -> None:
     write_json(folder / "sweep.json", record)
 
 
+def changed_setting(job: Job) -> str:
+    """A setting that a job, finished or to be resumed, was begun with and that is another now (in a file of conf); "" if there is none."""
+    from zoo.comparison.settings import flat, matters, text
+
+    if state_of(job.folder) != "finished" and not has_checkpoint(job.folder):
+        return ""
+    with contextlib.suppress(OSError, ValueError, OmegaConfBaseException, yaml.YAMLError):
+        old = flat(OmegaConf.to_container(OmegaConf.load(job.folder / "config.yaml")))
+        new = flat(OmegaConf.to_container(job.config, resolve=True))
+        for key in new:
+            if key in old and old[key] != new[key] and matters(key) and not key.startswith(("pretrain.run", "trainer.precision")):
+                return f"{key}={text(old[key])}, not {text(new[key])}"
+    return ""
+
+
 def is_alive(pid: int, folder: Path) -> bool:
     """Whether a process of this number works in this folder."""
     with contextlib.suppress(OSError):
@@ -163,14 +186,26 @@ def is_alive(pid: int, folder: Path) -> bool:
 
 
 def state_of(folder: Path) -> str:
-    """What has become of a job: "finished" (it has reached its budget), "failed", "interrupted" (there are checkpoints), or "new"."""
-    with contextlib.suppress(OSError, KeyError, OmegaConfBaseException, ValueError):
+    """What has become of a job: "finished" (training came to its end), "failed", "interrupted" (there are checkpoints), or "new"."""
+    with contextlib.suppress(OSError, KeyError, TypeError, OmegaConfBaseException, ValueError, yaml.YAMLError):
         config: Any = OmegaConf.load(folder / "config.yaml")
-        if read_json(folder / "summary.json")["images_seen"] > config.budget - config.batch_size:
+        if is_complete(read_json(folder / "summary.json"), config):
             return "finished"
     if read_json(folder / "job.json").get("status") == "failed":
         return "failed"
     return "interrupted" if has_checkpoint(folder) else "new"
+
+
+def is_complete(summary: dict[str, Any], config: Any) -> bool:
+    """Whether training came to its own end, at the budget or before, for the budget that it has now.
+
+    Args:
+        summary: A run's summary.json.
+        config: Its config.yaml: budget, batch_size.
+    """
+    if "training" in summary:
+        return summary["training"]["complete"] and summary["training"]["budget"] >= config["budget"]
+    return summary.get("images_seen", -1) > config["budget"] - config["batch_size"]  # of an older version
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -197,11 +232,20 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def quoted(path: Path) -> str:
+def quoted(path: Path | str) -> str:
     """A path as a value in Hydra's grammar: without quotes where it can be, as people see it in commands."""
     if "/" in str(path) and re.fullmatch(r"[\w./+-]+", str(path), flags=re.ASCII):
         return str(path)
     return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(path)) + "'"
+
+
+def unquoted(argument: str) -> str:
+    """The value of `key=value` in Hydra's grammar, as text."""
+    with contextlib.suppress(HydraException):
+        value = OverridesParser.create().parse_override(argument).value()
+        if isinstance(value, str):
+            return value
+    return argument.partition("=")[2]  # a folder called 12
 
 
 def job_command(overrides: list[str], folder: Path) -> list[str]:
@@ -216,12 +260,13 @@ def clean_environment() -> dict[str, str]:
 
 def overrides_to_start(job: Job) -> list[str]:
     """The overrides that a job's process is given now: its own, or where it goes on. Clears away what it left without a checkpoint."""
-    if has_checkpoint(job.folder):
-        return [f"resume={quoted(job.folder)}"]  # the run keeps its settings
+    if has_checkpoint(job.folder):  # the run keeps its settings, but for the devices that this launcher gives
+        return [f"resume={quoted(job.folder)}", *(f"trainer.{name}={job.config.trainer[name]}" for name in PLACE)]
     extra = []
     if job.config.logger.kind == "wandb":
         extra = [f"logger.group={job.config.logger.group}"]
-        with contextlib.suppress(OSError, AttributeError, OmegaConfBaseException):  # one W&B run for each job, however often it is started
+        # One W&B run for each job, however often it is started.
+        with contextlib.suppress(OSError, AttributeError, OmegaConfBaseException, ValueError, yaml.YAMLError):
             earlier: Any = OmegaConf.load(job.folder / "config.yaml")
             extra.append(f"logger.id={quoted(earlier.logger.id)}")
     for path in (job.folder / "config.yaml", job.folder / "pretrain" / "config.yaml"):
@@ -276,6 +321,7 @@ def conclude(folder: Path) -> int:
     """At the end of a sweep: prints the comparison of its runs and where things lie. Returns the exit code: 1 if a job is not finished."""
     from zoo.comparison.collect import compare
     from zoo.comparison.terminal import show
+    from zoo.engine.report import upload_command
 
     record = read_json(folder / "sweep.json")
     record["ended"] = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -287,4 +333,6 @@ def conclude(folder: Path) -> int:
         print(f"No table: {error}")
     print(f"runs:      {folder}/<job>/, what each printed in log.txt")
     print(f"compare:   python -m zoo.compare {folder}", flush=True)
+    if upload := upload_command([folder / job for job in statuses]):
+        print(f"W&B:       logged offline; to upload, run: wandb login && {upload}", flush=True)
     return int(any(status != "finished" for status in statuses.values()))

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from zoo.engine.config import conf_dir
-from zoo.engine.sweep import identity, is_flag, quoted, read_json, state_of
+from zoo.engine.sweep import identity, is_flag, quoted, read_json, state_of, unquoted
 from zoo.errors import ZooError
 
 SWEEPS = Path("runs/sweeps")
@@ -36,7 +36,7 @@ def point_hydra_at_sweep(argv: list[str] | None = None) -> Path | None:
             raise ZooError(f"{argument} shows the settings of one run; leave -m out, and give each setting one value.")
         if argument.startswith("resume=") and argument != "resume=null":
             raise ZooError("A sweep cannot resume one run; start the same sweep again to go on with its jobs, or leave -m out.")
-    given = [argument.partition("=")[2].strip("'\"") for argument in arguments if argument.startswith("hydra.sweep.dir=")]
+    given = [unquoted(argument) for argument in arguments if argument.startswith("hydra.sweep.dir=")]
     if given and "$" in given[-1]:
         raise ZooError(f"hydra.sweep.dir={given[-1]} must be a plain path.")
     folder = Path(given[-1]) if given else stopped_sweep(arguments) or new_folder()

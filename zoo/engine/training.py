@@ -17,6 +17,7 @@ from zoo.callbacks.probe import ConcurrentProbe, labels_that_vary
 from zoo.callbacks.progress import ProgressLine
 from zoo.callbacks.signals import StopOnSignal
 from zoo.callbacks.watch import Watch
+from zoo.data.files import write_atomically
 from zoo.data.module import DataModule
 from zoo.engine import checkpoint, devices, report
 from zoo.engine.load import Run, fit_weights
@@ -85,7 +86,9 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     if earlier:
         model.provenance["pretrain"] = earlier
 
-    monitor, watch = Monitor(config.log_every), Watch(folder, config.watch_every, config.evaluation.samples, config.evaluation.metrics)
+    begin = before if start is None else int(start.stem)  # images seen before this session
+    monitor = Monitor(config.log_every)
+    watch = Watch(folder, config.watch_every, config.evaluation.samples, config.evaluation.metrics, begin)
     probes: list[Any] = []
     if config.probe_every:
         if model.can_encode:
@@ -108,14 +111,14 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     if start is None:
         report.print_tree(settings)
         report.print_model(model)
-    elif (int(start.stem) - before) // config.batch_size >= steps and folder == stage.run:
+    elif (begin - before) // config.batch_size >= steps and folder == stage.run:
         print(f"This run has reached its budget of {config.budget:,} images; give a larger budget to train it further.")
     folder.mkdir(parents=True, exist_ok=True)
     loggers = build_loggers(config.logger, folder, settings)
     save_settings(config, folder)
     if devices.is_first_process():
         checkpoint.remove_leftovers(folder)
-    next(logger for logger in loggers if isinstance(logger, CsvLog)).rewind(before if start is None else int(start.stem))
+    next(logger for logger in loggers if isinstance(logger, CsvLog)).rewind(begin)
 
     trainer: Any = devices.build_trainer(config.trainer, folder, steps, callbacks, loggers)
     try:
@@ -123,7 +126,9 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         if trainer.is_global_zero:
             images = trainer.global_step * config.batch_size
             latest = watch.latest | {name: value for probe in probes for name, value in probe.latest.items()}
-            summary = report.write_summary(folder, settings, model, latest, images, monitor.train_seconds, watch.peak_memory_mib)
+            complete = trainer.global_step >= trainer.max_steps and not trainer.strategy.checkpoint_io.failed
+            spent = (images, monitor.train_seconds)
+            summary = report.write_summary(folder, settings, model, latest, *spent, complete, watch.peak_memory_mib)
             log_summary(loggers, summary)
     finally:
         close_loggers(loggers)
@@ -166,4 +171,5 @@ def save_settings(config: DictConfig, folder: Path) -> None:
     """Writes config.yaml, resolved; on the first process."""
     if devices.is_first_process():
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(OmegaConf.create(OmegaConf.to_container(config, resolve=True)), folder / "config.yaml")
+        text = OmegaConf.to_yaml(config, resolve=True)
+        write_atomically(folder / "config.yaml", lambda file: file.write(text.encode()))
