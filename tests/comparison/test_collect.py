@@ -498,7 +498,7 @@ def test_sorting_by_what_should_be_near_a_value(tmp_path):
 
 def published(tmp_path, monkeypatch, **changes):
     row = {
-        "label": "vae", "command": "python -m zoo.train model=vae budget=9_000", "model": "vae", "data": "faces", "seed": 0,
+        "command": "python -m zoo.train model=vae budget=9_000", "model": "vae", "data": "faces", "seed": 0,
         "images_seen": 9000, "parameters": 7, "measured": {"images_sha256": "ab" * 32, "split": "test", "seed": 0},
         "features": {"classifier": {"name": "classifier", "sha256": "f" * 64, "image_size": 64}}, "metrics": {FRECHET: 3.0},
         "trained_with": {"commit": "old"}, "versions": {"commit": "old"}, "cost": {"train/device_hours": 2.0},

@@ -1,15 +1,24 @@
 import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from zoo.benchmarks.training import train_config
 from zoo.comparison import baseline
 from zoo.engine.config import conf_dir
 from zoo.errors import ZooError
-from zoo.results import making, rows
+from zoo.results import making, processes, rows
+from zoo.results.__main__ import main
+from zoo.results.processes import Command, run_all
 
 ABOUT = {
     "model": "vae",
@@ -27,25 +36,29 @@ class Zoo:
     """Stands in for the processes that `make` starts: a sweep of two runs, of which the second fails at first."""
 
     def __init__(self):
-        self.calls, self.broken, self.unmeasurable = [], True, ()
+        self.calls, self.broken, self.unmeasurable, self.count = [], True, (), {}
 
-    def __call__(self, verb, *arguments, output=None, **variables):
+    def run_all(self, commands, slots=({},)):
+        return [self.run(command.verb, *command.arguments) for command in commands]
+
+    def run(self, verb, *arguments):
         self.calls.append((verb, *arguments))
         if verb == "train":
             folder = making.RUNS / "compare"
             for number in (0, 1):
                 run = folder / f"0{number}-seed-{number}"
                 run.mkdir(parents=True, exist_ok=True)
-                (run / "config.yaml").write_text("{budget: 64, batch_size: 32}")
+                (run / "config.yaml").write_text("{budget: 64, batch_size: 32, model: {name: vae}}")
                 if number == 0 or not self.broken:
                     (run / "summary.json").write_text(json.dumps({"images_seen": 64}))
             return int(self.broken)
         if verb == "evaluate":
-            run = making.Path(arguments[0].removeprefix("run="))
+            run = Path(arguments[0].removeprefix("run="))
             if run.name in self.unmeasurable:
                 return 1
             seed = int(run.name[-1])
             book = ABOUT | {"seed": seed, "command": f"python -m zoo.train experiment=compare model=vae seed={seed}", "measured": MEASURED}
+            book |= {"metrics": {f"reconstructions/mse@{self.count.get(run.name, 2000)}": 0.1}}
             book |= {"features": {}, "trained_with": {"commit": "c"}, "versions": {"commit": "c"}}
             (run / "evaluation.json").write_text(json.dumps(book))
             (run / "cost.json").write_text("{}")
@@ -58,10 +71,26 @@ def zoo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for module in (baseline, rows):
         monkeypatch.setattr(module, "HERE", tmp_path)
-    monkeypatch.setattr(making, "estimate", lambda *about: None)
+    monkeypatch.setattr(making, "train_config", lambda *overrides: OmegaConf.create({"budget": 64}))
+    monkeypatch.setattr(making, "seconds_of", lambda config: 600.0)
     zoo = Zoo()
-    monkeypatch.setattr(making, "call", zoo)
+    monkeypatch.setattr(making, "run_all", zoo.run_all)
     return zoo
+
+
+@pytest.fixture
+def interpreter(tmp_path, monkeypatch):
+    """Stands in for Python: a shell script that `run_all` starts instead, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def use(script: str) -> str:
+        path = tmp_path / "interpreter"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(path))
+        return str(path)
+
+    return use
 
 
 def test_what_is_trained_is_evaluated_once_published_and_compared(zoo):
@@ -86,25 +115,159 @@ def test_one_run_that_cannot_be_evaluated_keeps_no_other_from_being_published(zo
     assert zoo.calls[-1] == ("compare", "runs/results/compare")
 
 
-def test_gpus_are_never_shared_by_evaluations(tmp_path, monkeypatch):
+def test_what_remains_is_published_and_compared_when_one_run_is_refused(zoo, tmp_path):
+    zoo.broken, zoo.count = False, {"00-seed-0": 500}
+    page = tmp_path / "README.md"
+    page.write_text("<!-- results:compare -->\n<!-- /results -->\n")
+    (tmp_path / "compare.json").write_text(json.dumps([published(7)]))
+    with pytest.raises(ZooError, match=r"00-seed-0 cannot be published beside 'python .* N is 2,000 in vae and 500 in runs\S+\.$"):
+        making.make("compare")
+    assert [row["seed"] for row in baseline.rows_of("compare")] == [1, 7]
+    assert zoo.calls[-1] == ("compare", "runs/results/compare")
+    assert "| vae | 0.10000 ± 0.00000 |" in page.read_text()
+
+
+def published(seed, count=2000):
+    """A row beside those of the stand-in, of another command."""
+    return ABOUT | {
+        "seed": seed, "command": "python -m zoo.train experiment=compare model=vae", "measured": MEASURED, "features": {}, "cost": {},
+        "trained_with": {"commit": "c"}, "versions": {"commit": "c"}, "metrics": {f"reconstructions/mse@{count}": 0.1},
+    }  # fmt: skip
+
+
+def test_runs_that_are_all_made_again_replace_all_their_rows(zoo, tmp_path):
+    """Another N: each new row would not fit beside the old row of the other."""
+    (tmp_path / "compare.json").write_text(json.dumps([published(0, 500), published(1, 500)]))
+    zoo.broken = False
+    making.make("compare")
+    assert [list(row["metrics"]) for row in baseline.rows_of("compare")] == [["reconstructions/mse@2000"]] * 2
+
+
+def test_the_estimate_counts_what_is_left(zoo, capsys, monkeypatch):
+    monkeypatch.setattr(making.os, "sched_getaffinity", lambda _: {0, 1})
+    with pytest.raises(ZooError):
+        making.make("compare")  # trains and evaluates one VAE of three
+    capsys.readouterr()
+    zoo.unmeasurable = ("01-seed-1",)
+    zoo.broken = False
+    with pytest.raises(ZooError):
+        making.make("compare")
+    # 10 models × 3 seeds + 2 VAEs, 600 s and 100 s each, on two cores
+    assert "32 runs to train, 32 to evaluate: about 187 minutes" in capsys.readouterr().out
+    with pytest.raises(ZooError):
+        making.make("compare")
+    assert "31 runs to train, 32 to evaluate: about 182 minutes" in capsys.readouterr().out
+
+
+def test_gpus_are_those_this_process_may_use(zoo, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(making, "estimate", lambda *about: None)
+    slots = []
+    monkeypatch.setattr(making, "evaluate_all", lambda runs, samples, given: slots.extend(given) or [])
+    with pytest.raises(ZooError):
+        making.make("compare")
+    assert slots == [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "GPU-7"}]
+    assert "hydra/launcher=gpus" in zoo.calls[0]
+
+
+def test_gpus_are_never_shared_by_evaluations(tmp_path, interpreter, monkeypatch):
     """Later runs take the GPU that has become free, however long the others need."""
-    monkeypatch.setattr(making.torch.cuda, "device_count", lambda: 2)
-    busy, most = [], []
-
-    def call(verb, run, *arguments, output, **variables):
-        busy.append(variables["CUDA_VISIBLE_DEVICES"])
-        most.append(sorted(busy))
-        time.sleep(0.3 if run.endswith("0") else 0.02)
-        busy.remove(variables["CUDA_VISIBLE_DEVICES"])
-        return 0
-
-    monkeypatch.setattr(making, "call", call)
-    runs = [tmp_path / str(number) for number in range(8)]
+    monkeypatch.setattr(processes, "POLL_SECONDS", 0.01)
+    # A GPU is a folder, which only one can make; a run whose number is 0 takes long, the third one fails.
+    interpreter("""
+        mkdir gpu$CUDA_VISIBLE_DEVICES || exit 1
+        echo $CUDA_VISIBLE_DEVICES >> taken
+        case $3 in */0) sleep 0.5;; */2) code=1;; esac
+        rmdir gpu$CUDA_VISIBLE_DEVICES; exit $code""")
+    runs = [tmp_path / "runs" / str(number) for number in range(8)]
     for run in runs:
-        run.mkdir()
-    assert making.evaluate_all(runs, 16, 2) == []
-    assert ["0", "1"] in most
-    assert all(len({*taken}) == len(taken) for taken in most)
+        run.mkdir(parents=True)
+    assert making.evaluate_all(runs, 16, [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "3"}]) == [runs[2]]
+    taken = (tmp_path / "taken").read_text().split()
+    assert len(taken) == 8
+    assert taken.count("2") == 1
+
+
+SAVING = "trap 'sleep 0.3; echo $$ >> saved; exit 143' TERM; echo $$ >> started; for i in $(seq 300); do sleep 0.05; done"
+PARENT = """
+import sys
+from zoo.results.processes import Command, run_all
+sys.executable = sys.argv[1]
+run_all([Command("train", [])] * 3, [{}, {}])
+"""
+
+
+def until(there) -> bool:
+    for _ in range(400):
+        if there():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def lines(path) -> int:
+    return len(path.read_text().split()) if path.is_file() else 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_what_runs_save_and_begins_nothing_more(tmp_path, interpreter, capsys, monkeypatch, number):
+    interpreter(SAVING)
+    sessions = set()
+
+    def sleep(seconds, wait=time.sleep):
+        wait(0.02)
+        if lines(tmp_path / "started") == 2 and not sessions:
+            sessions.update(os.getsid(int(process)) for process in (tmp_path / "started").read_text().split())
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(processes.time, "sleep", sleep)
+    handlers = [signal.getsignal(each) for each in processes.SIGNALS]
+    with pytest.raises(SystemExit) as stopped:
+        run_all([Command("train", [])] * 3, [{}, {}])
+    assert stopped.value.code == 128 + number
+    assert os.getsid(0) not in sessions  # a terminal sends its Ctrl-C to all of a session's foreground; two of them would kill
+    assert (lines(tmp_path / "started"), lines(tmp_path / "saved")) == (2, 2)
+    assert capsys.readouterr().out == "Stopped; the same command goes on.\n"
+    assert [signal.getsignal(each) for each in processes.SIGNALS] == handlers
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+def test_what_runs_saves_when_make_is_killed(tmp_path, interpreter):
+    python = sys.executable
+    script = interpreter(SAVING)
+    environment = os.environ | {"PYTHONPATH": str(Path(making.__file__).parents[2])}
+    parent = subprocess.Popen([python, "-c", PARENT, script], env=environment)
+    assert until(lambda: lines(tmp_path / "started") == 2)
+    parent.kill()
+    parent.wait()
+    assert until(lambda: lines(tmp_path / "saved") == 2)
+
+
+def test_stopping_before_anything_is_trained_is_one_sentence(tmp_path, monkeypatch, capsys):
+    def make(experiment):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+    before = {number: signal.getsignal(number) for number in processes.SIGNALS}
+    monkeypatch.setattr(making, "make", make)
+    monkeypatch.setattr(sys, "argv", ["zoo.results", "make", "compare"])
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert stopped.value.code == 130
+    assert capsys.readouterr().out == "Stopped; the same command goes on.\n"
+
+
+def test_a_mistyped_experiment_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["zoo.results", "make", "compar"])
+    monkeypatch.setattr(signal, "signal", lambda *about: None)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "There is no experiment 'compar'" in capsys.readouterr().err
 
 
 def test_an_experiment_without_a_sweep_is_one_sentence():

@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo.comparison.comparable import differences, facts_of_test, sentence, total_cost
 from zoo.comparison.parts import Entry, Row
-from zoo.comparison.settings import Settings, groups, labels_of
+from zoo.comparison.settings import Settings, groups, labels_of, overrides_of
 
 HERE = Path(__file__).parent.parent / "results"
 
@@ -19,21 +19,21 @@ def rows_of(name: str) -> list[dict[str, Any]]:
 
 
 def published(rows: list[dict[str, Any]], prefix: str = "") -> list[Row]:
-    """Published numbers of one command and several seeds as one row."""
-    return [
-        Row(f"{prefix}{seeds[0]['label']}", [entry_of(row, prefix) for row in seeds], published=True)
-        for seeds in groups(rows, lambda row: row["command"])
-    ]
+    """Published numbers of one command and several seeds as one row, called by what tells its command from the others."""
+    by_command = groups(rows, lambda row: row["command"])
+    labels = labels_of([Settings(seeds[0]["model"], {}, overrides_of(seeds[0]["command"])) for seeds in by_command])
+    names = [f"{prefix}{label}" for label in labels]
+    return [Row(name, [entry_of(row, name) for row in seeds], published=True) for name, seeds in zip(names, by_command, strict=True)]
 
 
-def entry_of(row: dict[str, Any], prefix: str = "") -> Entry:
-    """A published run."""
+def entry_of(row: dict[str, Any], name: str = "") -> Entry:
+    """A published run, by the name that it has in its comparison."""
     metrics, measured, left_out = facts_of_test(row, None)
     training = {name.removeprefix("train/"): value for name, value in row["cost"].items() if name.startswith("train/")}
     training |= {name: row[name] for name in ("images_seen", "parameters") if name in row}
     return Entry(
         folder=None,
-        name=f"{prefix}{row['label']}",
+        name=name,
         status="finished",
         command=f"{row['command']} seed={row['seed']}",
         seed=row["seed"],

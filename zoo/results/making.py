@@ -1,16 +1,13 @@
-"""Makes the zoo's own numbers: sweeps an experiment, evaluates every run, publishes and compares them.
+"""Makes the zoo's own numbers: sweeps an experiment, evaluates every run, publishes and compares them, and renews the tables.
 
 Stopped and called again, it goes on where it was.
 """
 
 import os
 import statistics
-import subprocess
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 import torch
@@ -21,9 +18,12 @@ from rich.table import Table
 
 from zoo.benchmarks.training import clocked, device_of, random_batch, ready, step, train_config
 from zoo.engine.config import conf_dir
-from zoo.engine.sweep import clean_environment, quoted, state_of
+from zoo.engine.devices import visible_gpus
+from zoo.engine.sweep import quoted, state_of
 from zoo.errors import ZooError
+from zoo.results.processes import Command, run_all
 from zoo.results.rows import add, is_evaluated
+from zoo.results.tables import renew_pages
 
 RUNS = Path("runs/results")
 # Everything that applies but the importance-weighted bound, which takes a flow longer than its training.
@@ -36,52 +36,78 @@ def make(experiment: str) -> None:
     """Sweeps `experiment` over the models and seeds that it names, evaluates all runs on the test split, publishes and compares them.
 
     Raises:
-        ZooError: The experiment names no sweep, or a step of this failed.
+        ZooError: The experiment names no sweep, or a step of this failed for some run; what can be done without it has been done.
+        SystemExit: After a signal, when the runs that were being trained have saved.
     """
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("train", [f"experiment={experiment}"], return_hydra_config=True)
     swept: dict[str, Any] = dict(config.hydra.sweeper.get("params") or {})
     if not {"model", "seed"} <= swept.keys():
         raise ZooError(f"experiment={experiment} names no models and seeds to sweep over, in hydra.sweeper.params; take compare.")
-    gpus = torch.cuda.device_count()
-    slots = gpus or len(os.sched_getaffinity(0))
-    models, seeds = swept["model"].split(","), len(str(swept["seed"]).split(","))
-    estimate(experiment, models, seeds, slots)
-
+    gpus = visible_gpus()
+    slots = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{"OMP_NUM_THREADS": "1"}] * len(os.sched_getaffinity(0))
     folder = RUNS / experiment
+    models, seeds = swept["model"].split(","), len(str(swept["seed"]).split(","))
+    estimate(experiment, left(folder, models, seeds), len(slots))
+
     launcher = [f"hydra/launcher={'gpus' if gpus else 'cpus'}", "hydra.launcher.per_job=1"]
     sweep = ["-m", f"experiment={experiment}", *launcher, f"hydra.sweep.dir={folder}", "evaluation.samples=0", "logger=none"]
-    trained = call("train", *sweep) == 0
-    runs = [path.parent for path in sorted(folder.glob("*/config.yaml")) if state_of(path.parent) == "finished"]
+    trained = run_all([Command("train", sweep)]) == [0]
+    runs = finished(folder)
     failed = evaluate_all([run for run in runs if not is_evaluated(run)], config.evaluation.samples, slots)
-    for run in runs:
-        if run not in failed:
-            add(run, experiment)
-    compared = call("compare", str(folder)) == 0
+    refusal = ""
+    try:
+        add([run for run in runs if run not in failed], experiment)
+    except ZooError as error:
+        refusal = str(error)
+    compared = run_all([Command("compare", [str(folder)])]) == [0]
+    renew_pages()
+    wrong = []
     if failed:
         names = ", ".join(run.name for run in failed)
-        raise ZooError(
-            f"These runs in {folder} could not be evaluated: {names}; see evaluation.txt there, and give the same command again."
-        )
+        wrong.append(f"These runs in {folder} could not be evaluated: {names}; see evaluation.txt there, and give the same command again.")
     if not (trained and compared):
-        raise ZooError(f"Not all of {folder} is done, see above and log.txt in the runs' folders; the same command goes on.")
+        wrong.append(f"Not all of {folder} is done, see above and log.txt in the runs' folders; the same command goes on.")
+    if refusal:
+        wrong.append(refusal)
+    if wrong:
+        raise ZooError(" ".join(wrong))
 
 
-def estimate(experiment: str, models: list[str], seeds: int, slots: int) -> None:
-    """Prints how long all will take, from a few steps of each model."""
-    console, table = Console(), Table("model", "images/s", "minutes", title=f"experiment={experiment}: {seeds} seeds, {slots} runs at once")
+def finished(folder: Path) -> list[Path]:
+    """The runs of a sweep that are trained."""
+    return [path.parent for path in sorted(folder.glob("*/config.yaml")) if state_of(path.parent) == "finished"]
+
+
+def left(folder: Path, models: list[str], seeds: int) -> dict[str, tuple[int, int]]:
+    """How many runs of each model are still to be trained, and how many to be evaluated."""
+    trained, evaluated = Counter[str](), Counter[str]()
+    for run in finished(folder):
+        config: Any = OmegaConf.load(run / "config.yaml")
+        trained[config.model.name] += 1
+        evaluated[config.model.name] += is_evaluated(run)
+    return {model: (max(0, seeds - trained[model]), max(0, seeds - evaluated[model])) for model in models}
+
+
+def estimate(experiment: str, left: dict[str, tuple[int, int]], slots: int) -> None:
+    """Prints how long what is left of each model, runs to train and runs to evaluate, will take, from a few steps of each."""
+    console, table = Console(), Table("model", "runs", "images/s", "minutes each", title=f"experiment={experiment}, {slots} runs at once")
     for column in table.columns[1:]:
         column.justify = "right"
     torch.set_num_threads(1)
-    total = 0.0
-    for model in models:
-        config = train_config(f"experiment={experiment}", f"model={model}", "trainer.devices=1")
-        seconds = seconds_of(config)
-        table.add_row(model, f"{config.budget / seconds:,.0f}", f"{seconds / 60:,.1f}")
-        total += seeds * (seconds + EVALUATION_SECONDS) / slots
-    console.print(table)
-    end = time.strftime("%H:%M", time.localtime(time.time() + total))
-    console.print(f"{len(models) * seeds} runs and their evaluation: about {total / 60:,.0f} minutes, until {end}.", highlight=False)
+    trainings, evaluations = (sum(counts) for counts in zip(*left.values(), strict=True))
+    total = float(evaluations * EVALUATION_SECONDS)
+    for model, (runs, _) in left.items():
+        if runs:
+            config = train_config(f"experiment={experiment}", f"model={model}", "trainer.devices=1")
+            seconds = seconds_of(config)
+            table.add_row(model, str(runs), f"{config.budget / seconds:,.0f}", f"{seconds / 60:,.1f}")
+            total += runs * seconds
+    if trainings:
+        console.print(table)
+    end = time.strftime("%H:%M", time.localtime(time.time() + total / slots))
+    what = f"{trainings} runs to train, {evaluations} to evaluate"
+    console.print(f"{what}: about {total / slots / 60:,.0f} minutes, until {end}.", highlight=False)
 
 
 def seconds_of(config: DictConfig) -> float:
@@ -98,28 +124,7 @@ def seconds_of(config: DictConfig) -> float:
     return (1 - share) * seconds + share * seconds_of(first)
 
 
-def evaluate_all(runs: list[Path], samples: int, slots: int) -> list[Path]:
-    """Evaluates runs, as many at once as there are slots (GPUs or cores); returns those where it failed."""
-    free: Queue[int] = Queue()
-    for slot in range(slots):
-        free.put(slot)
-
-    def evaluate(run: Path) -> int:
-        slot = free.get()
-        print(f"evaluates {run}", flush=True)
-        place = {"CUDA_VISIBLE_DEVICES": str(slot)} if torch.cuda.device_count() else {"OMP_NUM_THREADS": "1"}
-        try:
-            with open(run / "evaluation.txt", "w") as log:
-                return call("evaluate", f"run={quoted(run)}", f"samples={samples}", METRICS, output=log, **place)
-        finally:
-            free.put(slot)
-
-    with ThreadPoolExecutor(slots) as pool:
-        codes = list(pool.map(evaluate, runs))
-    return [run for run, code in zip(runs, codes, strict=True) if code]
-
-
-def call(verb: str, *arguments: str, output: Any = None, **variables: str) -> int:
-    """Types a command of the zoo, in a process of its own; returns its exit code."""
-    command = [sys.executable, "-m", f"zoo.{verb}", *arguments]
-    return subprocess.run(command, env=clean_environment() | variables, stdout=output, stderr=output and subprocess.STDOUT).returncode
+def evaluate_all(runs: list[Path], samples: int, slots: list[dict[str, str]]) -> list[Path]:
+    """Evaluates runs, as many at once as there are slots (see `run_all`); returns those where it failed."""
+    commands = [Command("evaluate", [f"run={quoted(run)}", f"samples={samples}", METRICS], run / "evaluation.txt") for run in runs]
+    return [run for run, code in zip(runs, run_all(commands, slots), strict=True) if code]

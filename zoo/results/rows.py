@@ -1,9 +1,10 @@
-"""From an evaluated run to a published row: zoo/results/<name>.json."""
+"""From evaluated runs to published rows: zoo/results/<name>.json."""
 
 import json
+import os
 import re
 import shlex
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,58 @@ from zoo.errors import ZooError
 from zoo.evaluation.report import read_json
 
 
-def add(run: Path, name: str | None = None) -> None:
-    """Adds or replaces the row of an evaluated run in `name`.json, by default that of its data.
+def add(runs: Sequence[Path], name: str | None = None) -> None:
+    """Adds the rows of evaluated runs to `name`.json, by default that of their data, in place of those of the same command and seed.
 
-    Raises ZooError if it was not evaluated, or not as the other rows there were.
+    Raises:
+        ZooError: Some were not evaluated, or not as the rows they would stand beside; the others have been added.
     """
-    row = row_of(run)
-    name = name or row["data"]
-    path = HERE / f"{name}.json"
-    for other in rows_of(name):
-        if found := differences([entry_of(other), replace(entry_of(row), name=str(run))]):
-            raise ZooError(f"{run} cannot be published beside '{other['command']}': {sentence(found)}.")
-    rows = [other for other in rows_of(name) if (other["command"], other["seed"]) != (row["command"], row["seed"])]
-    rows.append(row)
-    rows.sort(key=lambda row: (row["command"], row["seed"]))
-    text = json.dumps(rows, indent=1) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    by_file: dict[str, dict[Path, dict[str, Any]]] = {}
+    refused = []
+    for run in runs:
+        try:
+            row = row_of(run)
+        except ZooError as error:
+            refused.append(str(error))
+        else:
+            by_file.setdefault(name or row["data"], {})[run] = row
+    for file, new in by_file.items():
+        old = rows_of(file)
+        while found := misfit(new, old):
+            run, why = found
+            del new[run]
+            refused.append(why)
+        rows = {key(row): row for row in [*old, *new.values()]}
+        if new:
+            write(HERE / f"{file}.json", json.dumps([rows[key] for key in sorted(rows)], indent=1) + "\n")
+    if refused:
+        raise ZooError(refused[0] + (f" Refused in all: {len(refused)} runs." if len(refused) > 1 else ""))
+
+
+def key(row: dict[str, Any]) -> tuple[str, int]:
+    """What there is one row of."""
+    return row["command"], row["seed"]
+
+
+def misfit(new: dict[Path, dict[str, Any]], old: list[dict[str, Any]]) -> tuple[Path, str] | None:
+    """A new row that cannot stand beside the old ones that stay, or beside the new ones before it, and why."""
+    replaced = set(map(key, new.values()))
+    beside = [(row["command"], entry_of(row, row["model"])) for row in old if key(row) not in replaced]
+    for run, row in new.items():
+        entry = entry_of(row, str(run))
+        for command, other in beside:
+            if found := differences([other, entry]):
+                return run, f"{run} cannot be published beside '{command}': {sentence(found)}."
+        beside.append((row["command"], entry))
+    return None
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a published file whole. Raises ZooError where that is not allowed."""
+    try:
+        write_atomically(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise ZooError(f"{path} cannot be written ({os.strerror(error.errno or 0)}); publish from a checkout of your own.") from error
 
 
 def row_of(run: Path) -> dict[str, Any]:
@@ -45,10 +82,8 @@ def row_of(run: Path) -> dict[str, Any]:
         raise ZooError(f"{run} was trained further after it was evaluated; evaluate it again with python -m zoo.evaluate run={run}.")
     overrides = [part for part in shlex.split(evaluation["command"])[3:] if not part.startswith(PRIVATE)]
     overrides = [re.sub(r"^data\.root=.*", "data.root=DIR", re.sub(r"^pretrain\.run=.*", "pretrain.run=RUN", part)) for part in overrides]
-    settings = [part.removeprefix("model.") for part in overrides if part.startswith("model.")]
     kept = ("model", "data", "seed", "images_seen", "parameters", "latent_dim", "measured", "features", "metrics")
     return {
-        "label": " ".join([evaluation["model"], *settings]),
         "command": " ".join(["python -m zoo.train", *overrides]),
         "evaluation": "python -m zoo.evaluate run=RUN",
         **{key: evaluation[key] for key in (*kept, "trained_with", "versions")},

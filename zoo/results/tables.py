@@ -1,14 +1,41 @@
-"""Markdown tables of published rows, by the code that makes those of a comparison."""
+"""Markdown tables of published rows, by the code that makes those of a comparison, and the pages that they stand in."""
 
 import math
+import re
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from zoo.comparison import baseline
 from zoo.comparison.aggregate import Line, best_prior, by_model, by_prior, numbers, table, with_best_prior
-from zoo.comparison.baseline import published
+from zoo.comparison.baseline import published, rows_of
 from zoo.comparison.columns import CODES, EDITS, MODELS, SAMPLES, SUMMARY, TRANSFER
 from zoo.comparison.files import markdown_of
 from zoo.comparison.settings import groups
+from zoo.results.rows import write
+
+BLOCK = re.compile(r"(<!-- (results|overview):(\S+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+
+
+def renew_pages() -> None:
+    """Makes the tables of the zoo's own pages anew, those that a checkout has. Raises ZooError where that is not allowed."""
+    for page in (baseline.HERE.parents[1] / "README.md", baseline.HERE / "README.md"):
+        if page.is_file():
+            renew(page)
+
+
+def renew(page: Path) -> None:
+    """Makes the tables of a Markdown file anew. Raises ZooError where that is not allowed."""
+    text = page.read_text()
+    if text != (renewed := with_tables(text)):
+        write(page, renewed)
+        print(f"{page} has new tables.")
+
+
+def with_tables(text: str) -> str:
+    """The Markdown text with its tables made anew from the published rows."""
+    makers = {"results": markdown, "overview": overview}
+    return BLOCK.sub(lambda found: found.group(1) + makers[found.group(2)](rows_of(found.group(3))) + found.group(4), text)
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
