@@ -11,6 +11,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from zoo.data.files import write_json
 from zoo.data.source import SPLITS
 from zoo.engine import devices
 from zoo.engine.cli import run_verb
@@ -51,7 +52,7 @@ def measure(config: DictConfig) -> None:
         for numbers in by_group(subject, selection):
             book.add(numbers)
         spent = cost(run, subject)
-        report.write_json(out / "cost.json", spent)
+        write_json(out / "cost.json", spent)
         with_samples = selection is None or not {"samples", *samples.NAMES}.isdisjoint(selection)
         report.draw(out / "evaluation", subject, samples.priors(subject) if with_samples else {})  # fitting them takes a while
     report.show(out, book, spent)

@@ -26,6 +26,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 from rich.console import Console
 
+from zoo.data.files import write_json
 from zoo.engine import sweep
 from zoo.errors import ZooError
 
@@ -172,7 +173,7 @@ class Pool(Launcher):
         for job in jobs:
             if sweep.state_of(job.folder) == "finished":
                 record = sweep.read_json(job.folder / "job.json")
-                sweep.write_json(job.folder / "job.json", {"overrides": job.overrides} | record | {"status": "finished", "reason": ""})
+                write_json(job.folder / "job.json", {"overrides": job.overrides} | record | {"status": "finished", "reason": ""})
                 say(job, "was finished before, skipped")
             else:
                 waiting.append(job)
@@ -236,7 +237,7 @@ class Pool(Launcher):
                 preexec_fn=partial(prepare_child, os.getpid(), cores),
             )
         record = sweep.begun(job, command, slots, pid=process.pid)
-        sweep.write_json(job.folder / "job.json", record)
+        write_json(job.folder / "job.json", record)
         return Running(job, process, slots, record, start, time.monotonic())
 
     def _end(self, one: Running, stopping: bool) -> str:
@@ -248,7 +249,7 @@ class Pool(Launcher):
             status, reason = "interrupted", ""
         seconds = time.monotonic() - one.began
         ended = {"status": status, "reason": reason, "exit_code": code, "seconds": round(seconds, 1)}
-        sweep.write_json(one.job.folder / "job.json", one.record | ended)
+        write_json(one.job.folder / "job.json", one.record | ended)
         if status == "failed":
             return f"failed after {sweep.duration(seconds)}: {reason}"
         return f"{status} {'in' if status == 'finished' else 'after'} {sweep.duration(seconds)}"

@@ -21,6 +21,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.zoo_launcher import Pool
+from zoo.data.files import write_json
 from zoo.engine import sweep
 from zoo.errors import ZooError
 
@@ -83,7 +84,7 @@ class Slurm(Pool):
         for job in jobs:
             record = sweep.read_json(job.folder / "job.json")
             if sweep.state_of(job.folder) == "finished":
-                sweep.write_json(job.folder / "job.json", {"overrides": job.overrides} | record | {"status": "finished", "reason": ""})
+                write_json(job.folder / "job.json", {"overrides": job.overrides} | record | {"status": "finished", "reason": ""})
                 say(job, "was finished before, skipped")
                 continue
             if record.get("slurm") in queue:
@@ -143,7 +144,7 @@ class Slurm(Pool):
             raise ZooError(f"Slurm refused the job {job.title}: {' '.join(str(error).split())}") from None
         where = {"slurm": handle.job_id, "tasks": handle.num_tasks, "log_start": log_start, "submitted": time.time()}
         record = sweep.begun(job, start, [], pid=None, **where)
-        sweep.write_json(job.folder / "job.json", record)
+        write_json(job.folder / "job.json", record)
         return handle
 
     def _end_of(self, job: sweep.Job, handle: Any) -> str:
@@ -160,7 +161,7 @@ class Slurm(Pool):
             (job.folder / "log.txt").touch()
             status, reason = sweep.outcome(job.folder, 1, record["log_start"])
         seconds = round(time.time() - record["submitted"], 1)  # in the queue, too
-        sweep.write_json(job.folder / "job.json", record | {"status": status, "reason": reason, "seconds": seconds})
+        write_json(job.folder / "job.json", record | {"status": status, "reason": reason, "seconds": seconds})
         return status if status == "finished" else f"{status}: {reason}"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from zoo.comparison.files import LEGEND, grid, markdown_of
 from zoo.comparison.panels import grouping, logged, qualities, sections
 from zoo.comparison.parts import Comparison, Entry
-from zoo.data.files import write_atomically
+from zoo.data.files import write_json
 from zoo.errors import ZooError
 
 FILE = "dashboard.json"
@@ -57,7 +57,7 @@ def dashboard(comparison: Comparison, out: Path) -> str:
             f"W&B did not take the dashboard ({reason}); {first}, and give the command again; its description is {shown_path(path)}."
         ) from error
     finally:
-        write(path, book)
+        write_json(path, book)
 
     if offline:
         why, first = offline
@@ -220,9 +220,3 @@ def read(path: Path) -> dict[str, Any]:
     except (ValueError, OSError):
         pass
     raise ZooError(f"{path} is damaged; remove it, and a new dashboard is made (an old one stays in W&B).")
-
-
-def write(path: Path, book: dict[str, Any]) -> None:
-    """Writes the file whole."""
-    text = json.dumps(book, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))

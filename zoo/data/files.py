@@ -1,6 +1,7 @@
 """Files whose content and presence can be trusted: one way to hash them, to write them whole, to make a rename last, to lock them."""
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -40,6 +41,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file whole."""
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def locked(path: Path, task: str) -> filelock.AcquireReturnProxy:

@@ -1,7 +1,6 @@
 """What a run says of itself: the configuration as a tree, versions, summary.json."""
 
 import contextlib
-import json
 import shlex
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from zoo.data.files import write_atomically
+from zoo.data.files import write_json
 from zoo.engine.devices import machine, peak_memory_mib
 from zoo.models.base import Autoencoder
 
@@ -116,8 +115,7 @@ def write_summary(
         "machine": machine(model.device),
         "versions": versions(),
     } | ({"pretrain": earlier} if earlier else {})
-    text = json.dumps(summary, indent=2) + "\n"
-    write_atomically(run / "summary.json", lambda file: file.write(text.encode()))
+    write_json(run / "summary.json", summary)
 
     console = Console()
     shown = {name.removeprefix("val/"): value for name, value in metrics.items()} | ({"training images/s": rate} if rate else {})

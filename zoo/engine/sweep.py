@@ -29,7 +29,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
-from zoo.data.files import write_atomically
+from zoo.data.files import write_json
 from zoo.engine.cli import explain, missing_value
 from zoo.errors import ZooError
 
@@ -224,12 +224,6 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
         return content if isinstance(content, dict) else {}
     return {}
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file whole."""
-    text = json.dumps(content, indent=2) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def quoted(path: Path | str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from torch import Generator
 
-from zoo.data.files import sha256_of, write_atomically
+from zoo.data.files import sha256_of, write_json
 from zoo.engine import pictures, strips
 from zoo.engine.load import Run
 from zoo.engine.report import print_metrics, shown_path, versions
@@ -18,12 +18,6 @@ from zoo.evaluation.subject import Subject
 from zoo.priors import Prior
 
 FORMAT = 1
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file whole."""
-    text = json.dumps(content, indent=2) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 class Book:
