@@ -37,7 +37,7 @@ from zoo.errors import ZooError
 LEAKS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK")
 LEAK_PREFIXES = ("MASTER_", "GROUP_", "ROLE_", "TORCHELASTIC_", "PL_", "HYDRA_")
 STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM, -signal.SIGINT)  # exit codes of a job that was told to stop
-PLACE = ("accelerator", "devices", "num_nodes")
+PLACE = ("accelerator", "devices", "num_nodes")  # settings of `trainer` that say where a job runs
 LOG_TAIL = 2**16  # bytes of a log that are looked at
 
 
