@@ -31,7 +31,7 @@ def test_a_users_mistake_inside_a_constructor_stays_one_sentence():
 
 def test_nearest_names():
     assert nearest("vaee", ["vae", "ae"]) == "did you mean 'vae'?"
-    assert nearest("xyz", ["vae", "ae"]) == "valid: ae, vae"
+    assert nearest("xyz", ["vae", "ae"]) == "valid: ae, vae."
 
 
 def test_schedules():

@@ -237,7 +237,7 @@ def columns_of(name: str | None) -> list[Column]:
     found = [column for column in BY_MODEL if wanted in (column.metric, column.metric.rpartition("/")[2], column.title.casefold())]
     if not found:
         known = {part for column in BY_MODEL for part in (column.metric, column.metric.rpartition("/")[2])}
-        raise ZooError(f"sort={name} is not known; {nearest(name, sorted(known))}.")
+        raise ZooError(f"sort={name} is not known; {nearest(name, sorted(known))}")
     return found
 
 

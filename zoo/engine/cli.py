@@ -114,14 +114,14 @@ def explain(error: Exception, config_name: str, overrides: list[str]) -> str:
         group, choice = found.groups()
         folder = conf_dir() / group
         choices = sorted(path.stem for path in folder.glob("*.yaml") if path.stem != "base")
-        return f"There is no {group} '{choice}'; {nearest(choice, choices)} (choices: {', '.join(choices)})."
+        return f"There is no {group} '{choice}'; {nearest(choice, choices).rstrip('.')} (choices: {', '.join(choices)})."
     if isinstance(error, ConfigCompositionException) and (found := re.search(r"Could not override '([^']+)'", text)):
         key = found.group(1).split("@")[0]
         others = [o for o in overrides if "=" in o and not o.startswith("-") and o.partition("=")[0].lstrip("+~") != key]
         valid = valid_keys(config_name, others)
         if key in valid:
             return f"'{key}' cannot be replaced as a whole; set one of its entries, as {key}.name=value (+{key}.name=value for a new one)."
-        return f"There is no setting '{key}'; {nearest(key, valid)}."
+        return f"There is no setting '{key}'; {nearest(key, valid)}"
     return " ".join(text.split())
 
 

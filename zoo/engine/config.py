@@ -21,9 +21,9 @@ def conf_dir() -> Path:
 
 
 def nearest(name: str, valid: list[str]) -> str:
-    """ "did you mean …" for a name that is not among `valid`."""
+    """The end of a sentence on a name that is not among `valid`: "did you mean …?", or all of them."""
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(sorted(valid))}"
+    return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(sorted(valid))}."
 
 
 def build(config: Any, **arguments: Any) -> Any:

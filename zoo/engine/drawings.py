@@ -146,7 +146,7 @@ def attribute(task: Task) -> Drawing:
     if not store.attribute_names:
         raise ZooError(f"The data '{task.run.config.data.name}' of this run have no attributes; draw something else with what=.")
     if name not in (*store.attribute_names, ALL):
-        raise ZooError(f"The data have no attribute '{name}'; {nearest(name, list(store.attribute_names))}.")
+        raise ZooError(f"The data have no attribute '{name}'; {nearest(name, list(store.attribute_names))}")
     known = task.subject.codes("train", VECTOR_IMAGES)
     vectors = attribute_vectors(known.latents, known.attributes)  # (A, latent_dim)
     if name == ALL:

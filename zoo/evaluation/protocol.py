@@ -101,5 +101,5 @@ def selected(value: Any, option: str = "metrics") -> list[str] | None:
         raise ZooError(f"{option}={value} must be a list of names, like [samples,mse]; valid: {', '.join(valid)}.")
     for name in names:
         if name not in valid:
-            raise ZooError(f"{option}={name} is not known; {nearest(str(name), valid)}.")
+            raise ZooError(f"{option}={name} is not known; {nearest(str(name), valid)}")
     return list(names)
