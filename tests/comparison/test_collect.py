@@ -466,7 +466,7 @@ def test_sorting(tmp_path):
     assert order(sort="psnr") == ["ae", "vae", "gan"]
     assert order(sort="psnr, dB") == ["ae", "vae", "gan"]
     assert order(sort="parameters") == ["ae", "gan", "vae"]  # all alike
-    with pytest.raises(ZooError, match=r"^sort=pnsr is not known; did you mean 'psnr'\?\.$"):
+    with pytest.raises(ZooError, match=r"^sort=pnsr is not known; did you mean 'psnr'\?$"):
         order(sort="pnsr")
     found = compare([tmp_path], sort="linear_accuracy")
     assert "No run has a number for representation/linear_accuracy, so the rows are in the order of their folders." in found.notes
