@@ -6,6 +6,7 @@ from torch import nn
 
 from zoo.callbacks import watch
 from zoo.callbacks.watch import Watch
+from zoo.data.batch import Batch
 from zoo.evaluation import validation
 from zoo.nets.latent_flows import CouplingFlow
 from zoo.priors import Flow, Gaussian
@@ -44,6 +45,16 @@ def test_averaging_the_weights_does_not_wash_a_flow_prior_out(monkeypatch, tmp_p
     for name, value in model.state_dict().items():
         expected = looked if needs_fit and name.startswith("prior.") else before
         assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize(("share", "alike"), [(0.0, True), (0.01, True), (0.03, False), (1.0, False)])
+def test_reconstructions_are_alike_if_they_differ_by_less_than_2_percent_of_the_images(share, alike):
+    class Flat(nn.Module):
+        def reconstruct(self, image, attributes):
+            return share * image + 0.5
+
+    images = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert watch.are_alike(Flat(), Batch(images, torch.zeros(16, 0), torch.arange(16))) is alike
 
 
 def test_every_tensor_of_a_fitted_prior_is_broadcast(monkeypatch):

@@ -87,6 +87,12 @@ def test_training_that_is_stuck_is_named(zoo, tiny):
     assert "Traceback" not in done.err
 
 
+def test_codes_that_tell_nothing_are_named(zoo, tiny):
+    done = zoo("train", *tiny, "model=ae", "optimizer.lr=1e-12", "hydra.run.dir=run")
+    assert done.code == 0
+    assert "all alike after 64 images" in done.err
+
+
 def test_prepare_says_what_it_has(zoo, digits, tmp_path):
     done = zoo("prepare", "data=mnist", f"data.root={digits}")
     assert done.code == 0

@@ -13,6 +13,7 @@ from tests.models.games import (
     losses,
     of_players,
     overfit,
+    place,
     silent,
     udt,
 )
@@ -23,16 +24,21 @@ BACKBONES = {"conv": (lambda: conv(), 8, 2), "published": (lambda: UDTBackbone(6
 BALANCED, UNEQUAL = [0, 1, 0, 1], [1, 0, 1, 1, 0, 1]
 
 
-def written(model, batch, weight=0.001):
+def written(model, batch, weight=0.001, beta=0.0):
+    place(model, len(batch.image))
+    noise = model.normal(len(batch.image), model.attribute_dim)
     domain = batch.attributes[:, 1].bool()
     poor, rich = batch.image[~domain], batch.image[domain]
 
     def d(code):  # probability of being rich
         return torch.sigmoid(model.discriminator(code))
 
-    reconstruction = confusion = judged = torch.zeros((), dtype=batch.image.dtype)
+    reconstruction = confusion = judged = rate = torch.zeros((), dtype=batch.image.dtype)
     if len(rich):
         c, a = model.content(rich), model.attribute(rich)
+        rate = (a**2).sum(1).mean() / 2
+        if beta:
+            a = a + noise[domain]
         reconstruction = reconstruction + ((rich - model.decoder(torch.cat([c, a], 1))) ** 2).mean()
         confusion = confusion - torch.log(1 - d(c)).mean()
         judged = judged - torch.log(d(c)).mean()
@@ -42,7 +48,7 @@ def written(model, batch, weight=0.001):
         reconstruction = reconstruction + ((poor - model.decoder(torch.cat([c, a], 1))) ** 2).mean()
         confusion = confusion - torch.log(1 - d(c)).mean()
         judged = judged - torch.log(1 - d(c)).mean()
-    return {"autoencoder": reconstruction + weight * confusion, "discriminator": judged}
+    return {"autoencoder": reconstruction + weight * confusion + beta * rate, "discriminator": judged}
 
 
 def small(backbone: str, **options):
@@ -52,7 +58,7 @@ def small(backbone: str, **options):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("rich", [BALANCED, UNEQUAL], ids=["balanced", "unequal"])
-@pytest.mark.parametrize("options", [{}, {"discweight": 2.0}], ids=["published", "other"])
+@pytest.mark.parametrize("options", [{}, {"discweight": 2.0}, {"discweight": 0.5, "rateweight": 0.3}], ids=["published", "other", "noise"])
 def test_the_one_loss_gives_each_player_the_gradient_of_its_own_objective(backbone, rich, options):
     model = small(backbone, **options).double()
     batch = batch_for(model, len(rich), rich=rich)
@@ -91,6 +97,8 @@ def test_no_term_moves_whom_it_does_not_concern():
 def test_the_same_under_bf16_autocast():
     weight = 2.0  # the published one could not be seen
     assert_objectives_hold_under_bf16(small("published", discweight=weight), lambda model, batch: written(model, batch, weight))
+    noisy = small("published", discweight=weight, rateweight=0.01)
+    assert_objectives_hold_under_bf16(noisy, lambda model, batch: written(model, batch, weight, 0.01))
 
 
 def test_a_sure_discriminator_makes_no_infinite_loss():
@@ -180,6 +188,12 @@ def test_the_domain_is_found_by_name_and_kept_in_the_checkpoint():
 def test_an_attribute_code_that_leaves_no_content_is_refused(attribute_dim):
     with pytest.raises(ZooError, match=f"attribute_dim is {attribute_dim}.*latent_dim=8"):
         udt(conv(), 8, attribute_dim)
+
+
+@pytest.mark.parametrize("weight", ["discweight", "rateweight"])
+def test_a_weight_below_0_is_refused(weight):
+    with pytest.raises(ZooError, match=f"model.{weight}=-1 must not be below 0"):
+        udt(conv(), **{weight: -1})
 
 
 def test_it_learns_sixteen_images_by_heart():

@@ -75,15 +75,19 @@ def domains(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def udt_autoencoder(model: UDT, batch: Batch, noise: Tensor) -> Tensor:
-    """Σ_domains mean (x - x̂)² + w · Σ_domains BCE(d(c), poor); -log (1 - sigmoid) = softplus."""
+    """Σ_domains mean (x - x̂)² + w · Σ_domains BCE(d(c), poor) + β mean ½‖a‖²; -log (1 - sigmoid) = softplus."""
     content = model.content(batch.image)  # (B, content_dim)
     attribute = model.attribute(domains(batch.image)[1])  # (B/2, attribute_dim)
+    rate = 0.5 * wide(attribute).square().sum(1).mean()
+    if model.rateweight:
+        attribute = attribute + domains(noise)[1]
     attributes = torch.stack([torch.zeros_like(attribute), attribute], 1).flatten(0, 1)
     output = model.decoder(torch.cat([content, attributes], 1))
     (poor, rich), (poor_output, rich_output) = domains(batch.image), domains(output)
     of_poor, of_rich = domains(wide(model.discriminator(content)))  # (B/2,) each
     confusion = softplus(of_poor).mean() + softplus(of_rich).mean()
-    return mean_squared_error(poor, poor_output) + mean_squared_error(rich, rich_output) + model.discweight * confusion
+    reconstruction = mean_squared_error(poor, poor_output) + mean_squared_error(rich, rich_output)
+    return reconstruction + model.discweight * confusion + model.rateweight * rate
 
 
 def udt_discriminator(model: UDT, batch: Batch, noise: Tensor) -> Tensor:
@@ -149,7 +153,10 @@ def vaegan_discriminator(model: VAEGAN, batch: Batch, noise: Tensor) -> Tensor:
 
 GAMES = {
     "acai": Game(lambda model, count: model.uniform(count, 1), {"autoencoder": acai_autoencoder, "critic": acai_critic}),
-    "udt": Game(lambda model, count: torch.empty(0), {"autoencoder": udt_autoencoder, "discriminator": udt_discriminator}),
+    "udt": Game(
+        lambda model, count: model.normal(count, model.attribute_dim),
+        {"autoencoder": udt_autoencoder, "discriminator": udt_discriminator},
+    ),
     "gan": Game(
         lambda model, count: model.normal(count, model.latent_dim),
         {"generator": gan_generator, "discriminator": gan_discriminator},

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from zoo.callbacks.clock import Pauses, images_seen, is_due
 from zoo.callbacks.monitor import log
+from zoo.data.batch import Batch
 from zoo.engine import pictures, strips
 from zoo.engine.devices import peak_memory_mib
 from zoo.engine.sweep import read_json
 from zoo.evaluation.protocol import GROUPS, LEAST, evaluate
 from zoo.evaluation.subject import Subject, features_of
 from zoo.evaluation.validation import fit_prior, measure, quiet
+from zoo.models.base import Autoencoder
 
 
 class Watch(pl.Callback):
@@ -63,6 +65,12 @@ class Watch(pl.Callback):
                 path = self.run / "pictures" / f"{name}-{seen:012d}.png"
                 pictures.save(grid, path)
                 _log_picture(trainer, seen, name, grid)
+            if trainer.global_step >= trainer.max_steps and model.can_encode and are_alike(model, few):
+                print(
+                    f"The reconstructions of different images are all alike after {seen:,} images: the codes tell nothing; "
+                    f"start anew with a longer scheduler.warmup (0.2) or a lower optimizer.lr.",
+                    file=sys.stderr,
+                )
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """The numbers of the protocol on the validation split, after the last checkpoint: whatever goes wrong here costs no training.
@@ -105,6 +113,12 @@ class Watch(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.latest = state_dict["latest"]
+
+
+def are_alike(model: Autoencoder, batch: Batch) -> bool:
+    """Whether reconstructions differ from each other by less than 2 % of what the images do."""
+    made, given = model.reconstruct(batch.image, batch.attributes), batch.image
+    return len(given) > 1 and bool(made.std(0).mean() < 0.02 * given.std(0).mean())
 
 
 def _log_picture(trainer: pl.Trainer, seen: int, name: str, grid: Tensor) -> None:

@@ -9,6 +9,11 @@ poor A and rich B, its code the other way round; no letters here.
 
 Both domains are pushed to the poor label, as in the authors' code: the non-saturating form of making content domain-blind. The two players
 are updated at once, there one after the other.
+
+Nothing but its size keeps the rest of the image out of the attribute code, and what else it tells goes with it to other images. With
+β > 0, which is ours, it pays for all that it tells, and so leaves to the content what the content can tell:
+
+    a = f₂(x) + ε, ε ~ N(0, I)   autoencoder … + β · Σ_rich mean ½‖f₂(x)‖², the nats KL(N(f₂(x), I) ‖ N(0, I))
 """
 
 from typing import Any
@@ -37,6 +42,7 @@ class UDT(Autoencoder):
         attribute_dim: Dimensions of the attribute code: few, or it holds more than the attribute ("sep").
         domain: Name of the attribute (classes may be digits); training batches hold as many images without as with it (data.domain).
         discweight: w, weight of the adversarial term beside a mean squared error per value (published: 0.001).
+        rateweight: β, weight of the attribute code's nats per image beside the same; 0: as published, a code without noise or cost.
         **options: As in Autoencoder.
     """
 
@@ -51,12 +57,14 @@ class UDT(Autoencoder):
         attribute_dim: int,
         domain: str | int,
         discweight: float = 0.001,
+        rateweight: float = 0.0,
         **options: Any,
     ) -> None:
         if not 0 < attribute_dim < latent_dim:
             raise ZooError(f"model.attribute_dim is {attribute_dim}; it must leave some of model.latent_dim={latent_dim} to the content.")
-        if discweight < 0:
-            raise ZooError(f"model.discweight={discweight} must not be below 0.")
+        for name, weight in (("discweight", discweight), ("rateweight", rateweight)):
+            if weight < 0:
+                raise ZooError(f"model.{name}={weight} must not be below 0.")
         options.setdefault("prior", Mixture(latent_dim))
         super().__init__(backbone.image_shape, latent_dim, **options)
         self.content_dim, self.attribute_dim = latent_dim - attribute_dim, attribute_dim
@@ -64,7 +72,7 @@ class UDT(Autoencoder):
         self.attribute = backbone.attribute_encoder(attribute_dim)
         self.decoder = backbone.decoder(latent_dim)
         self.discriminator = code_discriminator(self.content_dim)
-        self.domain, self.discweight = str(domain), discweight
+        self.domain, self.discweight, self.rateweight = str(domain), discweight, rateweight
         self.register_buffer("column", torch.zeros((), dtype=torch.int64))  # of the domain in a batch's attributes
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -79,18 +87,22 @@ class UDT(Autoencoder):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         rich = self.rich(batch.attributes)  # (B,)
         content = self.content(batch.image)  # (B, content_dim)
-        attribute = self.attribute(batch.image) * rich[:, None]  # (B, attribute_dim)
-        output = self.decode(torch.cat([content, attribute], 1))
+        attribute = self.attribute(batch.image)  # (B, attribute_dim)
+        rate = 0.5 * wide(attribute).square().sum(1) * rich  # (B,)
+        if self.rateweight:
+            attribute = attribute + self.normal(*attribute.shape)
+        output = self.decode(torch.cat([content, attribute * rich[:, None]], 1))
 
         squared = (wide(batch.image) - wide(output)).square().flatten(1).mean(1)  # (B,)
         poor = torch.zeros_like(rich)
         confusion = binary_cross_entropy_with_logits(wide(frozen(self.discriminator, content)), poor, reduction="none")
         judged = binary_cross_entropy_with_logits(wide(self.discriminator(content.detach())), rich, reduction="none")
-        reconstruction, confusion, judged = (over_domains(term, rich) for term in (squared, confusion, judged))
+        reconstruction, confusion, judged, rate = (over_domains(term, rich) for term in (squared, confusion, judged, rate))
         return {
-            "loss": reconstruction + self.discweight * confusion + judged,
+            "loss": reconstruction + self.discweight * confusion + self.rateweight * rate + judged,
             "reconstruction": reconstruction,
             "confusion": confusion,
+            "rate": rate,
             "discriminator": judged,
         }
 
