@@ -11,6 +11,7 @@ import torch
 from tests.data.test_store import Toy
 from zoo.data.batch import Batch
 from zoo.data.loader import BatchLoader, choose_storage, to_float
+from zoo.data.module import DataModule
 from zoo.data.store import prepare
 from zoo.errors import ZooError
 
@@ -398,7 +399,7 @@ def test_domains_in_evaluation_come_in_whole_pairs(store):
         ({"batch_size": 48, "limit": -1}, "holds no images"),
         ({"batch_size": 48, "split": "dev"}, "no split 'dev'"),
         ({"batch_size": 48, "storage": "ram"}, "unknown storage 'ram'"),
-        ({"batch_size": 48, "domain": "Thrid"}, "no attribute 'Thrid' .*did you mean 'Third'"),
+        ({"batch_size": 48, "domain": "Thrid"}, "no attribute 'Thrid'.*did you mean 'Third'"),
         ({"batch_size": 48, "domain": "Constant"}, "all 480 images have Constant=1"),
         ({"batch_size": 48, "domain": "Rare"}, "468 images without and 12 with 'Rare' do not fill half a batch of 48 each"),
         ({"batch_size": 48, "domain": "Odd", "world_size": 16}, "16 devices × 1 accumulation steps × 2 domains"),
@@ -410,6 +411,25 @@ def test_domains_in_evaluation_come_in_whole_pairs(store):
 def test_what_cannot_work_is_refused_with_a_sentence(store, options, message):
     with pytest.raises(ZooError, match=message):
         BatchLoader(store, **{"split": "train", **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"domain": "Thrid"}, "no attribute 'Thrid'.*did you mean 'Third'"),
+        ({"domain": "Constant"}, "all 480 images have Constant=1"),
+        ({"domain": "Odd", "limit": 1}, "all 1 images have Odd="),
+        ({"domain": "Rare"}, "468 images without and 12 with 'Rare'"),
+    ],
+)
+def test_a_wrong_domain_is_refused_before_an_image_is_decoded(tmp_path, options, message):
+    toy = Toy(log=tmp_path / "log")
+    with pytest.raises(ZooError, match=message):
+        DataModule(toy, 48, cache=tmp_path / "cache", **options).check()
+    assert not toy.log.exists()
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"]
+    DataModule(toy, 48, cache=tmp_path / "cache", domain="Third").check()
+    assert toy.log.exists()
 
 
 def test_an_empty_split(tmp_path):

@@ -223,6 +223,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(zoo, hundred, tmp_path, game
 UDT, ACAI, VAEGAN = ["model=udt", "data.domain=3", "model.attribute_dim=2"], ["model=acai"], ["model=vaegan", "model.feature_layer=2"]
 BAD = {
     "a domain that does not exist": ([*UDT, "data.domain=33"], ["no attribute '33'", "did you mean '3'"]),
+    "no domain": ([*UDT, "data.domain=null"], ["model=udt", "set data.domain"]),
     "a constant attribute": ([*UDT, "data.domain=5", "data.limit=8", "batch_size=4"], ["5=0", "choose another"]),  # those 8 hold no five
     "too few images for half a batch": ([*UDT, "batch_size=32"], ["'3'", "half a batch of 32", "lower batch_size"]),
     "no content": ([*UDT, "model.attribute_dim=8"], ["attribute_dim is 8", "latent_dim=8"]),

@@ -14,7 +14,7 @@ length is always that of the full epoch, and its state holds nothing that belong
 
 import difflib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -81,7 +81,10 @@ class BatchLoader:
         positions = subset(store.indices(split), limit)
         if len(positions) == 0:
             raise ZooError(f"the split '{split}' of {store.path.name} holds no images: choose another split or a larger limit.")
-        self._groups = [positions] if domain is None else _domains(store, positions, domain, batch_size if shuffle else 2)
+        self._groups = [positions]
+        if domain is not None:
+            rows, fewest = store.attributes[positions], batch_size if shuffle else 2
+            self._groups = [positions[has] for has in two_domains(store.attribute_names, rows, domain, fewest)]
         self.n = len(self._groups) * min(len(group) for group in self._groups)  # images in an epoch, with the incomplete batch
         self._pieces = self._cut()
 
@@ -316,22 +319,25 @@ def _draws(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
     return np.random.Philox(key=key, counter=[0, 0, 0, stream]).random_raw(count)
 
 
-def _domains(store: Store, positions: np.ndarray, name: str, batch_size: int) -> list[np.ndarray]:
-    """The positions without and those with an attribute."""
-    name = str(name)  # classes may be digits
-    if name not in store.attribute_names:
-        nearest = difflib.get_close_matches(name, store.attribute_names, 1, 0.0)
-        hint = f"did you mean '{nearest[0]}'? " if nearest else ""
-        raise ZooError(f"there is no attribute '{name}' in {store.path.name}: {hint}It has {', '.join(store.attribute_names) or 'none'}.")
-    has = store.attributes[positions, store.attribute_names.index(name)] == 1
-    poor, rich = positions[~has], positions[has]
-    if len(poor) == 0 or len(rich) == 0:
-        raise ZooError(f"all {len(positions)} images have {name}={int(has[0])}, so it makes no two domains: choose another attribute.")
-    if 2 * min(len(poor), len(rich)) < batch_size:
+def two_domains(names: Sequence[str], attributes: np.ndarray, domain: str, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which images lack the attribute called `domain`, and which have it: attributes (N, A) called `names` -> (N,) bool × 2.
+
+    Raises ZooError: there is no such attribute, all images have it or none has, or one side does not fill half a batch.
+    """
+    name = str(domain)  # classes may be digits
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1, 0.0)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise ZooError(f"data.domain: there is no attribute '{name}': {hint}The data have {', '.join(names) or 'none'}.")
+    rich = attributes[:, list(names).index(name)] == 1
+    counts = int((~rich).sum()), int(rich.sum())
+    if 0 in counts:
+        raise ZooError(f"all {len(rich)} images have {name}={int(rich.any())}, so it makes no two domains: choose another attribute.")
+    if 2 * min(counts) < batch_size:
         raise ZooError(
-            f"{len(poor)} images without and {len(rich)} with '{name}' do not fill half a batch of {batch_size} each: lower batch_size."
+            f"{counts[0]} images without and {counts[1]} with '{name}' do not fill half a batch of {batch_size} each: lower batch_size."
         )
-    return [poor, rich]
+    return ~rich, rich
 
 
 def _upload(images: np.ndarray, positions: np.ndarray, device: torch.device) -> Tensor:

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 
 from zoo.data import store as packed
 from zoo.data.batch import Batch
-from zoo.data.loader import BatchLoader, choose_storage, subset, to_float
-from zoo.data.source import Source
+from zoo.data.loader import BatchLoader, choose_storage, subset, to_float, two_domains
+from zoo.data.source import SPLITS, Listing, Source
 
 
 def cache_dir(cache: str | Path | None) -> Path:
@@ -57,9 +58,16 @@ class DataModule(pl.LightningDataModule):
     def store(self) -> packed.Store:
         """The packed store; built the first time it is asked for."""
         if self._store is None:
-            self._store = packed.prepare(self.source, self.cache, self.skip_bad, verify=os.environ.get("LOCAL_RANK", "0") == "0")
+            first = os.environ.get("LOCAL_RANK", "0") == "0"
+            self._store = packed.prepare(self.source, self.cache, self.skip_bad, verify=first, approve=self._approve)
             del self.source  # some hold all their images in memory
         return self._store
+
+    def _approve(self, listing: Listing) -> None:
+        """Raises ZooError for a domain that the training images cannot have."""
+        if self.domain is not None:
+            train = subset(np.flatnonzero(listing.splits == SPLITS.index("train")), self.limit)
+            two_domains(self.source.attribute_names, listing.attributes[train], self.domain, self.batch_size)
 
     def check(self, ranks: int = 1, accumulate: int = 1) -> None:
         """Builds or opens the store and refuses settings that do not fit it, before any other work. Raises ZooError."""

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
@@ -109,8 +110,10 @@ class Store:
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
 
-def prepare(source: Source, cache: Path, skip_bad: bool = False, verify: bool = True) -> Store:
-    """The store of a source: verified and opened if it is there, built otherwise.
+def prepare(
+    source: Source, cache: Path, skip_bad: bool = False, verify: bool = True, approve: Callable[[Listing], None] = lambda listing: None
+) -> Store:
+    """The store of a source: verified and opened if it is there, built otherwise, where `approve` may raise before an image is decoded.
 
     Bad images are an error that names them all, or with `skip_bad` left out together with their attributes, split, factors and
     name. Of several processes at once one builds and the others wait. Raises ZooError for bad images, a damaged store, a full
@@ -123,16 +126,17 @@ def prepare(source: Source, cache: Path, skip_bad: bool = False, verify: bool = 
         with locked(cache / source.name, f"preparing '{source.name}'"):
             _remove_leftovers(cache, source.name)
             if not _fits(path, key):  # it may have been built while we waited
-                _build(source, path, key)
+                _build(source, path, key, approve)
                 return Store.open(path)  # hashed a moment ago
     return Store.open(path, verify)
 
 
-def _build(source: Source, path: Path, key: dict[str, Any]) -> None:
+def _build(source: Source, path: Path, key: dict[str, Any], approve: Callable[[Listing], None]) -> None:
     """Reads the whole source into a folder beside `path`, then renames it into place. Leaves nothing behind if it fails."""
     listing = source.scan()
     count = len(listing.names)
     _check(source, listing)
+    approve(listing)
     shape = (source.channels, source.image_size, source.image_size)
     factor_bytes = 0 if listing.factors is None else listing.factors.nbytes
     needed = count * int(np.prod(shape)) + listing.attributes.nbytes + factor_bytes + sum(map(len, listing.names)) + 2**20

@@ -151,13 +151,15 @@ def moving_average(decay: float) -> Callable[[Tensor, Tensor, Any], Tensor]:
 
 def checked_data(config: DictConfig, model: Autoencoder) -> DataModule:
     """The data of settled settings, opened, and known to fit the settings and the model. Raises ZooError."""
+    domain = config.model.get("domain", config.data.domain)
+    if domain != config.data.domain:
+        raise ZooError(f"model.domain={domain} is not the domain of the batches, data.domain={config.data.domain}; set data.domain alone.")
+    if "domain" in config.model and domain is None:
+        raise ZooError(f"model={config.model.name} needs two domains of images; set data.domain to the name of an attribute.")
     data = data_of(config)
     data.check(config.trainer.devices * config.trainer.num_nodes, config.trainer.accumulate)
     model.name_attributes(data.store.attribute_names)
     model.original_values = data.store.original_values
-    domain = config.model.get("domain", config.data.domain)
-    if domain != config.data.domain:
-        raise ZooError(f"model.domain={domain} is not the domain of the batches, data.domain={config.data.domain}; set data.domain alone.")
     shape = data.store.images.shape[1:]
     if model.image_shape != shape:
         theirs, own = ("×".join(map(str, numbers)) for numbers in (shape, model.image_shape))
