@@ -94,6 +94,10 @@ def test_the_numbers_are_those_of_zoo_evaluate(tmp_path):
     assert [logged[64][name] for name in NAMES] == pytest.approx([metrics.latest[name] for name in NAMES], rel=1e-6)
 
 
+def test_as_often_as_the_official_evaluation():
+    assert LineMetrics().every == 65_536
+
+
 def test_every_so_many_images_and_at_the_end_with_the_median_of_the_last_20(tmp_path):
     metrics = LineMetrics(every=16)
     _, logged = fit(tmp_path, Pixels(), lines(val=4), [metrics], 23, lr=0.02)

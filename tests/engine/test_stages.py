@@ -113,6 +113,10 @@ def test_one_command_trains_both_stages_on_one_budget(both):
     assert not (first / "pretrain").exists()
 
 
+def test_the_generator_rests_for_a_share_of_the_second_stage(both):
+    assert [row["train/gradient_norm/generator"] == "" for row in rows(both)] == [True, False, False, False]  # 0.25 · 32 images
+
+
 def test_the_summary_counts_both_stages(both):
     own, first = (final(run)["monitor"]["train_seconds"] / 3600 for run in (both, both / "pretrain"))
     written = summary(both)

@@ -197,4 +197,9 @@ def test_a_weight_below_0_is_refused(weight):
 
 
 def test_it_learns_sixteen_images_by_heart():
-    assert overfit(udt(latent_dim=16, attribute_dim=4), steps=300) < 0.1
+    model = udt(latent_dim=16, attribute_dim=4)
+    assert overfit(model, steps=300) < 0.1
+    batch = batch_for(model, 16)
+    rich = batch.image[batch.attributes[:, 1] == 1]
+    with torch.no_grad():
+        assert (model.swap(rich, rich) - rich).square().mean() < 0.1 * rich.var(0).mean()

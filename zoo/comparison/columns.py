@@ -73,7 +73,12 @@ TRANSFER = [
     *(
         Column(f"{way}: {title}", f"transfer/{way}_{name}", better)
         for way in ("add", "remove", "swap")
-        for title, name, better in (("seen", "success", "high"), ("inside", "inside", "low"), ("outside", "outside", 1.0))
+        for title, name, better in (
+            ("seen", "success", "high"),
+            ("others kept", "kept", "high"),
+            ("inside", "inside", "low"),
+            ("outside", "outside", 1.0),
+        )
     ),
     Column("domain, linear", "transfer/content_linear", 0.5),
     Column("domain, 2×512", "transfer/content_mlp", 0.5),

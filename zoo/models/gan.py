@@ -72,7 +72,10 @@ class GAN(Autoencoder):
             raise ZooError(f"A GAN starts from a VAE, but pretrain is a {type(trained).__name__}; name a run of model=vae.")
         if trained.image_shape != self.image_shape or trained.latent_dim != self.latent_dim:
             theirs, own = (f"{'×'.join(map(str, model.image_shape))} from {model.latent_dim} dimensions" for model in (trained, self))
-            raise ZooError(f"The VAE of pretrain makes images of {theirs}, this GAN {own}; set data.image_size and model.latent_dim alike.")
+            raise ZooError(
+                f"The VAE of pretrain makes images of {theirs}, this GAN {own}; choose data of the same channels, and set data.image_size "
+                f"and model.latent_dim alike."
+            )
         if str(trained.decoder) != str(self.generator):  # widths, normalisation, and the range of the output
             raise ZooError("The VAE of pretrain has another decoder than this GAN's generator; give model.backbone the same settings.")
         self.generator.load_state_dict(trained.decoder.state_dict())
