@@ -24,7 +24,7 @@ from zoo.nets.discriminator import Discriminator
 
 OWN = {
     "acai": ["model=acai"],
-    "udt": ["model=udt", "data.domain=3", "model.attribute_dim=2"],
+    "udt": ["model=udt", "data.domain=3", "model.attribute_dim=2", "model.rateweight=1e-4"],
     "gan": ["model=gan", "pretrain=none", "model.rest=0.25"],
     "vaegan": ["model=vaegan", "model/backbone=conv", "model.gamma=1e-3", "model.reconstruction=features", "model.margin=0.08"],
 }

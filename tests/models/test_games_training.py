@@ -27,6 +27,7 @@ from tests.models.games import (
     same_metrics,
     short_run,
     train,
+    udt,
     vae,
     vaegan,
     weights,
@@ -137,6 +138,7 @@ def test_a_float16_overflow_skips_the_step_for_all_players_on_a_gpu():
 
 SMALLEST = {name: lambda make=make, **options: make(conv(8), **options) for name, make in GAMES.items()}
 SMALLEST["vaegan"] = lambda: vaegan(BatchNormBackbone())
+SMALLEST["udt"] = lambda: udt(conv(8), rateweight=0.1)
 
 
 def assert_compiled_equals_eager(game: str, backend: str) -> None:
