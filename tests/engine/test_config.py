@@ -45,9 +45,9 @@ def test_schedules():
 
 ADAM, LIGHT = {"optimizer.lr": 1e-4, "optimizer.betas": [0.9, 0.999], "batch_size": 64}, {"optimizer.lr": 1e-4}
 PRESETS = {  # name and options -> parameters (None: not published), published settings
-    "acai_lines": (2 * 627_472 + 313_985, ADAM | {"budget": 2**24, "model.advweight": 0.5, "model.reg": 0.2}),  # a critic like the encoder
+    "acai_lines": (2 * 627_472 + 313_985, ADAM | {"budget": 2**24, "model.advweight": None, "model.reg": 0.2}),  # a critic like the encoder
     "acai_lines model=ae": (627_472 + 313_985, ADAM | {"budget": 2**24}),
-    "acai_mnist": (2 * 150_146 + 75_265, ADAM | {"budget": 2**24, "model.advweight": 0.5, "model.reg": 0.2}),
+    "acai_mnist": (2 * 150_146 + 75_265, ADAM | {"budget": 2**24, "model.advweight": None, "model.reg": 0.2}),
     "vaegan_celeba": (  # 18.1 M, 4.7 M, 11.0 M
         33_830_000,
         {"batch_size": 64, "model.gamma": 1e-6, "model.margin": 0.35, "model.fakes": "prior", "model.objective": "minimax"},

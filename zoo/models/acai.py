@@ -30,7 +30,8 @@ class ACAI(Autoencoder):
     Args:
         backbone: Makes the encoder, the decoder and the critic, which has the encoder's shape; knows the image shape.
         latent_dim: Dimensions of the code.
-        advweight: λ, weight of the critic's opinion in the autoencoder's loss. Presumes mean reductions (published: 0.5).
+        advweight: λ, weight of the critic's opinion in the autoencoder's loss. Presumes mean reductions. None: 0.5, as published, with
+            the published network; 0.1 with the shared one, where 0.5 costs the images their detail.
         reg: γ, share of the image in the blend that the critic must call real (published: 0.2).
         **options: As in Autoencoder.
     """
@@ -38,8 +39,10 @@ class ACAI(Autoencoder):
     unit = 2
 
     def __init__(
-        self, backbone: ACAIBackbone | ConvBackbone, latent_dim: int, advweight: float = 0.5, reg: float = 0.2, **options: Any
+        self, backbone: ACAIBackbone | ConvBackbone, latent_dim: int, advweight: float | None = None, reg: float = 0.2, **options: Any
     ) -> None:
+        if advweight is None:
+            advweight = 0.5 if isinstance(backbone, ACAIBackbone) else 0.1
         if advweight < 0 or not 0 <= reg <= 1:
             raise ZooError(f"model.advweight={advweight} must not be below 0, and model.reg={reg} must lie in [0, 1].")
         options.setdefault("prior", Gaussian(latent_dim))
