@@ -109,7 +109,7 @@ def test_one_command_trains_both_stages_on_one_budget(both):
     state, earlier = final(both), final(first)
     assert state["global_step"] == earlier["global_step"] == 4  # each stage has its own clock
     assert open_run(both).model.images_seen == open_run(first).model.images_seen == 32
-    assert float(rows(both)[-1]["train/learning_rate/generator"]) == pytest.approx(2e-4 * Cosine()(24 / 32))
+    assert float(rows(both)[-1]["train/learning_rate/generator"]) == pytest.approx(1e-3 * Cosine()(24 / 32))
     assert not (first / "pretrain").exists()
 
 

@@ -157,6 +157,14 @@ def test_an_anchor_needs_a_vae():
     gan().start_from(None)  # from scratch
 
 
+def test_a_vae_of_another_encoder_gives_its_decoder_but_no_anchor():
+    trained = vae()
+    trained.encoder = conv(width=32, max_width=32).encoder(8)
+    with pytest.raises(ZooError, match=r"another encoder.*model\.anchor=0\.$"):
+        gan(anchor=1.0, anchor_images=1).start_from(trained)
+    gan().start_from(trained)
+
+
 def test_it_cannot_encode_and_says_so():
     assert not gan().can_encode
     with pytest.raises(NotImplementedError):

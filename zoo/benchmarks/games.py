@@ -99,8 +99,12 @@ def udt_discriminator(model: UDT, batch: Batch, noise: Tensor) -> Tensor:
 
 
 def gan_generator(model: GAN, batch: Batch, noise: Tensor) -> Tensor:
-    """-E log D(G(z)), from logits."""
-    return softplus(-wide(model.discriminator(model.generator(noise))[0])).mean()
+    """-E log D(G(z)), from logits, + a · mean (x - G(μ(x)))²."""
+    assert model.encoder is not None  # the default settings have an anchor
+    with torch.no_grad():
+        mean = model.encoder(batch.image).chunk(2, dim=1)[0]  # (B, latent_dim)
+    distance = mean_squared_error(batch.image, model.generator(mean))
+    return softplus(-wide(model.discriminator(model.generator(noise))[0])).mean() + model.anchor * distance
 
 
 def gan_discriminator(model: GAN, batch: Batch, noise: Tensor) -> Tensor:

@@ -78,6 +78,8 @@ class GAN(Autoencoder):
             )
         if str(trained.decoder) != str(self.generator):  # widths, normalisation, and the range of the output
             raise ZooError("The VAE of pretrain has another decoder than this GAN's generator; give model.backbone the same settings.")
+        if self.encoder is not None and str(trained.encoder) != str(self.encoder):
+            raise ZooError("The VAE of pretrain has another encoder than model.backbone makes, which the anchor needs; set model.anchor=0.")
         self.generator.load_state_dict(trained.decoder.state_dict())
         if self.encoder is not None:
             self.encoder.load_state_dict(trained.encoder.state_dict())
