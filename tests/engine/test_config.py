@@ -62,6 +62,7 @@ PRESETS = {  # name and options -> parameters (None: not published), published s
     "cross_ae_cifar10": (None, {"model.train": "both"}),
     "two_stage_celeba": (None, {"model.latent_dim": 64}),
     "gan_faces": (None, {}),
+    "udt_faces": (None, {}),
     "vae_celeba": (None, {}),
     "beta_vae_faces": (None, {}),
     "compare": (None, {"data.image_size": 32, "budget": 50_000, "evaluation.samples": 2_000}),
