@@ -174,11 +174,11 @@ def test_gpus_are_those_this_process_may_use(zoo, monkeypatch):
 def test_gpus_are_never_shared_by_evaluations(tmp_path, interpreter, monkeypatch):
     """Later runs take the GPU that has become free, however long the others need."""
     monkeypatch.setattr(processes, "POLL_SECONDS", 0.01)
-    # A GPU is a folder, which only one can make; a run whose number is 0 takes long, the third one fails.
+    # A GPU is a folder, which only one can make; the first run takes until all have begun, the third one fails.
     interpreter("""
         mkdir gpu$CUDA_VISIBLE_DEVICES || exit 1
         echo $CUDA_VISIBLE_DEVICES >> taken
-        case $3 in */0) sleep 0.5;; */2) code=1;; esac
+        case $3 in */0) for i in $(seq 500); do [ $(wc -l < taken) = 8 ] && break; sleep 0.02; done;; */2) code=1;; esac
         rmdir gpu$CUDA_VISIBLE_DEVICES; exit $code""")
     runs = [tmp_path / "runs" / str(number) for number in range(8)]
     for run in runs:
