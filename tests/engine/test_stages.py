@@ -253,6 +253,7 @@ def test_the_stage_is_configured_with_the_model():
     assert len(same) > 10
     assert all(first[key] == config[key] for key in same)
     assert settings("model=gan", "pretrain=none").pretrain == settings("model=vae").pretrain == {"run": None}
+    assert settings("model=gan", "pretrain=none").model.anchor == 0 < settings("model=gan").model.anchor
 
 
 @pytest.mark.parametrize(("share", "images"), [(0.5, 32), (0.25, 16), (0.3, 16), (0.001, 8), (0.999, 56)])
