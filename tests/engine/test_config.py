@@ -80,6 +80,7 @@ def test_presets_are_models_of_the_published_size_and_settings(preset):
     model = build_model(config.model)
     assert parameters is None or sum(p.numel() for p in model.parameters()) == pytest.approx(parameters, rel=0.01)
     assert set(model.player_options) <= set(model.players())
+    assert getattr(model, "advweight", 0.5) == 0.5  # ACAI's, which follows its network
 
 
 def test_every_preset_is_composed_by_a_test():
