@@ -1,6 +1,7 @@
 """The adversarial games in small: models, batches, and gradients of objectives that are written out separately."""
 
 import csv
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -270,7 +271,10 @@ def weights(run: Path) -> dict[str, Tensor]:
 
 
 def same_metrics(one: Path, other: Path, game: str) -> int:
-    """Checks that two runs have logged the same losses and let the same players rest; how often one did."""
+    """Checks that two runs have logged the same losses and gradients and let the same players rest; how often one did.
+
+    Adam hides the scale of a gradient from the weights: only its norm tells a factor.
+    """
     rested = 0
     with open(one / "metrics.csv") as first, open(other / "metrics.csv") as second:
         for row, twin in zip(csv.DictReader(first), csv.DictReader(second), strict=True):
@@ -278,5 +282,6 @@ def same_metrics(one: Path, other: Path, game: str) -> int:
             for player in PLAYERS[game]:
                 name = f"train/gradient_norm/{player}"  # of who rests there is none
                 assert bool(row[name]) == bool(twin[name])
+                assert not row[name] or math.isclose(float(row[name]), float(twin[name]), rel_tol=1e-3), (name, row[name], twin[name])
                 rested += not row[name]
     return rested

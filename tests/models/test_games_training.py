@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,7 @@ from tests.models.games import (
     vaegan,
     weights,
 )  # fmt: skip
+from zoo.models.gan import GAN
 
 
 @pytest.mark.parametrize("game", GAMES)
@@ -63,6 +65,18 @@ def test_a_resting_generator_moves_by_exactly_nothing_and_starts_at_one_learning
     largest = max((record.weights[4][name] - record.weights[3][name]).abs().max() for name in names)
     assert largest > 0.99e-3
     assert all(steps[name] == step + 1 for step, steps in enumerate(record.steps) for name in steps if name.startswith("discriminator"))
+
+
+def test_a_generator_that_has_moved_never_rests_again():
+    """A resumed run may have a budget of which the images seen are but a small share."""
+    model = gan(rest=0.5)
+    train(model, steps=4)
+    model.recipe.budget *= 100
+    assert not model.resting()
+    resting = gan(rest=0.99)
+    train(resting, steps=4)
+    resting.recipe.budget *= 100
+    assert "generator" in resting.resting()
 
 
 def test_the_anchors_encoder_never_moves():
@@ -138,7 +152,15 @@ def test_a_float16_overflow_skips_the_step_for_all_players_on_a_gpu():
 
 SMALLEST = {name: lambda make=make, **options: make(conv(8), **options) for name, make in GAMES.items()}
 SMALLEST["vaegan"] = lambda: vaegan(BatchNormBackbone())
+SMALLEST["vaegan as published"] = lambda: vaegan(BatchNormBackbone(), objective="minimax", fakes="prior")
 SMALLEST["udt"] = lambda: udt(conv(8), rateweight=0.1)
+SMALLEST["gan with its anchor"] = lambda: anchored(conv(8))
+
+
+def anchored(backbone) -> GAN:
+    model = gan(backbone, anchor=1.0, anchor_images=16)
+    model.start_from(vae(backbone))
+    return model
 
 
 def assert_compiled_equals_eager(game: str, backend: str) -> None:
@@ -167,8 +189,8 @@ def test_the_losses_are_one_graph(game):
     assert_compiled_equals_eager(game, "aot_eager")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("game", SMALLEST)
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
+@pytest.mark.parametrize("game", [name if name.startswith("gan with") else pytest.param(name, marks=pytest.mark.slow) for name in SMALLEST])
 def test_compiled_losses_and_gradients_equal_eager_ones(game):
     assert_compiled_equals_eager(game, "inductor")
 

@@ -4,7 +4,7 @@
     generator      -E log D(G(z)) + a · mean (x - G(μ(x)))²
 
 The generator is the same module as the decoder and takes over all of its weights. A fresh discriminator would at once destroy what the
-VAE has learnt, so the generator rests while the discriminator warms up. The anchor a keeps reconstructions for a while: it falls to 0.
+VAE has learnt, so the generator rests while the discriminator warms up. The anchor a keeps the reconstructions, ever less.
 With pretrain=none the same game starts from scratch: the control.
 """
 
@@ -32,7 +32,7 @@ class GAN(Autoencoder):
         backbone: Makes the generator, as a VAE's decoder, and the discriminator; knows the image shape.
         latent_dim: Dimensions of the latent.
         rest: Share of the stage's images, at its beginning, during which the generator's parameters rest and the discriminator learns to
-            judge it.
+            judge it. Once the generator has moved it never rests again, however far a resumed run's budget is raised.
         anchor: a at the first step, weight of the reconstruction beside the generator's loss; needs a VAE to start from.
         anchor_images: Images over which a falls to 0, in a straight line.
         **options: As in Autoencoder.
@@ -95,7 +95,9 @@ class GAN(Autoencoder):
         return {"generator": [*self.generator.parameters()], "discriminator": [*self.discriminator.parameters()]}
 
     def resting(self) -> Iterable[str]:
-        return ("generator",) if self.trainer.global_step * self.recipe.batch_size < self.rest * self.recipe.budget else ()
+        images = self.trainer.global_step * self.recipe.batch_size
+        begun = next(self.generator.parameters()) in self.trainer.optimizers[0].state
+        return ("generator",) if images < self.rest * self.recipe.budget and not begun else ()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         real, count = batch.image, len(batch.image)
