@@ -8,6 +8,7 @@ from zoo.comparison.parts import Column
 
 SUMMARY = [
     Column("Fréchet, best prior", "best_prior/frechet", "low"),
+    Column("sharpness, best prior", "best_prior/sharpness", 1.0, 2),
     Column("mse", "reconstructions/mse", "low", 5),
     Column("Fréchet, reconstructions", "reconstructions/frechet", "low"),
     Column("Fréchet, midpoints", "interpolations/frechet", "low"),
