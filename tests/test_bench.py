@@ -10,12 +10,12 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from zoo.bench import bench, check, main
-from zoo.benchmarks import flows, games, loading, training
-from zoo.benchmarks.figures import PeakMemory, process_memory
+from zoo.benchmarks import flow_steps, games, loading, steps
 from zoo.benchmarks.games import GAMES, optimizers_of, recomputing_step
 from zoo.benchmarks.loading import TorchvisionCelebA, write_celeba
-from zoo.benchmarks.training import OneLayer, TakeTurns, random_batch, ready, step, train_config
-from zoo.engine.config import conf_dir
+from zoo.benchmarks.measure import PeakMemory, process_memory
+from zoo.benchmarks.steps import OneLayer, TakeTurns, random_batch, ready, step, train_config
+from zoo.config.app import conf_dir
 from zoo.errors import ZooError
 
 MODELS = ["ae", "vae", *GAMES]
@@ -35,9 +35,9 @@ def found(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loading, "BATCH_SIZE", 64)
         patch.setattr(games, "BATCH_SIZE", 4)
-        patch.setattr(flows, "MEMORY", flows.Size((3, 16, 16), 1, 4, 16, 4))
-        patch.setattr(flows, "SPEED", flows.Size((3, 16, 16), 2, 2, 8, 4))
-        patch.setattr(training, "train_config", lambda *options: train_config(*options, "budget=3200", "model.backbone.width=16"))
+        patch.setattr(flow_steps, "MEMORY", flow_steps.Size((3, 16, 16), 1, 4, 16, 4))
+        patch.setattr(flow_steps, "SPEED", flow_steps.Size((3, 16, 16), 2, 2, 8, 4))
+        patch.setattr(steps, "train_config", lambda *options: train_config(*options, "budget=3200", "model.backbone.width=16"))
         patch.setattr(games, "train_config", lambda *options: train_config(*options, "data.image_size=32", "model.backbone.width=16"))
         numbers = bench(settings(*TINY, f"out={out}"))
     assert torch.get_num_threads() == before
@@ -135,22 +135,22 @@ def test_flow_figures_hang_together(found):
 
 def test_saved_bytes_count_each_storage_once_and_no_parameters():
     layer, x = torch.nn.Linear(3, 5), torch.randn(7, 3)
-    assert flows.saved_bytes(lambda: layer(x).exp().sum(), layer) == 4 * (7 * 3 + 7 * 5)  # x for the weight, exp for itself
-    assert flows.saved_bytes(lambda: (layer(x).exp() * x.T[:1].T).sum(), layer) == 4 * (7 * 3 + 7 * 5)  # a view of x as well
+    assert flow_steps.saved_bytes(lambda: layer(x).exp().sum(), layer) == 4 * (7 * 3 + 7 * 5)  # x for the weight, exp for itself
+    assert flow_steps.saved_bytes(lambda: (layer(x).exp() * x.T[:1].T).sum(), layer) == 4 * (7 * 3 + 7 * 5)  # a view of x as well
 
 
 def test_normflows_gives_the_likelihood_of_our_weights():
     """Otherwise the benchmark would compare different things. Gradients as well, of the parameters that are the same numbers."""
     pytest.importorskip("normflows", reason="normflows is an optional peer, in the extra 'bench'")
-    flow, x = flows.ready(flows.Size((3, 8, 8), 2, 3, 8, 5), torch.device("cpu"))
+    flow, x = flow_steps.ready(flow_steps.Size((3, 8, 8), 2, 3, 8, 5), torch.device("cpu"))
     torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in flow.named_parameters():
             if not name.startswith("splits"):
                 parameter += 0.05 * torch.randn_like(parameter)
     flow, x = flow.double(), x.double()
-    peer = flows.as_normflows(flow)
-    found, expected = flows.log_likelihood(flow, x), peer.log_prob(x, None)
+    peer = flow_steps.as_normflows(flow)
+    found, expected = flow_steps.log_likelihood(flow, x), peer.log_prob(x, None)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
     found.sum().backward()
     expected.sum().backward()

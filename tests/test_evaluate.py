@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from zoo.callbacks import watch
+from zoo.callbacks import validate
 from zoo.evaluation.protocol import evaluate
 from zoo.train import main as start_training
 
@@ -42,7 +42,7 @@ def test_the_final_evaluation_of_a_run_is_the_protocol_with_a_small_n(run):
 def test_resuming_a_run_at_its_end_measures_only_what_is_missing(zoo, run, monkeypatch):
     """As if it had been killed before summary.json, written by a version that lost the numbers, or resumed for nothing."""
     summary, evaluated = json.loads((run / "summary.json").read_text()), []
-    monkeypatch.setattr(watch, "evaluate", lambda *arguments: evaluated.append(1) or evaluate(*arguments))
+    monkeypatch.setattr(validate, "evaluate", lambda *arguments: evaluated.append(1) or evaluate(*arguments))
 
     def resumed() -> tuple[dict, int]:
         evaluated.clear()

@@ -12,10 +12,10 @@ from PIL import Image
 
 from tests.data.makers import smooth_image
 from zoo import load
-from zoo.engine.pictures import grid_of
-from zoo.engine.strips import grids
+from zoo.generation.grids import grids
 from zoo.models.ae import AE
 from zoo.train import main as start_training
+from zoo.viz.tiling import grid_of
 
 INTERPOLATION = "interpolation-2-5steps-seed0-000000000800"
 SIZE, CELL = 32, 66  # pixels of an image, and of its place in a picture: enlarged to 64, and the gutter
@@ -153,9 +153,9 @@ def test_the_animation_shows_all_rows_and_ends_where_the_strips_end(zoo, run, tm
 
 
 def test_attribute_strips_start_from_images_that_lack_it_and_go_along_its_vector(zoo, run, tmp_path):
-    from zoo.engine.load import open_run
-    from zoo.evaluation.subject import Subject
+    from zoo.evaluation.context import Subject
     from zoo.metrics.edits import attribute_vectors
+    from zoo.runs.load import open_run
 
     opened = open_run(run)
     store, model = opened.data().store, opened.model
@@ -177,7 +177,7 @@ def test_attribute_strips_start_from_images_that_lack_it_and_go_along_its_vector
 
 
 def test_one_image_along_all_attributes(zoo, run, photos, tmp_path):
-    from zoo.engine.load import open_run
+    from zoo.runs.load import open_run
 
     store = open_run(run).data().store
     varied = int((np.ptp(store.attributes[store.indices("train")], axis=0) > 0).sum())
@@ -224,7 +224,7 @@ def test_single_images_hold_the_models_own_pixels(zoo, run, digits_run, tmp_path
 
 
 def test_more_samples_than_a_picture_holds_become_files(zoo, run, tmp_path, monkeypatch):
-    for module in ("zoo.generate", "zoo.engine.drawings"):
+    for module in ("zoo.generate", "zoo.generation.figures"):
         monkeypatch.setattr(f"{module}.SHOWN", 4)
     refused = zoo("generate", f"run={run}", "count=6", "out=.")
     assert refused.code == 2
@@ -365,7 +365,7 @@ def test_what_a_model_cannot_do_is_said(zoo, run, monkeypatch):
 
 
 def test_priors_are_not_fitted_to_large_latents(zoo, run, monkeypatch):
-    monkeypatch.setattr("zoo.engine.drawings.LARGEST_LATENT", 3)
+    monkeypatch.setattr("zoo.generation.figures.LARGEST_LATENT", 3)
     done = zoo("generate", f"run={run}", "prior=mixture")
     assert done.code == 2
     assert "prior=mixture cannot be fitted to 4 latent dimensions" in done.err

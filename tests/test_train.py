@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import zoo as package
-from zoo.engine.config import conf_dir
+from zoo.config.app import conf_dir
 
 NESTED = ["model.latent_dim=4", "model.autoencoder.backbone.width=16"]
 SHALLOW = ["model.flow.depth=1", "model.flow.width=8"]
@@ -61,10 +61,10 @@ def test_every_model_goes_from_images_to_pictures_and_numbers(zoo, tiny, tmp_pat
 
 def test_the_summary_is_what_the_loaded_model_gives(zoo, tiny, tmp_path):
     """The last checkpoint, reloaded and measured by hand, has the reconstruction error that was reported."""
-    from zoo.data.loader import to_float
+    from zoo.batch import to_float
+    from zoo.config.instantiate import build
     from zoo.data.module import DataModule
-    from zoo.engine.config import build
-    from zoo.engine.resume import resumed_config
+    from zoo.training.resume import resumed_config
 
     assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
     model, config = package.load(tmp_path / "run"), resumed_config(tmp_path / "run", [])

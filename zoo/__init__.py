@@ -21,6 +21,6 @@ def load(run_or_checkpoint: str | Path, device: str = "cpu") -> Any:
     Raises:
         ZooError: There is no checkpoint, or it is damaged, holds code, or does not fit its own configuration.
     """
-    from zoo.engine.load import load_model
+    from zoo.runs.load import load_model
 
     return load_model(Path(run_or_checkpoint), device)

@@ -20,16 +20,16 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from zoo.benchmarks import flows, games
-from zoo.benchmarks.figures import Figure, RandomImages, machine, threads
+from zoo import hardware
+from zoo.benchmarks import flow_steps, games
 from zoo.benchmarks.loading import BATCH_SIZE, measure_loaders, measure_memory
-from zoo.benchmarks.training import measure_overhead, measure_training
-from zoo.data.files import write_atomically
+from zoo.benchmarks.measure import Figure, RandomImages, machine, threads
+from zoo.benchmarks.steps import measure_overhead, measure_training
+from zoo.config.app import conf_dir, run_verb
 from zoo.data.store import prepare
-from zoo.engine import devices, report
-from zoo.engine.cli import run_verb
-from zoo.engine.config import conf_dir, nearest
-from zoo.errors import ZooError
+from zoo.errors import ZooError, nearest
+from zoo.files import write_atomically
+from zoo.runs.provenance import versions
 
 SECTIONS = ("memory", "loader", "overhead", "games", "flows", "training")  # in the order in which they are measured
 
@@ -45,7 +45,7 @@ def bench(config: DictConfig) -> dict[str, Any]:
     warnings.filterwarnings("ignore", module="pytorch_lightning|torch")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     if not torch.cuda.is_available():
-        devices.keep_freed_memory()  # as zoo.train does; the bare loop gains as much
+        hardware.keep_freed_memory()  # as zoo.train does; the bare loop gains as much
     console, notes = Console(), Console(stderr=True)
 
     def say(sentence: str) -> None:
@@ -53,7 +53,7 @@ def bench(config: DictConfig) -> dict[str, Any]:
 
     count = config.threads or torch.get_num_threads()
     settings: Any = OmegaConf.to_container(config, resolve=True)
-    found: dict[str, Any] = {"machine": machine() | {"threads": count, "versions": report.versions()}, "settings": settings}
+    found: dict[str, Any] = {"machine": machine() | {"threads": count, "versions": versions()}, "settings": settings}
     console.print(headline(found["machine"]), highlight=False, soft_wrap=True)
     if count > 1 and found["machine"]["load_average"] > 0.5:
         say("other work runs on this machine, which slows several threads down several times over: better wait, or give threads=1")
@@ -76,7 +76,7 @@ def bench(config: DictConfig) -> dict[str, Any]:
                 figures = games.measure_games(6 * config.seconds, say)
                 title = f"Adversarial step: batch {games.BATCH_SIZE}, {count} threads; medians"
             elif section == "flows":
-                figures = flows.measure_flows(6 * config.seconds, config.compile, say)
+                figures = flow_steps.measure_flows(6 * config.seconds, config.compile, say)
                 title = "Flows: one thread; medians"
             else:
                 rows = measure_training(models, list(config.sizes), config.batch_size, config.seconds, config.compile, say)

@@ -15,12 +15,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from zoo.comparison.collect import compare
-from zoo.comparison.files import write_csv, write_markdown
-from zoo.comparison.folders import common, named
+from zoo.comparison.exports import write_csv, write_markdown
 from zoo.comparison.terminal import show
-from zoo.engine.cli import run_verb
-from zoo.engine.sweep import quoted
+from zoo.config.app import run_verb
+from zoo.config.overrides import quoted
 from zoo.errors import ZooError
+from zoo.runs.find import common, named
 
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--info", "-i")
 
@@ -65,7 +65,7 @@ def run(config: DictConfig) -> None:
     write_markdown(comparison, out / "compare.md")
     written = {"numbers": "compare.csv", "tables": "compare.md"}
     if config.report:
-        from zoo.comparison.report import write_report
+        from zoo.comparison.html import write_report
 
         write_report(comparison, out / "report.html")
         written["report"] = "report.html"

@@ -11,17 +11,20 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from zoo.data.files import write_json
+from zoo import hardware
+from zoo.config.app import run_verb
 from zoo.data.source import SPLITS
-from zoo.engine import devices
-from zoo.engine.cli import run_verb
-from zoo.engine.load import open_run
 from zoo.errors import ZooError
-from zoo.evaluation import report, samples
+from zoo.evaluation import samples
+from zoo.evaluation.context import Subject, features_of
 from zoo.evaluation.cost import cost
+from zoo.evaluation.metric_tables import show
 from zoo.evaluation.protocol import by_group, check_count, selected
-from zoo.evaluation.subject import Subject, features_of
+from zoo.evaluation.results_file import Book
 from zoo.evaluation.validation import quiet
+from zoo.files import write_json
+from zoo.generation import evaluation_images
+from zoo.runs.load import open_run
 
 
 def main() -> None:
@@ -37,7 +40,7 @@ def measure(config: DictConfig) -> None:
     for name, least in (("samples", 1), ("seed", 0)):
         if type(config[name]) is not int or config[name] < least:
             raise ZooError(f"{name}={config[name]} must be a whole number of at least {least}.")
-    device = devices.single(config.device)
+    device = hardware.single(config.device)
     run = open_run(config.run, device)
     out = run.folder if config.out is None else Path(str(config.out)).expanduser()
     if out.exists() and not out.is_dir():
@@ -47,15 +50,15 @@ def measure(config: DictConfig) -> None:
     check_count(subject)
     subject.features = features_of(subject, config.features.name, config.features.weights)
     out.mkdir(parents=True, exist_ok=True)
-    book = report.Book(out, run, subject, list(HydraConfig.get().overrides.task))
+    book = Book(out, run, subject, list(HydraConfig.get().overrides.task))
     with quiet(run.model):
         for numbers in by_group(subject, selection):
             book.add(numbers)
         spent = cost(run, subject)
         write_json(out / "cost.json", spent)
         with_samples = selection is None or not {"samples", *samples.NAMES}.isdisjoint(selection)
-        report.draw(out / "evaluation", subject, samples.priors(subject) if with_samples else {})  # fitting them takes a while
-    report.show(out, book, spent)
+        evaluation_images.draw(out / "evaluation", subject, samples.priors(subject) if with_samples else {})  # fitting them takes a while
+    show(out, book, spent)
 
 
 if __name__ == "__main__":

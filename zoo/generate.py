@@ -18,18 +18,19 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from zoo.data.files import write_atomically
-from zoo.engine import devices
-from zoo.engine.cli import run_verb
-from zoo.engine.drawings import ALL, DRAWINGS, SHOWN, Drawing, Task
-from zoo.engine.inputs import image_files
-from zoo.engine.load import open_run
-from zoo.engine.pictures import SMALLEST, animation, columns_for, enlarged, labelled, png, tile
-from zoo.engine.report import shown_path
+from zoo import hardware
+from zoo.config.app import run_verb
 from zoo.errors import ZooError
 from zoo.evaluation.samples import FITTED
 from zoo.evaluation.validation import quiet
+from zoo.files import write_atomically
+from zoo.generation.figures import ALL, DRAWINGS, SHOWN, Drawing, Task
+from zoo.generation.inputs import image_files
 from zoo.progress import chunks
+from zoo.runs.load import open_run
+from zoo.runs.wandb_files import shown_path
+from zoo.viz.animation import animation
+from zoo.viz.tiling import SMALLEST, columns_for, enlarged, labelled, png, tile
 
 OPTIONS: dict[str, dict[str, Any]] = {  # what can be drawn -> its options and their defaults
     "samples": {"count": 64, "prior": None},
@@ -56,7 +57,7 @@ def main() -> None:
 def generate(config: DictConfig) -> None:
     """Checks the options, opens the run, draws, writes and prints where the pictures are."""
     what, options = settled(config)
-    run = open_run(config.run, devices.single(config.device))
+    run = open_run(config.run, hardware.single(config.device))
     model = run.model
     if not model.can_encode and (what != "samples" or options["prior"]):
         raise ZooError(f"{type(model).__name__} cannot encode images: draw what=samples from its own prior.")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from zoo.data.faces import Faces, export_celeba
+from zoo.config.app import run_verb
+from zoo.config.instantiate import build
+from zoo.data.faces.dataset.dataset import Faces, export_celeba
 from zoo.data.module import cache_dir
 from zoo.data.source import SPLITS
 from zoo.data.store import prepare as prepare_store
-from zoo.engine.cli import run_verb
-from zoo.engine.config import build
 from zoo.errors import ZooError
 
 

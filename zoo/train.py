@@ -22,28 +22,32 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from zoo.callbacks.signals import StopOnSignal
-from zoo.engine import devices, sweep
-from zoo.engine.cli import run_verb, sentences
-from zoo.engine.resume import point_hydra_at_run, resumed_config
-from zoo.engine.settings import settle
-from zoo.engine.stages import FOLDER, stages_of
-from zoo.engine.sweep_command import point_hydra_at_sweep
-from zoo.engine.training import train_stage
+from zoo import hardware
+from zoo.callbacks.stop_on_signal import StopOnSignal
+from zoo.config.app import run_verb
+from zoo.config.messages import sentences
 from zoo.errors import ZooError
+from zoo.runs.files import FOLDER
+from zoo.sweeps.command_line import point_hydra_at_sweep
+from zoo.sweeps.finish import conclude
+from zoo.sweeps.processes import die_with_parent
+from zoo.training.fit import train_stage
+from zoo.training.resolve import settle
+from zoo.training.resume import point_hydra_at_run, resumed_config
+from zoo.training.stages import stages_of
 
 
 def main() -> None:
     """The command line's entry."""
     if os.environ.get("LOCAL_RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" not in os.environ:
-        sweep.die_with_parent(signal.SIGKILL)  # which is rank 0: nothing of the run is left to do without it
+        die_with_parent(signal.SIGKILL)  # which is rank 0: nothing of the run is left to do without it
     with sentences("train"):
         point_hydra_at_run()
         folder = point_hydra_at_sweep()
     run_verb(train, "train")
     if folder:
         with sentences("train"):
-            code = sweep.conclude(folder)
+            code = conclude(folder)
         raise SystemExit(code)
 
 
@@ -58,11 +62,11 @@ def train(config: DictConfig) -> None:
     resuming = config.resume is not None
     if resuming:
         config = resumed_config(run, overrides, config)
-    elif devices.is_first_process() and any((folder / "config.yaml").exists() for folder in (run, run / FOLDER)):
+    elif hardware.is_first_process() and any((folder / "config.yaml").exists() for folder in (run, run / FOLDER)):
         raise ZooError(f"{run} already holds a run; go on with it by resume={run}, or set another hydra.run.dir.")
     settle(config)
     if config.trainer.accelerator == "cpu":
-        devices.keep_freed_memory()
+        hardware.keep_freed_memory()
     if config.logger.get("id", "") is None:
         config.logger.id = secrets.token_hex(4)
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.callbacks import watch
-from zoo.callbacks.watch import Watch
-from zoo.data.batch import Batch
+from zoo.batch import Batch
+from zoo.callbacks import validate
+from zoo.callbacks.validate import Watch
 from zoo.evaluation import validation
 from zoo.nets.latent_flows import CouplingFlow
 from zoo.priors import Flow, Gaussian
@@ -37,8 +37,8 @@ def test_averaging_the_weights_does_not_wash_a_flow_prior_out(monkeypatch, tmp_p
         looked.update({name: value.clone() for name, value in model.state_dict().items()})
 
     monkeypatch.setattr(Watch, "look", look)
-    monkeypatch.setattr(watch, "quiet", averaged)
-    monkeypatch.setattr(watch, "is_due", lambda *_: True)
+    monkeypatch.setattr(validate, "quiet", averaged)
+    monkeypatch.setattr(validate, "is_due", lambda *_: True)
     with torch.no_grad():
         Watch(tmp_path, every=1).on_train_batch_end(None, model, None, None, 0)
     assert not any(torch.equal(looked[name], before[name]) for name, _ in model.named_parameters())
@@ -54,7 +54,7 @@ def test_reconstructions_are_alike_if_they_differ_by_less_than_2_percent_of_the_
             return share * image + 0.5
 
     images = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    assert watch.are_alike(Flat(), Batch(images, torch.zeros(16, 0), torch.arange(16))) is alike
+    assert validate.are_alike(Flat(), Batch(images, torch.zeros(16, 0), torch.arange(16))) is alike
 
 
 def test_every_tensor_of_a_fitted_prior_is_broadcast(monkeypatch):

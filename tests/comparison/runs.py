@@ -27,7 +27,7 @@ def make_run(
     summary.json), `evaluation` over evaluation.json (None = no such file; its `metrics` are a part of it).
     """
     path.mkdir(parents=True)
-    source = {"_target_": "zoo.data.faces.Faces", "image_size": 64, "train": 20000, "val": 2000, "test": 10000, "seed": 0}
+    source = {"_target_": "zoo.data.faces.dataset.Faces", "image_size": 64, "train": 20000, "val": 2000, "test": 10000, "seed": 0}
     data = {"name": "faces", "image_size": 64, "flip": True, "cache": f"/cache/{seed}", "source": source}
     whole = {
         "data": data,

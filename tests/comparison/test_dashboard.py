@@ -11,8 +11,8 @@ import wandb_workspaces.workspaces as workspaces
 from zoo.comparison import dashboard as module
 from zoo.comparison.aggregate import tables_of, with_best_prior
 from zoo.comparison.dashboard import dashboard
+from zoo.comparison.labels import differing_of, settings_of
 from zoo.comparison.parts import Comparison, Entry, Row
-from zoo.comparison.settings import differing_of, settings_of
 from zoo.errors import ZooError
 
 NAN = math.nan

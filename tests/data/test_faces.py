@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-from zoo.data.faces import (
+from zoo.data.faces.dataset.dataset import (
     ATTRIBUTE_NAMES,
     FACTOR_GROUPS,
     FACTOR_NAMES,
@@ -19,6 +18,7 @@ from zoo.data.faces import (
     sample_factors,
     swap_factors,
 )
+
 from zoo.data.source import SPLITS
 from zoo.data.store import prepare
 from zoo.errors import ZooError

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.data.test_store import Toy
-from zoo.data.batch import Batch
-from zoo.data.loader import BatchLoader, choose_storage, to_float
+from zoo.batch import Batch, to_float
+from zoo.data.loader import BatchLoader, choose_storage
 from zoo.data.module import DataModule
 from zoo.data.store import prepare
 from zoo.errors import ZooError

@@ -1,10 +1,10 @@
 import pytest
 import torch
+from zoo.data.faces.dataset.dataset import Faces
 
-from zoo.data.faces import Faces
 from zoo.data.store import Store, prepare
+from zoo.evaluation.context import Subject
 from zoo.evaluation.protocol import evaluate
-from zoo.evaluation.subject import Subject
 from zoo.features.classifier import classifier_of
 from zoo.models.vae import VAE
 from zoo.nets.conv import ConvBackbone

@@ -8,10 +8,10 @@ from torch import nn
 
 from zoo.data.arrays import Arrays
 from zoo.data.store import prepare
+from zoo.evaluation.context import Subject
 from zoo.evaluation.invariance import IMAGES, NAMES
 from zoo.evaluation.protocol import GROUPS, evaluate
-from zoo.evaluation.subject import Subject
-from zoo.metrics.invariance import relative_distance
+from zoo.metrics.relative_distance import relative_distance
 from zoo.models.base import Autoencoder, seed_of
 from zoo.nets.perturbations import PERTURBATIONS
 

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from zoo.batch import Batch
 from zoo.data.arrays import Arrays
-from zoo.data.batch import Batch
 from zoo.data.lines import Lines
 from zoo.data.store import prepare
 from zoo.errors import ZooError
 from zoo.evaluation import interpolations, protocol, samples
+from zoo.evaluation.context import Subject, rows_of
 from zoo.evaluation.protocol import GROUPS, evaluate, selected
-from zoo.evaluation.subject import Subject, rows_of
-from zoo.metrics.lines import mean_distance_and_smoothness
+from zoo.metrics.line_scores import mean_distance_and_smoothness
 from zoo.models.ae import AE
 from zoo.models.base import Autoencoder
 from zoo.nets.conv import ConvBackbone

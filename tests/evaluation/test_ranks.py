@@ -4,8 +4,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from zoo.evaluation.context import rows_of
 from zoo.evaluation.protocol import evaluate
-from zoo.evaluation.subject import rows_of
 
 
 def measure(rank: int, world: int, folder: str, make, arguments) -> None:
@@ -23,7 +23,7 @@ def on_two_ranks(folder, make, *arguments):
 
 def numbers(store_path, cache):
     from zoo.data.store import Store
-    from zoo.evaluation.subject import Subject
+    from zoo.evaluation.context import Subject
     from zoo.features.classifier import classifier_of
     from zoo.models.vae import VAE
     from zoo.nets.conv import ConvBackbone

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from zoo.data.faces.dataset.dataset import ATTRIBUTE_NAMES, FACTOR_GROUPS, FACTOR_NAMES, attributes_of, render
 
 from tests.evaluation.ranks import on_both_of_two_ranks
 from tests.evaluation.test_attributes import Designed, Judge, Quadrants, brightness, looked_up
-from zoo.data.faces import ATTRIBUTE_NAMES, FACTOR_GROUPS, FACTOR_NAMES, attributes_of, render
 from zoo.data.store import prepare
 from zoo.evaluation import protocol
 from zoo.evaluation import transfer as module
 from zoo.evaluation.attributes import GUIDES, drawn
-from zoo.evaluation.subject import Subject
+from zoo.evaluation.context import Subject
 from zoo.evaluation.transfer import CONTENT, EDITED, NAMES, WAYS, content_scores, pairs_between, pairs_of, transfer
 from zoo.models.base import Autoencoder
 from zoo.models.udt import UDT
@@ -246,9 +246,9 @@ def measured_on(store):
 
 
 def test_two_ranks_give_the_same_numbers_as_one(designed, tmp_path, monkeypatch):
-    import zoo.evaluation.subject
+    import zoo.evaluation.context
 
-    monkeypatch.setattr(zoo.evaluation.subject.rows_of, "__defaults__", (7,))  # several chunks each
+    monkeypatch.setattr(zoo.evaluation.context.rows_of, "__defaults__", (7,))  # several chunks each
     alone = measured_on(designed)
     assert on_both_of_two_ranks(tmp_path, lambda: measured_on(designed)) == [alone, alone]
     assert len(alone) == 14  # of 15; there is nothing to change inside when glasses are swapped

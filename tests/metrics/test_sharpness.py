@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from zoo.data.faces.dataset.dataset import Faces
 
-from zoo.data.batch import Batch
-from zoo.data.faces import Faces
+from zoo.batch import Batch
 from zoo.data.store import prepare
+from zoo.evaluation.context import Subject
 from zoo.evaluation.protocol import evaluate
 from zoo.evaluation.samples import LARGEST_LATENT
-from zoo.evaluation.subject import Subject
 from zoo.metrics.sharpness import laplacian_energy
 from zoo.models.base import Autoencoder
 from zoo.priors import Prior

@@ -2,7 +2,7 @@
 
 import torch
 
-from zoo.data.batch import Batch
+from zoo.batch import Batch
 from zoo.models.base import Autoencoder
 
 KEY = (3, 64)

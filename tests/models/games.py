@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from tests.data.makers import make_mnist
 from tests.models.test_base import Batches
-from zoo.data.batch import Batch
-from zoo.engine.checkpoint import all_of
+from zoo.batch import Batch
 from zoo.models.acai import ACAI
 from zoo.models.base import Autoencoder, Recipe
 from zoo.models.gan import GAN
@@ -22,6 +21,7 @@ from zoo.models.vae import VAE
 from zoo.models.vaegan import VAEGAN
 from zoo.nets.conv import ConvBackbone
 from zoo.nets.discriminator import Discriminator
+from zoo.runs.checkpoint import all_of
 
 OWN = {
     "acai": ["model=acai"],

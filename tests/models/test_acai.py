@@ -5,7 +5,7 @@ import torch
 from scipy.stats import kstest
 
 from tests.models.games import acai, assert_objectives_hold_under_bf16, batch_for, conv, deviation, losses, overfit, place, silent
-from zoo.data.batch import Batch
+from zoo.batch import Batch
 from zoo.nets.acai import ACAIBackbone
 
 BACKBONES = {

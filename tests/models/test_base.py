@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from zoo.data.batch import Batch
+from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder, Recipe, seed_of
 

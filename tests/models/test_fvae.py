@@ -10,8 +10,8 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from tests.models.flows import KEY, darkest, images, learn_sixteen_images, losses
-from zoo.data.batch import Batch
-from zoo.engine.config import build_model, conf_dir
+from zoo.batch import Batch
+from zoo.config.app import conf_dir
 from zoo.errors import ZooError
 from zoo.losses import bits_per_dim
 from zoo.models.base import check_output_range
@@ -19,6 +19,7 @@ from zoo.models.fvae import FVAE
 from zoo.nets.flows import Flow
 from zoo.nets.fvae import FVAEBackbone, Identity
 from zoo.nets.glow import ImageFlow
+from zoo.runs.build import build_model
 
 SMALL = {"image_size": 4, "channels": 1, "squeezes": 1, "blocks": 1, "width": 8}
 FLOW = {"levels": 2, "depth": 2, "width": 8, "squeeze_first": False}

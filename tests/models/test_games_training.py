@@ -13,7 +13,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 
-from tests.engine.test_resume import assert_same_end, cut_after_the_first, final
 from tests.models.games import (
     GAMES,
     OWN,
@@ -32,7 +31,8 @@ from tests.models.games import (
     vae,
     vaegan,
     weights,
-)  # fmt: skip
+)
+from tests.training.test_resume import assert_same_end, cut_after_the_first, final
 from zoo.models.gan import GAN
 
 

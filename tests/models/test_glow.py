@@ -6,7 +6,7 @@ import torch
 from torch.distributions import Normal
 
 from tests.models.flows import KEY, darkest, images, learn_sixteen_images, losses
-from zoo.data.batch import Batch
+from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import bits_per_dim
 from zoo.models.base import check_output_range

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.models.games import BatchNormBackbone, batch_for, conv, gan, gradients, udt, vae
-from zoo.data.batch import Batch
+from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.models.ae import AE
 from zoo.models.base import Autoencoder

@@ -12,13 +12,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from zoo.benchmarks.training import train_config
+from zoo.benchmarks.steps import train_config
 from zoo.comparison import baseline
-from zoo.engine.config import conf_dir
+from zoo.config.app import conf_dir
 from zoo.errors import ZooError
-from zoo.results import making, processes, rows
+from zoo.results import making, rows
 from zoo.results.__main__ import main
-from zoo.results.processes import Command, run_all
+from zoo.sweeps import commands
+from zoo.sweeps.commands import Command, run_all
 
 ABOUT = {
     "model": "vae",
@@ -173,7 +174,7 @@ def test_gpus_are_those_this_process_may_use(zoo, monkeypatch):
 
 def test_gpus_are_never_shared_by_evaluations(tmp_path, interpreter, monkeypatch):
     """Later runs take the GPU that has become free, however long the others need."""
-    monkeypatch.setattr(processes, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(commands, "POLL_SECONDS", 0.01)
     # A GPU is a folder, which only one can make; the first run takes until all have begun, the third one fails.
     interpreter("""
         mkdir gpu$CUDA_VISIBLE_DEVICES || exit 1
@@ -192,7 +193,7 @@ def test_gpus_are_never_shared_by_evaluations(tmp_path, interpreter, monkeypatch
 SAVING = "trap 'sleep 0.3; echo $$ >> saved; exit 143' TERM; echo $$ >> started; for i in $(seq 300); do sleep 0.05; done"
 PARENT = """
 import sys
-from zoo.results.processes import Command, run_all
+from zoo.sweeps.commands import Command, run_all
 sys.executable = sys.argv[1]
 run_all([Command("train", [])] * 3, [{}, {}])
 """
@@ -221,15 +222,15 @@ def test_a_signal_lets_what_runs_save_and_begins_nothing_more(tmp_path, interpre
             sessions.update(os.getsid(int(process)) for process in (tmp_path / "started").read_text().split())
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(processes.time, "sleep", sleep)
-    handlers = [signal.getsignal(each) for each in processes.SIGNALS]
+    monkeypatch.setattr(commands.time, "sleep", sleep)
+    handlers = [signal.getsignal(each) for each in commands.SIGNALS]
     with pytest.raises(SystemExit) as stopped:
         run_all([Command("train", [])] * 3, [{}, {}])
     assert stopped.value.code == 128 + number
     assert os.getsid(0) not in sessions  # a terminal sends its Ctrl-C to all of a session's foreground; two of them would kill
     assert (lines(tmp_path / "started"), lines(tmp_path / "saved")) == (2, 2)
     assert capsys.readouterr().out == "Stopped; the same command goes on.\n"
-    assert [signal.getsignal(each) for each in processes.SIGNALS] == handlers
+    assert [signal.getsignal(each) for each in commands.SIGNALS] == handlers
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
@@ -249,7 +250,7 @@ def test_stopping_before_anything_is_trained_is_one_sentence(tmp_path, monkeypat
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)
 
-    before = {number: signal.getsignal(number) for number in processes.SIGNALS}
+    before = {number: signal.getsignal(number) for number in commands.SIGNALS}
     monkeypatch.setattr(making, "make", make)
     monkeypatch.setattr(sys, "argv", ["zoo.results", "make", "compare"])
     try:

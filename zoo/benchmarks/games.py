@@ -18,9 +18,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from zoo.benchmarks.figures import Figure
-from zoo.benchmarks.training import clocked, device_of, random_batch, ready, step, train_config
-from zoo.data.batch import Batch
+from zoo.batch import Batch
+from zoo.benchmarks.measure import Figure
+from zoo.benchmarks.steps import clocked, device_of, random_batch, ready, step, train_config
 from zoo.losses import kl_to_standard_normal, mean_squared_error, wide
 from zoo.models.acai import ACAI
 from zoo.models.base import Autoencoder

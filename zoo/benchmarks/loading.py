@@ -14,9 +14,10 @@ import torch
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision import datasets, transforms
 
-from zoo.benchmarks.figures import Figure, give_back_memory, process_memory, synchronize, threads
-from zoo.data.faces import Faces, export_celeba
-from zoo.data.loader import BatchLoader, to_float
+from zoo.batch import to_float
+from zoo.benchmarks.measure import Figure, give_back_memory, process_memory, synchronize, threads
+from zoo.data.faces.dataset.dataset import Faces, export_celeba
+from zoo.data.loader import BatchLoader
 from zoo.data.store import Store
 
 BATCH_SIZE = 512

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.comparison.comparable import differences, facts_of_test, sentence, total_cost
+from zoo.comparison.labels import Settings, groups, labels_of, overrides_of
 from zoo.comparison.parts import Entry, Row
-from zoo.comparison.settings import Settings, groups, labels_of, overrides_of
 
 HERE = Path(__file__).parent.parent / "results"
 

@@ -12,25 +12,14 @@ from zoo.comparison import baseline as zoo_rows
 from zoo.comparison.aggregate import ENOUGH, numbers, tables_of, with_best_prior
 from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRANSFER, WATCHED
 from zoo.comparison.comparable import differences, facts_of_test, facts_of_validation, protocol_of, sentence, some, total_cost
-from zoo.comparison.folders import (
-    NUMBERS,
-    TEXTS,
-    Folder,
-    Notes,
-    common,
-    curves_of,
-    find,
-    json_of,
-    named,
-    of_one_split,
-    pictures_of,
-    read,
-    status_of,
-)
+from zoo.comparison.labels import Settings, described, differing_of, groups, labels_of, matters, overrides_of, settings_of
 from zoo.comparison.parts import Column, Comparison, Entry, Row
-from zoo.comparison.settings import Settings, differing_of, groups, labels_of, matters, overrides_of, settings_of
-from zoo.engine.config import nearest
-from zoo.errors import ZooError
+from zoo.errors import ZooError, nearest
+from zoo.runs.files import NUMBERS, TEXTS, json_of
+from zoo.runs.find import common, find, named
+from zoo.runs.metrics_csv import curves_of
+from zoo.runs.run_folder import Folder, Notes, pictures_of, read
+from zoo.runs.status import status_of
 
 SORTED_BY = ("best_prior/frechet", "reconstructions/mse", "mse")  # the first that somebody has
 BEST_PRIOR = [column._replace(title=f"{column.title}, best prior", metric=f"best_prior/{column.metric}") for column in SAMPLES]
@@ -68,6 +57,7 @@ def compare(
     root, runs = common(above), find(above)
     notes: Notes = []
     folders = [read(run, root, notes) for run in runs]
+    folders = [folder._replace(config=described(folder.config, folder.summary)) for folder in folders]
     notes += waiting(root, runs)
     entries, measured_on = [], split or split_of(folders, notes)
     for folder in folders:
@@ -178,6 +168,12 @@ def entry_of(folder: Folder, status: str, reason: str, curves: dict[str, list[fl
         measured=measured,
         left_out=left_out,
     )
+
+
+def of_one_split(pictures: list[dict[str, Path]]) -> list[dict[str, Path]]:
+    """The pictures of runs without those of training, of each kind that an evaluation has drawn for one of them: they show other images."""
+    drawn = {kind for own in pictures for kind, path in own.items() if path.parent.name == "evaluation"}
+    return [{kind: path for kind, path in own.items() if kind not in drawn or path.parent.name == "evaluation"} for own in pictures]
 
 
 def rows_of(entries: list[Entry], notes: Notes) -> list[Row]:

@@ -10,11 +10,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from zoo.comparison.files import LEGEND, grid, markdown_of
+from zoo.comparison.exports import LEGEND, grid, markdown_of
 from zoo.comparison.panels import grouping, logged, qualities, sections
 from zoo.comparison.parts import Comparison, Entry
-from zoo.data.files import write_json
 from zoo.errors import ZooError
+from zoo.files import write_json
 
 FILE = "dashboard.json"
 
@@ -36,7 +36,7 @@ def dashboard(comparison: Comparison, out: Path) -> str:
         import wandb_workspaces  # noqa: F401
     except ModuleNotFoundError:
         raise ZooError("dashboard=wandb needs the package wandb-workspaces; install it with pip install 'zoo[dashboard]'.") from None
-    from zoo.engine.report import shown_path, upload_command  # imports Lightning
+    from zoo.runs.wandb_files import shown_path, upload_command  # imports Lightning
 
     entries = on_wandb(comparison)
     entity, project = home(entries)
@@ -69,7 +69,7 @@ def dashboard(comparison: Comparison, out: Path) -> str:
 
 def reason_to_stay_offline() -> tuple[str, str] | None:
     """Why no server is to be asked, and the command that changes that; None if one is."""
-    from zoo.engine.loggers import has_wandb_account  # imports Lightning
+    from zoo.training.loggers import has_wandb_account  # imports Lightning
 
     if not has_wandb_account():
         return "No W&B account is set up here", "wandb login"

@@ -18,7 +18,7 @@ Names = dict[str, int]  # under which something was logged, and by how many runs
 
 def logged(entries: list[Entry]) -> Names:
     """All that W&B has a number of, by the names it has there: what changed while the runs trained, and what they ended with."""
-    from zoo.engine.loggers import final_numbers
+    from zoo.training.loggers import final_numbers
 
     counts: Names = {}
     for entry in entries:

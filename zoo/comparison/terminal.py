@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from zoo.comparison.files import MARKS, counts_of
+from zoo.comparison.exports import MARKS, counts_of
 from zoo.comparison.parts import Cell, Comparison, Table
 
 LEGEND = "* best   ~ cannot be told from the best (Welch's t-test over 3 seeds or more, p ≥ 0.05)   n seeds   – not defined"

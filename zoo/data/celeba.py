@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.data.files import sha256_of
 from zoo.data.folder import fingerprint, natural, open_root
 from zoo.data.images import ImageRecipe, decode_all
 from zoo.data.source import SPLITS, Chunk, Listing, Source
 from zoo.errors import ZooError
+from zoo.files import sha256_of
 
 EXPECTED = "img_align_celeba/ (or img_align_celeba.zip), list_attr_celeba.txt and list_eval_partition.txt"
 RESTORE = "restore it from the original download"

@@ -21,11 +21,11 @@ from zoo.data.celeba import (
     some,
     table_rows,
 )
-from zoo.data.files import sha256_of
 from zoo.data.folder import fingerprint, open_root, split_by_name
 from zoo.data.images import ImageRecipe, decode_all
 from zoo.data.source import Chunk, Listing, Source
 from zoo.errors import ZooError
+from zoo.files import sha256_of
 
 IMAGES, ATTRIBUTES, MAPPING = "CelebA-HQ-img", "CelebAMask-HQ-attribute-anno.txt", "CelebA-HQ-to-CelebA-mapping.txt"
 PARTITION = "list_eval_partition.txt"

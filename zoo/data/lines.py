@@ -1,7 +1,8 @@
 """`data=lines`: the line benchmark of ACAI (Berthelot, Raffel, Roy and Goodfellow, 2019, https://arxiv.org/abs/1807.07543, section 3.1).
 
 Each image is one line from the centre to nearly the border; its angle is all there is to know, so an interpolation can be scored exactly
-(`zoo.metrics.lines`). The paper trains on an infinite stream of random angles; here 262,144 stored images, 0.0014° apart on average, stand
+(`zoo.metrics.line_scores`).
+The paper trains on an infinite stream of random angles; here 262,144 stored images, 0.0014° apart on average, stand
 in for it. Values are rounded to 8 bits.
 """
 
@@ -13,32 +14,9 @@ import numpy as np
 
 from zoo.data.source import SPLITS, Chunk, Listing, Source
 from zoo.errors import ZooError
+from zoo.metrics.line_scores import SIZE, draw
 
-SIZE = 32
 SECTORS = 10
-
-
-def draw(angles: np.ndarray) -> np.ndarray:
-    """Lines at the given angles (N,) in radians, counter-clockwise from the right, as (N, 1, 32, 32) float32: -1 ground, +1 line.
-
-    Pixel for pixel what the authors' `draw_line` gives. The line is scanned along its longer axis; in each scan row it is 2 px wide *along
-    the row*, whatever the slope (so 1.41 px across at 45°), and pixels are weighted by the part of them that it covers. Half a pixel of
-    offset along the scan and a whole last row at the lower or right end belong to the original too.
-    """
-    angles = np.asarray(angles, np.float64)
-    centre, length = SIZE / 2, SIZE / 2 - 1
-    right, down = length * np.cos(angles), -length * np.sin(angles)
-    lies = np.abs(down) < np.abs(right)  # (N,), scanned by columns, drawn transposed
-    major, minor = np.where(lies, right, down), np.where(lies, down, right)
-
-    scan = np.arange(SIZE)
-    first, last = centre + np.minimum(major, 0), centre + np.maximum(major, 0)
-    rows = np.clip(scan + 1 - first[:, None], 0, 1) * (scan < np.ceil(last)[:, None])  # (N, 32), how much of a scan row counts
-    left = centre - 1 + (scan - centre - 0.5) * (minor / major)[:, None]  # (N, 32), where the 2 px begin in each scan row
-    covered = np.minimum(scan + 1, left[..., None] + 2) - np.maximum(scan, left[..., None])  # (N, 32, 32), row × pixel in it
-    image = 2 * rows[..., None] * np.clip(covered, 0, 1) - 1
-    image[lies] = image[lies].swapaxes(1, 2)
-    return image[:, None].astype(np.float32)
 
 
 def draw_uint8(angles: np.ndarray) -> np.ndarray:

@@ -22,15 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data.batch import Batch
+from zoo.batch import Batch
 from zoo.data.store import Store
 from zoo.errors import ZooError
 
 STATE_FORMAT = 1
 STORAGES = ("auto", "mmap", "device")
 ORDER, FLIPS, POOR, RICH, SUBSET = range(5)  # independent streams of random numbers for one (seed, epoch)
-SCALE = float(np.nextafter(np.float32(1 / 127.5), np.float32(0)))  # rounded down: white must not exceed 1
-BLOCK_BYTES = 3 * 2**19  # of uint8 converted at once: 128 images of 3×64×64; smaller blocks measured slower
 
 
 class BatchLoader:
@@ -285,32 +283,6 @@ def subset(positions: np.ndarray, limit: int | None) -> np.ndarray:
     if limit is None or limit >= len(positions):
         return positions
     return np.sort(positions[np.argsort(_draws(0, 0, SUBSET, len(positions)), kind="stable")[: max(0, limit)]])
-
-
-def to_float(batch: Batch, flips: Tensor | None = None, out: Tensor | None = None) -> Batch:
-    """The batch with its image as float32, v / 127.5 − 1 to within 1.2e-7 and never outside [-1, 1], the chosen images mirrored.
-
-    `flips` is (len(store),) bool, as `BatchLoader.flips`; None mirrors nothing. `out` (at least B, C, H, W) float32 is written
-    to and returned as a view, which on the CPU saves most of the time; there the uint8 images are mirrored in place.
-    """
-    image = batch.image
-    chosen = None if flips is None else flips.index_select(0, batch.index)
-    result = torch.empty(image.shape, dtype=torch.float32, device=image.device) if out is None else out[: len(image)]
-    minus_one = torch.tensor(-1.0, device=image.device)
-    if image.device.type != "cpu":
-        if chosen is not None:
-            image = torch.where(chosen.view(-1, 1, 1, 1), image.flip(-1), image)
-        torch.add(minus_one, result.copy_(image), alpha=SCALE, out=result)
-        return batch._replace(image=result)
-    rows = max(1, BLOCK_BYTES // image.shape[1:].numel())
-    pixels, mirror = image.numpy(), None if chosen is None else chosen.numpy()
-    for start in range(0, len(image), rows):
-        block, target = pixels[start : start + rows], result[start : start + rows]
-        if mirror is not None:  # on bytes, with numpy's row copies: torch's index_copy_ and where are ten times slower here
-            here = mirror[start : start + rows].nonzero()[0]
-            block[here] = torch.from_numpy(block[here]).flip(-1).numpy()
-        torch.add(minus_one, target.copy_(torch.from_numpy(block)), alpha=SCALE, out=target)
-    return batch._replace(image=result)
 
 
 def _draws(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:

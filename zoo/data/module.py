@@ -9,9 +9,9 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from zoo.batch import Batch, to_float
 from zoo.data import store as packed
-from zoo.data.batch import Batch
-from zoo.data.loader import BatchLoader, choose_storage, subset, to_float, two_domains
+from zoo.data.loader import BatchLoader, choose_storage, subset, two_domains
 from zoo.data.source import SPLITS, Listing, Source
 
 

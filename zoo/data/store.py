@@ -22,9 +22,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from zoo.data.files import locked, sha256_of, sync_folder
 from zoo.data.source import SPLITS, Listing, Source
 from zoo.errors import ZooError
+from zoo.files import locked, sha256_of, sync_folder
 from zoo.progress import chunks
 
 STORE_FORMAT = 1

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from zoo.data.faces import FACTOR_NAMES, attributes_of, render, swap_factors
+from zoo.data.faces.dataset.dataset import FACTOR_NAMES, attributes_of, render, swap_factors
 from zoo.data.store import Store
-from zoo.evaluation.subject import Subject, quantised
+from zoo.evaluation.context import Subject, quantised
 from zoo.features.classifier import Classifier
 from zoo.metrics.edit_scores import Changes, change, change_cosine, change_share, changes, judged_as, kept, nearest
 from zoo.metrics.edits import attribute_vectors

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from zoo.engine.devices import machine
-from zoo.engine.load import Run
-from zoo.evaluation.report import read_json
-from zoo.evaluation.subject import CHUNK, Subject
+from zoo.evaluation.context import CHUNK, Subject
+from zoo.evaluation.results_file import read_json
+from zoo.hardware import machine
+from zoo.runs.load import Run
 
 ROUNDS = 9  # of CHUNK samples; the first warms up
 FROM_TRAINING = ("images_seen", "images_per_second", "device_hours", "devices", "accelerator", "precision", "peak_memory_mib", "machine")

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from zoo.evaluation.subject import Subject, quantised
+from zoo.evaluation.context import Subject, quantised
 from zoo.metrics.frechet import frechet_distance, moments
-from zoo.metrics.lines import mean_distance_and_smoothness
+from zoo.metrics.line_scores import mean_distance_and_smoothness
 from zoo.metrics.paths import path_smoothness
 from zoo.models.base import seed_of
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Generator, Tensor
 
+from zoo.evaluation.context import Subject
 from zoo.evaluation.interpolations import partners_of
-from zoo.evaluation.subject import Subject
-from zoo.metrics.invariance import relative_distance
+from zoo.metrics.relative_distance import relative_distance
 from zoo.models.base import seed_of
 from zoo.nets.perturbations import PERTURBATIONS, fitting
 

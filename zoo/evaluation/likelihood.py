@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from zoo.evaluation.subject import Subject
+from zoo.evaluation.context import Subject
 from zoo.losses import LEVEL, bits_per_dim
 
 DRAWS, DRAWS_IMAGES = 64, 1_000  # importance-weighted: K, and images

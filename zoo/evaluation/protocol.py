@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from omegaconf import ListConfig
 
-from zoo.engine.config import nearest
-from zoo.errors import ZooError
+from zoo.errors import ZooError, nearest
 from zoo.evaluation import attributes, interpolations, invariance, likelihood, reconstructions, representation, samples, transfer
-from zoo.evaluation.subject import Subject
+from zoo.evaluation.context import Subject
 
 FULL = 10_000  # images of the protocol; any other number is named
 LEAST = 16  # images, below which nothing is measured

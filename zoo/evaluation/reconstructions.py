@@ -4,11 +4,12 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from zoo.batch import to_unit_range
+from zoo.evaluation.context import Subject, quantised
 from zoo.evaluation.samples import quantised_energy, sharpness
-from zoo.evaluation.subject import Subject, quantised
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.lpips import SMALLEST, WEIGHTS, lpips_network
-from zoo.metrics.reconstruction import psnr, squared_error, to_unit_range
+from zoo.metrics.reconstruction import psnr, squared_error
 
 NAMES = ("mse", "psnr", "ssim", "lpips", "sharpness", "frechet")
 

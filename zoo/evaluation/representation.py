@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from zoo.evaluation.subject import Codes, Subject
+from zoo.evaluation.context import Codes, Subject
 from zoo.metrics.clustering import clustering_accuracy
 from zoo.metrics.disentanglement import mutual_information_gap
 from zoo.metrics.probes import factor_r2, knn_accuracy, knn_balanced_accuracy, linear_probe_attributes, linear_probe_classes, reduce

@@ -8,7 +8,7 @@ from omegaconf import ListConfig
 from torch import Generator, Tensor
 
 from zoo.errors import ZooError
-from zoo.evaluation.subject import CHUNK, Subject, quantised
+from zoo.evaluation.context import CHUNK, Subject, quantised
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.kernel import kernel_distance
 from zoo.metrics.manifold import manifold_scores

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from zoo.data.faces import FACTOR_GROUPS, FACTOR_NAMES, attributes_of, swap_factors
+from zoo.batch import to_uint8
+from zoo.data.faces.dataset.dataset import FACTOR_GROUPS, FACTOR_NAMES, attributes_of, swap_factors
 from zoo.data.store import Store
 from zoo.evaluation.attributes import GUIDES, Edits, tied, true_images
-from zoo.evaluation.subject import Subject, quantised
+from zoo.evaluation.context import Subject, quantised
 from zoo.features.classifier import Classifier
-from zoo.features.training import varying
+from zoo.features.classifier_training import varying
 from zoo.metrics.edit_scores import Errors, change, error_inside, error_outside, errors, judged_as, kept
 from zoo.metrics.probes import linear_probe_attributes, mlp_probe_attribute, reduce
-from zoo.metrics.reconstruction import to_uint8
 from zoo.models.base import seed_of
 from zoo.models.udt import UDT
 from zoo.progress import busy

@@ -10,7 +10,8 @@ import torch.distributed as dist
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
-from zoo.data.loader import BatchLoader, to_float
+from zoo.batch import to_float
+from zoo.data.loader import BatchLoader
 from zoo.metrics.reconstruction import psnr, squared_error
 from zoo.models.base import Autoencoder
 

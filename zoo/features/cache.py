@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from zoo.data.files import write_atomically
 from zoo.errors import ZooError
+from zoo.files import write_atomically
 
 
 def read(path: Path, legacy: bool = False) -> Any:

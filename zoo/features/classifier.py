@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data.files import locked
 from zoo.data.store import Store
 from zoo.errors import ZooError
 from zoo.features import cache as files
 from zoo.features.base import Features
-from zoo.features.training import STATISTICS, Recipe, as_input, pieces, train, varying
-from zoo.nets.classifier import ConvClassifier
+from zoo.features.classifier_training import STATISTICS, Recipe, as_input, pieces, train, varying
+from zoo.files import locked
+from zoo.nets.convnet import ConvClassifier
 
 FORMAT = 2  # raise it with anything that changes what the same recipe gives
 SHIPPED = Path(__file__).parent / "weights"

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.data.files import sha256_of
 from zoo.errors import ZooError
 from zoo.features.base import Features
 from zoo.features.cache import read
+from zoo.files import sha256_of
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 OFFICIAL = "6726825d"  # the first digits of its sha256

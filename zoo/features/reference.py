@@ -10,11 +10,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from zoo.data.files import locked
 from zoo.data.store import Store
 from zoo.errors import ZooError
 from zoo.features import cache as files
 from zoo.features.base import Features
+from zoo.files import locked
 
 
 def reference_features(

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from zoo.data.faces import Faces
+from zoo.data.faces.dataset.dataset import Faces
 from zoo.data.store import prepare
 from zoo.features.cache import write
 from zoo.features.classifier import SHIPPED, Classifier, trained
-from zoo.features.training import Recipe
+from zoo.features.classifier_training import Recipe
 
 SIZES = (64, 32)
 RECIPE = Recipe()  # as any data set's

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from zoo.metrics.reconstruction import squared_error, to_unit_range
+from zoo.batch import to_unit_range
+from zoo.metrics.reconstruction import squared_error
 
 
 def judged_as(probabilities: Tensor, attribute: Tensor, wanted: Tensor) -> Tensor:

@@ -3,15 +3,7 @@
 import torch
 from torch import Tensor
 
-
-def to_unit_range(images: Tensor) -> Tensor:
-    """[-1, 1] -> [0, 1] in float32, clamped: what is shown and measured."""
-    return (images.float() * 0.5 + 0.5).clamp(0, 1)
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[-1, 1] -> uint8, clamped and rounded; no rescaling per image."""
-    return (to_unit_range(images) * 255).round().to(torch.uint8)
+from zoo.batch import to_unit_range
 
 
 def squared_error(target: Tensor, output: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from zoo.metrics.reconstruction import to_unit_range
+from zoo.batch import to_unit_range
 
 
 def laplacian_energy(images: Tensor) -> Tensor:

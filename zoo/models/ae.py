@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from zoo.data.batch import Batch
+from zoo.batch import Batch
 from zoo.losses import mean_squared_error
 from zoo.models.base import Autoencoder
 from zoo.nets.conv import ConvBackbone

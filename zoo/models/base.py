@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Generator, Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
-from zoo.data.batch import Batch
+from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.priors import Prior, StandardNormal
 

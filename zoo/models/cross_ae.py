@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.data.batch import Batch
+from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import mean_squared_error, wide
-from zoo.metrics.invariance import relative_distance
+from zoo.metrics.relative_distance import relative_distance
 from zoo.models.base import Autoencoder
 from zoo.models.nested import take_over
 from zoo.nets.perturbations import Perturbations

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from zoo.data.batch import Batch
+from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import LEVEL, bits_per_dim, wide
 from zoo.models.base import Autoencoder

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from zoo.data.batch import Batch
+from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import kl_to_standard_normal, wide
 from zoo.models.base import Autoencoder

@@ -12,7 +12,7 @@ import argparse
 import signal
 from pathlib import Path
 
-from zoo.engine.cli import sentences
+from zoo.config.messages import sentences
 from zoo.errors import ZooError
 from zoo.results.rows import add
 from zoo.results.tables import renew
@@ -33,7 +33,7 @@ def main() -> None:
             add(arguments.runs, arguments.name)
         elif arguments.verb == "make":
             from zoo.results.making import make  # imports torch
-            from zoo.results.processes import SIGNALS, stop
+            from zoo.sweeps.commands import SIGNALS, stop
 
             for number in SIGNALS:
                 signal.signal(number, stop)

@@ -16,14 +16,15 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from zoo.benchmarks.training import clocked, device_of, random_batch, ready, step, train_config
-from zoo.engine.config import conf_dir
-from zoo.engine.devices import visible_gpus
-from zoo.engine.sweep import quoted, state_of
+from zoo.benchmarks.steps import clocked, device_of, random_batch, ready, step, train_config
+from zoo.config.app import conf_dir
+from zoo.config.overrides import quoted
 from zoo.errors import ZooError
-from zoo.results.processes import Command, run_all
+from zoo.hardware import visible_gpus
 from zoo.results.rows import add, is_evaluated
 from zoo.results.tables import renew_pages
+from zoo.runs.status import state_of
+from zoo.sweeps.commands import Command, run_all
 
 RUNS = Path("runs/results")
 # Everything that applies but the importance-weighted bound, which takes a flow longer than its training.

@@ -10,10 +10,10 @@ from typing import Any
 
 from zoo.comparison.baseline import HERE, entry_of, rows_of
 from zoo.comparison.comparable import differences, sentence
-from zoo.comparison.settings import PRIVATE
-from zoo.data.files import write_atomically
+from zoo.comparison.labels import PRIVATE
 from zoo.errors import ZooError
-from zoo.evaluation.report import read_json
+from zoo.evaluation.results_file import read_json
+from zoo.files import write_atomically
 
 
 def add(runs: Sequence[Path], name: str | None = None) -> None:

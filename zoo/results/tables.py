@@ -10,8 +10,8 @@ from zoo.comparison import baseline
 from zoo.comparison.aggregate import Line, best_prior, by_model, by_prior, numbers, table, with_best_prior
 from zoo.comparison.baseline import published, rows_of
 from zoo.comparison.columns import CODES, EDITS, MODELS, SAMPLES, SUMMARY, TRANSFER
-from zoo.comparison.files import markdown_of
-from zoo.comparison.settings import groups
+from zoo.comparison.exports import markdown_of
+from zoo.comparison.labels import groups
 from zoo.results.rows import write
 
 BLOCK = re.compile(r"(<!-- (results|overview):(\S+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)

@@ -1,0 +1,415 @@
+"""The report: one valid file that needs nothing else, shows the comparison's numbers, and works in a browser."""
+
+import base64
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.comparison import toys
+from tests.comparison.chromium import FOUND, Chromium
+from zoo.comparison.html import PICTURE_BYTES, charts, render, write_report
+from zoo.comparison.parts import Cell, Column, Comparison, Entry, Row, Table
+
+EVIL = "</script><script>hacked=1</script>\"'><img src=x onerror=hacked=1>"
+VOID = {"meta", "link", "img", "input", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements of a page in order, as (tag, attributes, text); open and close tags must match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None], list[str]]] = []
+        self.open: list[int] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes), []))
+        assert len(dict(attributes)) == len(attributes), f"twice the same attribute: {tag} {attributes}"
+        if tag not in VOID:
+            self.open.append(len(self.elements) - 1)
+
+    def handle_endtag(self, tag):
+        assert self.elements[self.open.pop()][0] == tag
+
+    def handle_data(self, data):
+        for k in self.open:
+            self.elements[k][2].append(data)
+
+    def all(self, *tags: str) -> list[tuple[dict[str, str | None], str]]:
+        return [(attributes, "".join(text)) for tag, attributes, text in self.elements if tag in tags]
+
+    def data(self) -> dict:
+        return json.loads(next(text for attributes, text in self.all("script") if attributes.get("id") == "data"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Comparison:
+    """Eight models (one cannot reconstruct) in two seeds, with small pictures."""
+    return toys.comparison(tmp_path_factory.mktemp("toys"), (*toys.MODELS[:6], "two_stage", "gan"), (0, 1), size=12)
+
+
+@pytest.fixture(scope="module")
+def path(made, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(made, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(path) -> Page:
+    return Page(path.read_text())
+
+
+def test_html_is_valid(page):
+    ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 10
+    for _, attributes, _ in page.elements:
+        named = [attributes.get(name) for name in ("aria-labelledby", "aria-describedby", "for")] + [
+            (attributes.get("href") or "").removeprefix("#")
+        ]
+        assert all(name in ids for name in named if name and not name.startswith("data:")), attributes
+    assert all(attributes.get("alt") for attributes, _ in page.all("img") if attributes.get("id") != "large-image")
+    assert [tag for tag, _, _ in page.elements].count("h1") == 1
+    sections = [attributes["id"] for attributes, _ in page.all("section")]
+    assert sections == ["tables", "bars", "curves", "cost", "pictures", "settings", "jobs", "runs"]
+
+
+def test_nothing_lies_outside_of_the_file(page, path):
+    for tag, attributes, _ in page.elements:
+        for name in ("src", "href", "data-src", "srcset", "action", "poster"):
+            assert re.match("data:|#", attributes.get(name) or "#"), (tag, attributes)
+    styles = "".join(text for _, text in page.all("style"))
+    assert "url(" not in styles
+    assert "@import" not in styles
+    policy = next(attributes["content"] for attributes, _ in page.all("meta") if attributes.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert not re.search(r"\b(fetch|XMLHttpRequest|import)\s*\(", path.read_text())
+
+
+def test_tables_show_the_numbers_of_the_comparison(page, made):
+    shown = [(attributes.get("data-sort"), text) for attributes, text in page.all("td") if "data-sort" in attributes]
+    expected = []
+    for table in made.tables:
+        for cells in table.cells:
+            counts = [cell.count for cell in cells if cell]
+            expected.append((str(max(counts, default=0)), str(max(counts)) if counts else "–"))
+            for cell in cells:
+                if cell is None:
+                    expected.append(("", "–"))
+                else:
+                    key = cell.mean if cell.distance is None else cell.distance
+                    mark = {"best": "★ best, ", "noise": "≈ within noise of the best, ", "": ""}[cell.mark]
+                    expected.append((repr(key), mark + cell.text))
+    assert [(key, re.sub(r"\s+", " ", text).strip()) for key, text in shown] == expected
+    assert any(key == "" for key, _ in shown)
+
+
+def test_what_is_to_come_near_a_value_is_sorted_by_the_mean_distance_of_the_seeds(tmp_path):
+    made = toys.near_and_far(tmp_path)
+    samples, models = made.tables
+    keys = [float(attributes["data-sort"]) for attributes, _ in Page(render(made)).all("td") if "data-sort" in attributes][1 : 2 * 6 : 2]
+    assert keys == pytest.approx([0.5, 0.09, 0.3, 0.1, 0.4, 0.15])  # the first has the mean 1
+    assert [cell.distance for (cell,) in samples.cells] == keys
+    assert [cell.mark for (cell,) in samples.cells].index("best") == keys.index(min(keys))
+    assert {cell.distance for cells in models.cells for cell in cells} == {None}
+
+
+def test_bars_are_the_cells_and_the_seeds(page, made):
+    chart = next(chart for chart in page.data()["charts"] if chart["title"] == "kernel × 10³")
+    assert [bar["label"] for bar in chart["bars"][:2]] == ["ae · normal", "ae · flow"]
+    cells = [row[1] for row in made.tables[0].cells]
+    assert [bar["mean"] for bar in chart["bars"]] == [cell.mean for cell in cells]
+    assert [bar["deviation"] for bar in chart["bars"]] == [cell.deviation for cell in cells]
+    for bar in chart["bars"]:
+        assert np.mean(bar["seeds"]) == pytest.approx(bar["mean"])  # the factor 1000 is in both
+        assert np.std(bar["seeds"], ddof=1) == pytest.approx(bar["deviation"])
+    psnr = next(chart for chart in page.data()["charts"] if chart["title"] == "psnr, dB")
+    assert "gan" not in [bar["label"] for bar in psnr["bars"]]
+
+
+def test_bars_of_costs_and_of_one_seed():
+    entry = Entry(None, "run", "finished", cost={"device_hours": 0.5}, metrics={"mse": float("nan"), "psnr": 20.0})
+    columns = [Column("hours", "cost/device_hours", "low"), Column("mse", "mse"), Column("psnr", "psnr")]
+    rows = [Row("ae", [entry, replace(entry, seed=1, cost={"device_hours": 1.5}, metrics={})])]
+    cells = [Cell(1.0, 0.7, 2, "", "1.0 ± 0.7"), Cell(float("nan"), None, 1, "", "nan"), Cell(20.0, None, 1, "", "20.0")]
+    found = charts(Comparison("", rows, [Table("all", ["model"], [("ae",)], columns, [cells])], [], {}, {}, [], ""))
+    assert [(chart["title"], chart["bars"][0]["seeds"]) for chart in found] == [("hours", [0.5, 1.5]), ("psnr", [])]  # nan is no bar
+    assert [chart["quality"] for chart in found] == [False, True]
+
+
+def test_pictures_decode(page, made):
+    images = [attributes for attributes, _ in page.all("img") if attributes.get("id") != "large-image"]
+    wanted = [path for row in made.rows for entry in row.entries for path in entry.pictures.values()]
+    assert len(images) == len(wanted) > 50
+    originals = {path.read_bytes(): np.asarray(Image.open(path)) for path in wanted}
+    assert {attributes["class"] for attributes in images} == {"small"}  # shown in squares, not blurred
+    seen = []
+    for attributes in images:
+        kind, data = (attributes.get("src") or attributes["data-src"]).split(";base64,")
+        image = Image.open(BytesIO(base64.b64decode(data)))
+        assert kind == f"data:image/{image.format.lower()}"
+        assert image.size == (int(attributes["width"]), int(attributes["height"]))
+        seen.append(np.asarray(image.convert("RGB")))
+    exact = sum(any(image.shape == other.shape and (image == other).all() for other in originals.values()) for image in seen)
+    assert exact == len(seen)  # such small ones lose nothing
+    shown = [figure for figure, _ in page.all("figure") if "hidden" not in figure]
+    assert {(figure["data-kind"], figure["data-seed"]) for figure in shown} == {("samples", "0")}
+    assert [int(figure["data-row"]) for figure in shown] == list(range(8))
+    assert all(
+        ("src" in attributes) == (attributes in images[: 2 * 8 : 2]) for attributes in images
+    )  # the rest is loaded when it is wanted
+
+
+def test_21_runs_leave_room_for_their_pictures(tmp_path):
+    models = [f"vae beta={k}" for k in range(21)]
+    made = toys.comparison(tmp_path, models, (0,), pictures=(), points=1000)
+    assert len(render(made)) < 15e6 - PICTURE_BYTES * 4 / 3
+
+
+def test_a_damaged_picture_is_named_and_left_out(made, tmp_path):
+    (tmp_path / "cut.png").write_bytes(made.rows[0].entries[0].pictures["samples"].read_bytes()[:500])
+    row = Row("ae", [replace(made.rows[0].entries[0], pictures={"samples": tmp_path / "cut.png", "edits": tmp_path / "none.png"})])
+    page = Page(render(replace(made, rows=[row], tables=[], differing={})))
+    notes = [text for attributes, text in page.all("li")]
+    assert [note for note in notes if "cannot be read" in note] == [
+        f"The picture {tmp_path / name} cannot be read and is left out." for name in ("cut.png", "none.png")
+    ]
+    assert "pictures" not in [attributes["id"] for attributes, _ in page.all("section")]
+
+
+def test_text_of_users_is_inert(made):
+    page = Page(render(evil(made)))
+    assert len(page.all("script")) == 3
+    assert not [attributes for attributes, _ in page.all("img") if attributes.get("src") == "x"]
+    assert not [attributes for _, attributes, _ in page.elements for name in attributes if name.startswith("on")]
+    assert page.data()["rows"][0] == EVIL
+    assert [text for _, text in page.all("h1")] == [EVIL]
+    assert any(EVIL in attributes["alt"] for attributes, _ in page.all("img"))
+
+
+def evil(made: Comparison) -> Comparison:
+    """The comparison with markup wherever text may come from a user."""
+    rows = [
+        replace(made.rows[0], label=EVIL, entries=[replace(made.rows[0].entries[0], command=EVIL, name=EVIL, versions={"commit": EVIL})])
+    ]
+    tables = [replace(table, title=EVIL, names=[(EVIL, *table.names[0][1:])], cells=table.cells[:1]) for table in made.tables]
+    others = [Entry(None, EVIL, "failed", EVIL)]
+    return replace(
+        made,
+        title=EVIL,
+        rows=rows,
+        tables=tables,
+        others=others,
+        notes=[EVIL],
+        protocol={EVIL: EVIL},
+        differing={EVIL: [EVIL]},
+        command=EVIL,
+    )
+
+
+def test_without_a_finished_run(made):
+    page = Page(render(replace(made, rows=[], tables=[], differing={})))
+    assert [attributes["id"] for attributes, _ in page.all("section")] == ["jobs"]
+    assert any("No run is finished yet." in text for _, text in page.all("p"))
+    assert [text.split()[1] for attributes, text in page.all("td") if "state" in attributes.get("class", "")] == [
+        "failed",
+        "interrupted",
+        "training",
+    ]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if FOUND is None:
+        pytest.skip("needs Chromium, which is not installed here")
+    browser = Chromium(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+def errors(browser: Chromium) -> list[dict]:
+    return [
+        event for event in browser.events if event["method"] in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+    ]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser(browser, path, width):
+    browser.open(path, width)
+    assert 0 < browser.seconds() <= 2
+    assert errors(browser) == []
+    requests = [event["params"]["request"]["url"] for event in browser.events if event["method"] == "Network.requestWillBeSent"]
+    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
+    assert browser.run("innerWidth") == width
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    assert browser.run(
+        "[...document.querySelectorAll('.scroll, .chart, figure')].every((one) => one.getBoundingClientRect().right <= innerWidth)"
+    )
+    assert browser.run("document.querySelectorAll('#bars-chart .bar-mark').length") == 16
+    assert browser.run("document.querySelectorAll('#curves-chart .line-mark').length") == 8
+    assert browser.run("document.querySelectorAll('#cost-chart .point-mark').length") == 8
+    options = "[...document.querySelectorAll('#cost-metric option')].map((option) => option.text)"
+    assert browser.run(options) == ["Fréchet ↓", "kernel × 10³ ↓", "sharpness → 1", "mse ↓", "psnr, dB ↑"]  # hours are no quality
+    inside = "(svg) => [...svg.querySelectorAll('text')].every((text) => text.getBoundingClientRect().right <= innerWidth + 1)"
+    assert browser.run(f"[...document.querySelectorAll('.chart svg')].every({inside})")
+    image = np.asarray(Image.open(BytesIO(browser.screenshot())).convert("RGB"))
+    assert image.shape == (900, width, 3)
+    assert len(np.unique(image @ [65536, 256, 1])) > 50
+    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    browser.settle()
+    dark = np.asarray(Image.open(BytesIO(browser.screenshot())).convert("RGB"))
+    browser.call("Emulation.setEmulatedMedia", features=[])
+    assert np.median(image) > 230
+    assert np.median(dark) < 50
+    assert errors(browser) == []
+
+
+def test_sorting_by_click_and_by_key(browser, path, made):
+    browser.open(path, 1280)
+    names = "[...document.querySelectorAll('table')[1].tBodies[0].rows].map((row) => row.cells[0].textContent.trim())"
+    heading = "document.querySelectorAll('table')[1].querySelectorAll('thead th')[3]"  # psnr
+    numbers = {row.label: np.mean(row.values("reconstructions/psnr")) for row in made.rows if row.values("reconstructions/psnr")}
+    down = sorted(numbers, key=numbers.__getitem__, reverse=True)
+    browser.click(f"{heading}.firstChild")
+    assert browser.run(names) == [*down, "gan"]  # the best first, who has none last
+    assert browser.run(f"{heading}.getAttribute('aria-sort')") == "descending"
+    browser.press("Enter")
+    assert browser.run(names) == [*down[::-1], "gan"]
+    assert browser.run(f"{heading}.getAttribute('aria-sort')") == "ascending"
+    browser.click("document.querySelectorAll('table')[1].querySelector('thead th button')")
+    assert browser.run(names) == sorted([*numbers, "gan"])
+    assert browser.run(f"{heading}.getAttribute('aria-sort')") == "none"
+
+
+def test_switches(browser, path):
+    browser.open(path, 1280)
+    seen = "figure.offsetWidth && figure.querySelector('img').naturalWidth"
+    about = "[figure.dataset.kind, figure.dataset.seed, Number(figure.dataset.row)]"
+    shown = f"[...document.querySelectorAll('figure')].filter((figure) => {seen}).map((figure) => {about})"
+    assert browser.run(shown) == [["samples", "0", row] for row in range(8)]
+    browser.click("document.querySelectorAll('#pictures-kind label')[1]")
+    browser.click("document.querySelectorAll('#pictures-seed label')[1]")
+    browser.run("Promise.all([...document.images].map((image) => image.decode().catch(() => 0)))")
+    assert browser.run(shown) == [["reconstructions", "1", row] for row in range(7)]
+    assert browser.run("document.querySelector('#absent').textContent") == "No such picture of gan."
+    browser.click("document.querySelectorAll('#curves .legend button')[2]")
+    assert browser.run("document.querySelectorAll('#curves-chart .line-mark').length") == 7
+    assert browser.run("document.querySelectorAll('#bars-chart .bar-mark').length") == 14
+    assert browser.run("document.querySelectorAll('#pictures .legend button')[2].getAttribute('aria-pressed')") == "false"
+    assert 2 not in [row for *_, row in browser.run(shown)]
+    path_of = "document.querySelector('#curves-chart .line-mark').getAttribute('d')"
+    before = browser.run(path_of)
+    browser.click("document.querySelectorAll('#curves-axis label')[1]")
+    hours = browser.run(path_of)
+    browser.click("document.querySelector('#curves-log')")
+    assert len({before, hours, browser.run(path_of)}) == 3
+    browser.click("document.querySelector('.gallery figure:not([hidden]) button')")
+    assert browser.run("document.querySelector('dialog').open && document.querySelector('#large-name').textContent.trim()") == "ae"
+    browser.press("ArrowRight")
+    assert browser.run("document.querySelector('#large-name').textContent.trim()") == "vae"
+    browser.press("Escape")
+    assert not browser.run("document.querySelector('dialog').open")
+    assert errors(browser) == []
+
+
+POINTS = """[...document.querySelectorAll("#cost-chart .point-mark")].map((point) => {
+    const { fill, stroke } = getComputedStyle(point), page = getComputedStyle(document.body).backgroundColor;
+    const look = fill === stroke ? "filled" : fill === page ? "hollow" : fill;
+    return [point.style.stroke, look, point.getAttribute("transform").match(/[\\d.]+,[\\d.]+/)[0]];
+})"""
+
+
+def test_the_pareto_front(browser, tmp_path):
+    made = toys.near_and_far(tmp_path)
+    write_report(made, tmp_path / "report.html")
+    browser.open(tmp_path / "report.html", 1280)
+    names = {f"var(--c{k})": row.label for k, row in enumerate(made.rows)}
+
+    def front(metric: str, cost: str) -> list[str]:
+        """The models whose points are filled, from left to right; the dashed line must join just these."""
+        for select, title in (("cost-metric", metric), ("cost-axis", cost)):
+            browser.run(f"[...find('{select}').options].find((option) => option.text === '{title}').selected = true")
+        browser.run("drawCost()")
+        points = browser.run(POINTS)
+        assert sorted(names[color] for color, _, _ in points) == sorted(names.values())
+        assert {look for _, look, _ in points} == {"filled", "hollow"}
+        filled = sorted((float(place.split(",")[0]), place, names[color]) for color, look, place in points if look == "filled")
+        line = browser.run("document.querySelector('#cost-chart .front')?.getAttribute('d')")
+        assert line == ("M" + "L".join(place for _, place, _ in filled) if len(filled) > 1 else None)
+        return [name for _, _, name in filled]
+
+    # Distances of sharpness: near 0.09, dear 0.1, both 0.15 (by its flow), above 0.3, wild 0.5 although its mean is 1.
+    assert front("sharpness → 1", "hours × devices") == ["above", "both", "near"]
+    assert front("sharpness → 1", "training images per second") == ["near"]
+    assert front("mse ↓", "hours × devices") == ["above", "wild", "dear"]
+    assert front("mse ↓", "training images per second") == ["dear"]  # near is as fast, and worse
+    assert front("psnr, dB ↑", "hours × devices") == ["above", "near"]  # wild and dear are as good as these, and cost more
+    browser.click("document.querySelectorAll('#cost .legend button')[2]")
+    names.pop("var(--c2)")
+    assert front("sharpness → 1", "hours × devices") == ["wild", "both", "near"]  # without above
+    browser.click("document.querySelectorAll('#cost .legend button')[2]")
+    bars = "[...document.querySelectorAll('#bars-chart .bar-mark')].map((bar) => bar.style.fill)"
+    names["var(--c2)"] = "above"
+    assert [names[color] for color in browser.run(bars)] == ["near", "dear", "both", "above", "both", "wild"]
+    heading = "document.querySelector('table').querySelectorAll('thead th button')[3]"
+    browser.click(heading)
+    rows = "[...document.querySelector('table').tBodies[0].rows].map((row) => row.cells[0].textContent.trim())"
+    assert browser.run(rows) == ["near", "dear", "both", "above", "both", "wild"]
+
+
+def test_errors_of_rounding_do_not_press_a_logarithmic_curve_together(browser, path):
+    browser.open(path, 1280)
+    lines = "[{row: 0, images: [1, 2], mean: [1e-14, 2e-14]}, {row: 1, images: [1, 2], mean: [0.1, 0.001]}]"
+    browser.run(f"lineChart(find('curves-chart'), {{name: 'mse', lines: {lines}}}, ['exact', 'other'], 'images', true, new Set())")
+    path_of = "[...document.querySelectorAll('#curves-chart .line-mark')].map((line) => line.getAttribute('d'))"
+    exact, other = ([float(place.split(",")[1]) for place in path.strip("M").split("L")] for path in browser.run(path_of))
+    assert exact[0] == exact[1] > other[1] > other[0]
+    assert (other[1] - other[0]) / (exact[0] - other[0]) == pytest.approx(2 / 5, abs=0.01)  # decades
+    assert "what is below 0.000001 lies on the edge" in browser.run("find('curves-chart').textContent")
+
+
+def test_name_and_n_stay_in_sight_on_a_phone(browser, path):
+    browser.open(path, 390)
+    cells = "[...table.tBodies[0].rows[0].cells].map((cell) => cell.getBoundingClientRect()).filter((box) => box.width)"
+    ends = f"[...document.querySelectorAll('.sortable')].map((table) => {cells}.map((box) => [box.left, box.right]))"
+    before = browser.run(ends)
+    browser.run("document.querySelectorAll('.scroll').forEach((place) => (place.scrollLeft = 150))")
+    browser.settle()
+    for old, new in zip(before, browser.run(ends), strict=True):
+        (name, n), numbers = new[:2], new[2:]
+        assert (name, n) == tuple(old[:2])
+        assert name[1] <= n[0] + 1
+        assert n[1] < 390 / 2  # half of the page is left
+        assert numbers[0][0] == pytest.approx(old[2][0] - 150)
+    prior = "getComputedStyle(document.querySelector('tbody th'), '::after').content"
+    assert browser.run(prior) == '"normal"'  # below the name, in place of its column
+
+
+def test_text_of_users_is_inert_in_a_browser(browser, made, tmp_path):
+    write_report(evil(made), tmp_path / "evil.html")
+    browser.open(tmp_path / "evil.html", 390)
+    assert browser.run("typeof hacked") == "undefined"
+    assert browser.run("document.querySelector('#bars-chart').textContent").count("<script>hacked=1</script>") == 1
+    assert browser.run("document.documentElement.scrollWidth") == 390
+    assert errors(browser) == []
+
+
+@pytest.mark.slow
+def test_21_runs_with_five_pictures_each(browser, tmp_path):
+    made = toys.comparison(tmp_path, toys.MODELS[:7], (0, 1, 2), points=1000)
+    every = {name: made.rows[5].entries[0].pictures[name] for name in toys.PICTURES}
+    rows = [replace(row, entries=[replace(entry, pictures=every | entry.pictures) for entry in row.entries]) for row in made.rows]
+    write_report(replace(made, rows=rows), tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size < 15e6
+    browser.open(tmp_path / "report.html", 1280)
+    assert 0 < browser.seconds() <= 2
+    assert errors(browser) == []

@@ -1,0 +1,120 @@
+import pytest
+
+from zoo.comparison.labels import Settings, described, differing_of, flat, labels_of, overrides_of, settings_of
+
+
+def told(name: str = "vae", overrides: str = "", /, **values) -> Settings:
+    own = {"name": name, "_target_": f"zoo.models.{name}.X"}
+    config = {"model": own | values.pop("model", {}), "data": {"name": "faces"}, "optimizer": {"lr": 0.002}} | values
+    return settings_of(config, f"python -m zoo.train model={name} {overrides}")
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels"),
+    [
+        ([told("ae"), told("vae")], ["ae", "vae"]),
+        ([told(model={"beta": 1.0}), told("vae", "model.beta=4", model={"beta": 4})], ["vae", "vae beta=4"]),
+        (  # a sweep of both
+            [told("vae", f"model.beta={beta}", model={"beta": beta}) for beta in (1, 4)],
+            ["vae beta=1", "vae beta=4"],
+        ),
+        (  # what all were told tells nothing
+            [told(name, "model.latent_dim=16", model={"latent_dim": 16}) for name in ("ae", "vae")],
+            ["ae", "vae"],
+        ),
+        (  # another latent size than others have
+            [told("udt", "model.latent_dim=48", model={"latent_dim": 48}), told("ae", model={"latent_dim": 32})],
+            ["udt latent_dim=48", "ae"],
+        ),
+        (  # the only one of its model
+            [told("vae", "model.gamma=0.2", model={"gamma": 0.2}), told("ae")],
+            ["vae gamma=0.2", "ae"],
+        ),
+        (  # what all rows of a model were told
+            [told("vae", f"model.gamma=0.2 model.beta={b}", model={"gamma": 0.2, "beta": b}) for b in (1, 2)] + [told("ae")],
+            ["vae beta=1", "vae beta=2", "ae"],
+        ),
+        (  # settings outside of the model, in rows of the same model only
+            [told("vae", "optimizer.lr=0.01", optimizer={"lr": 0.01}), told(), told("ae", "optimizer.lr=0.1", optimizer={"lr": 0.1})],
+            ["vae lr=0.01", "vae", "ae"],
+        ),
+        (  # equal last parts
+            [
+                told("vae", "model.backbone.width=8 model.flow.width=4", model={"backbone": {"width": 8}, "flow": {"width": 4}}),
+                told(model={"backbone": {"width": 1}, "flow": {"width": 1}}),
+            ],
+            ["vae backbone.width=8 flow.width=4", "vae"],
+        ),
+        (  # a group
+            [told("vae", "model/flow=residual", model={"flow": {"_target_": "zoo.nets.Residual"}}), told()],
+            ["vae flow=residual", "vae"],
+        ),
+        (  # commands say nothing: few settings that tell them apart
+            [told(model={"beta": 1, "gamma": 1}), told(model={"beta": 2, "gamma": 2}), told(model={"beta": 2, "gamma": 3})],
+            ["vae gamma=1", "vae gamma=2", "vae gamma=3"],
+        ),
+        ([told(scheduler={"_target_": "zoo.A"}), told(scheduler={"_target_": "zoo.B"})], ["vae scheduler=A", "vae scheduler=B"]),
+        ([told(budget=100_000), told(budget=50_000)], ["vae budget=100_000", "vae budget=50_000"]),
+    ],
+)
+def test_a_row_is_called_by_what_tells_it_from_others(rows, labels):
+    assert labels_of(rows) == labels
+
+
+def test_overrides_that_change_no_number_are_left_out():
+    command = "python -m zoo.train model=vae seed=3 logger=none data.root=/x 'model.beta=4' +experiment=y; then resume=RUN budget=9"
+    assert overrides_of(command) == {"model": "vae", "model.beta": "4", "experiment": "y"}
+    assert overrides_of("unknown") == {}
+    assert overrides_of("python -m zoo.train 'torn") == {}
+
+
+def test_settings_that_differ():
+    rows = [
+        told("ae", model={"latent_dim": 32, "width": 8}, data={"name": "faces", "image_size": 64, "cache": "/a"}, ema=None, seed=0),
+        told(
+            "vae",
+            "model.beta=4",
+            model={"latent_dim": 32, "beta": 4, "gamma": 1, "net": {"image_size": 32}},
+            data={"name": "faces", "image_size": 32},
+            ema=0.9,
+            seed=1,
+        ),
+    ]
+    assert differing_of(rows) == {
+        "model.beta": ["–", "4"],  # set by a command
+        "ema": ["null", "0.9"],
+        "data.image_size": ["64", "32"],
+    }  # not what one model has and the other has not, nor seeds and caches
+
+
+def test_settings_of_one_model_that_differ():
+    rows = [told(model={"beta": beta, "gamma": 1}) for beta in (1, 2)] + [told("ae")]
+    assert differing_of(rows) == {"model.beta": ["1", "2", "–"]}
+
+
+def test_a_longer_key_that_repeats_a_shorter_one_is_left_out():
+    rows = [told(data={"name": "faces", "image_size": size, "source": {"image_size": size}}) for size in (32, 64)]
+    assert differing_of(rows) == {"data.image_size": ["32", "64"]}
+
+
+def test_a_published_row_says_what_its_command_says():
+    rows = [told("vae", "ema=0.9 clip=1", model={"beta": beta}, budget=1000, ema=0.9, clip=1) for beta in (2, 1)]
+    rows += [told("ae", "ema=0.9 clip=1", model={"width": 3}, budget=1000, ema=0.9, clip=1)]
+    rows += [Settings("vae", {}, {"budget": "2_000", "clip": "1.0"})]
+    assert differing_of(rows) == {
+        "model.beta": ["2", "1", "–", "default"],
+        "budget": ["1_000", "1_000", "1_000", "2_000"],
+        "ema": ["0.9", "0.9", "0.9", "default"],
+    }
+
+
+def test_what_a_run_started_from_is_told_by_its_command():
+    summary = {"pretrain": {"command": "python -m zoo.train model=vae model.beta=4 seed=1", "checkpoint": "/a/b.ckpt"}}
+    config = {"model": {"name": "gan"}, "pretrain": {"run": "/a", "share": 0.5}}
+    assert described(config, summary)["pretrain"] == {"run": "model=vae model.beta=4", "share": 0.5}
+    assert described(config, {})["pretrain"]["run"] == "/a"
+    assert described({"pretrain": {"run": None}}, summary)["pretrain"]["run"] is None
+
+
+def test_flat():
+    assert flat({"a": {"b": 1, "c": {}}, "d": [1, 2]}) == {"a.b": 1, "d": [1, 2]}

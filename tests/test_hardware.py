@@ -1,0 +1,43 @@
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+
+from zoo import hardware
+from zoo.errors import ZooError
+from zoo.training.trainer import build_trainer
+
+AUTO = {"accelerator": "auto", "devices": "auto", "precision": "auto"}
+
+
+def test_lightning_still_has_what_is_switched_off():
+    assert callable(_TrainingEpochLoop._broadcast_sigterm_tensor)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked", "found"),
+    [
+        (0, {}, ("cpu", 1, "32-true")),
+        (0, {"accelerator": "cpu", "devices": 2}, ("cpu", 2, "32-true")),
+        (0, {"precision": "bf16-mixed"}, ("cpu", 1, "bf16-mixed")),
+        (8, {}, ("gpu", 8, "bf16-mixed")),
+        (8, {"devices": 2, "precision": "16-mixed"}, ("gpu", 2, "16-mixed")),
+        (8, {"accelerator": "cpu"}, ("cpu", 1, "32-true")),
+    ],
+)
+def test_what_the_machine_has(monkeypatch, gpus, asked, found):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert hardware.resolve(AUTO | asked) == found
+
+
+@pytest.mark.parametrize("asked", [{"devices": 9}, {"devices": 0}, {"devices": "two"}, {"accelerator": "tpu"}, {"precision": "fp8"}])
+def test_what_it_has_not(monkeypatch, asked):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    with pytest.raises(ZooError):
+        hardware.resolve(AUTO | asked)
+
+
+def test_one_process_needs_no_ddp(tmp_path):
+    config = AUTO | {"accelerator": "cpu", "num_nodes": 1, "accumulate": 1, "deterministic": False}
+    saver = pl.callbacks.Checkpoint()
+    assert build_trainer(config, tmp_path, 1, [saver], []).world_size == 1

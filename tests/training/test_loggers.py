@@ -1,0 +1,112 @@
+import csv
+import json
+import time
+
+from zoo.errors import ZooError
+from zoo.training.loggers import CsvLogger, build_loggers, close_loggers, has_wandb_account, log_summary
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_row_per_images_seen_and_new_columns_late(tmp_path):
+    log = CsvLogger(tmp_path / "metrics.csv")
+    log.log_metrics({"images_seen": 8, "train/loss": 1.5})
+    log.log_metrics({"images_seen": 16, "train/loss": 1.25})
+    log.log_metrics({"images_seen": 16, "val/mse": 0.5})
+    log.log_metrics({"images_seen": 24, "train/loss": 1.0})
+    assert rows(tmp_path / "metrics.csv") == [
+        {"images_seen": "8", "train/loss": "1.5", "val/mse": ""},
+        {"images_seen": "16", "train/loss": "1.25", "val/mse": "0.5"},
+        {"images_seen": "24", "train/loss": "1", "val/mse": ""},
+    ]
+
+
+def test_a_resumed_run_goes_on_where_the_checkpoint_was(tmp_path):
+    first = CsvLogger(tmp_path / "metrics.csv")
+    for seen in (8, 16, 24):
+        first.log_metrics({"images_seen": seen, "train/loss": float(seen)})
+    second = CsvLogger(tmp_path / "metrics.csv")
+    second.rewind(16)
+    second.log_metrics({"images_seen": 24, "train/loss": 7.0})
+    assert [(row["images_seen"], row["train/loss"]) for row in rows(tmp_path / "metrics.csv")] == [("8", "8"), ("16", "16"), ("24", "7")]
+
+
+def test_an_account_is_a_key_or_a_netrc_entry(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert not has_wandb_account()
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password x\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert has_wandb_account()
+    (tmp_path / ".netrc").unlink()
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    assert has_wandb_account()
+
+
+def records(folder):
+    """What a run has written for wandb sync, once all of it is there: W&B's own process writes on for a moment after finish()."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    end, found = time.monotonic() + 30, []
+    while not any(record.HasField("exit") for record in found):
+        assert time.monotonic() < end, f"only {[record.WhichOneof('record_type') for record in found]} in {path}"
+        time.sleep(0.05)
+        found = [Record.FromString(entry) for entry in log_entries(path.read_bytes())]
+    return found
+
+
+def log_entries(data):
+    """The entries of a LevelDB log behind W&B's header of 7 bytes; leaves out one that is not whole yet."""
+    position, entry, found = 7, b"", []
+    while position + 7 <= len(data):
+        size, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
+        entry += data[position + 7 : position + 7 + size]
+        position += 7 + size
+        if kind in (1, 4) and position <= len(data):  # an entry in one piece, or the last piece of one
+            found.append(entry)
+            entry = b""
+        if 32768 - position % 32768 < 7:  # what is left of a block holds no header
+            position += 32768 - position % 32768
+    return found
+
+
+LOGGER = {
+    "kind": "wandb", "mode": "offline", "project": "p", "entity": "me", "group": "sweep", "job_type": "pretrain", "tags": ["vae", "faces"],
+    "name": "vae-faces-s0", "id": "abc",
+}  # fmt: skip
+SUMMARY = {
+    "model": "vae", "data": "faces", "seed": 3, "command": "…", "metrics": {"val/mse": 0.5, "val/samples/normal/frechet@2000": 7.25},
+    "images_seen": 64, "parameters": 1000, "images_per_second": 12.5, "device_hours": 0.25, "accelerator": "cpu", "versions": {"zoo": "1"},
+}  # fmt: skip
+
+
+def test_a_wandb_run_holds_names_settings_and_final_numbers(tmp_path):
+    loggers = build_loggers(LOGGER, tmp_path, {"model": {"name": "vae"}, "seed": 3})
+    for logger in loggers:
+        logger.log_metrics({"images_seen": 8, "val/mse": 0.75}, step=8)
+    log_summary(loggers, SUMMARY)
+    try:
+        raise ZooError("diverged")
+    except ZooError:
+        close_loggers(loggers)
+
+    found = records(tmp_path)
+    run = next(record.run for record in found if record.HasField("run"))
+    assert (run.project, run.entity, run.run_group, run.job_type, run.run_id) == ("p", "me", "sweep", "pretrain", "abc")
+    assert (run.display_name, [*run.tags]) == ("vae-faces-s0", ["vae", "faces"])
+    assert {item.key: json.loads(item.value_json) for item in run.config.update}["model"] == {"name": "vae"}
+    summary = {}
+    for record in found:
+        summary |= {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.summary.update}
+    final = {"val/mse": 0.5, "val/samples/normal/frechet@2000": 7.25}
+    costs = {"cost/images_seen": 64, "cost/parameters": 1000, "cost/images_per_second": 12.5, "cost/device_hours": 0.25}
+    assert {name: summary[name] for name in final | costs} == final | costs
+    assert not {"cost/seed", "seed", "cost/accelerator"} & summary.keys()
+    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/tables/*.json")
+    expected = [["vae", "faces", 3, name, value] for name, value in (final | costs).items()]
+    assert json.loads(table.read_text()) == {"columns": ["model", "data", "seed", "metric", "value"], "data": expected}
+    assert next(record.exit.exit_code for record in found if record.HasField("exit")) == 1  # not shown as finished

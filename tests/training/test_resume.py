@@ -1,0 +1,248 @@
+"""A resumed run equals the uninterrupted one bit for bit: weights, averaged weights, optimizer, metrics."""
+
+import csv
+import errno
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from zoo.errors import ZooError
+from zoo.runs import checkpoint
+from zoo.runs.checkpoint import all_of, digest_file
+from zoo.runs.files import save_settings
+from zoo.runs.status import state_of
+from zoo.training.resume import resumed_config
+
+EVERYTHING = ["ema=0.9", "data.flip=true", "model.kl_warmup=40", "scheduler=cosine", "clip=10"]
+
+
+def final(run: Path) -> dict:
+    return torch.load(all_of(run)[0], weights_only=True)
+
+
+def assert_equal(a, b, path=""):
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_equal(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for position, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{path}/{position}")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    a, b = final(one), final(other)
+    for part in ("state_dict", "current_model_state", "optimizer_states", "global_step"):
+        if part in a or part in b:
+            assert_equal(a[part], b[part], part)
+    with open(one / "metrics.csv") as first, open(other / "metrics.csv") as second:
+        for row, twin in zip(csv.DictReader(first), csv.DictReader(second), strict=True):
+            for name, value in row.items():
+                if "images_per_second" not in name and "memory" not in name:
+                    assert value == twin[name], (row["images_seen"], name)
+
+
+def cut_after_the_first(full: Path, cut: Path) -> None:
+    """Copies a run and takes all of its checkpoints away but the first."""
+    shutil.copytree(full, cut)
+    for path in all_of(cut)[:-1]:
+        path.unlink()
+        digest_file(path).unlink()
+
+
+@pytest.mark.parametrize("kept", range(8, 64, 8))
+def test_from_every_position_in_an_epoch(zoo, tiny, tmp_path, kept):
+    """36 images, batches of 8: 4 steps an epoch; checkpoints after each of the 8 steps."""
+    full, cut = tmp_path / "full", tmp_path / "cut"
+    assert zoo("train", *tiny, *EVERYTHING, "checkpoint_every=8", "keep_checkpoints=99", "hydra.run.dir=full").code == 0
+    shutil.copytree(full, cut)
+    for path in all_of(cut):
+        if int(path.stem) > kept:
+            path.unlink()
+            digest_file(path).unlink()
+    (cut / "summary.json").unlink()
+    resumed = zoo("train", "resume=cut")
+    assert resumed.code == 0, resumed.err
+    assert_same_end(full, cut)
+    assert (cut / "summary.json").exists()
+
+
+def test_killed_in_mid_epoch_then_resumed(zoo, shell, tiny, tmp_path):
+    own = [o for o in tiny if not o.startswith(("budget", "checkpoint_every", "log_every"))]
+    settings = [*own, *EVERYTHING, "budget=3200", "checkpoint_every=104", "log_every=104", "watch_every=1600"]
+    assert zoo("train", *settings, "hydra.run.dir=full").code == 0
+    process = shell("train", *settings, "hydra.run.dir=cut")
+    while not [path for path in all_of(tmp_path / "cut") if int(path.stem) >= 312]:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    reached = int(all_of(tmp_path / "cut")[0].stem)
+    assert reached < 3200
+    assert not (tmp_path / "cut" / "summary.json").exists()
+    resumed = zoo("train", "resume=cut")
+    assert resumed.code == 0, resumed.err
+    assert_same_end(tmp_path / "full", tmp_path / "cut")
+
+
+def test_a_broken_newest_checkpoint_costs_only_the_steps_after_the_one_before(zoo, tiny, tmp_path):
+    assert zoo("train", *tiny, "hydra.run.dir=full").code == 0
+    shutil.copytree(tmp_path / "full", tmp_path / "cut")
+    newest = all_of(tmp_path / "cut")[0]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    resumed = zoo("train", "resume=cut")
+    assert resumed.code == 0
+    assert f"{newest.name} is damaged" in resumed.err
+    assert_same_end(tmp_path / "full", tmp_path / "cut")
+
+
+def test_leftovers_of_a_killed_session_do_no_harm(zoo, tiny, tmp_path):
+    assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
+    torn = tmp_path / "run" / "checkpoints" / ".000000000080.ckpt.123"
+    torn.write_bytes(b"half")
+    with open(tmp_path / "run" / "metrics.csv", "a") as file:
+        file.write("abc")
+    resumed = zoo("train", "resume=run", "budget=96")
+    assert resumed.code == 0, resumed.err
+    assert not torn.exists()
+    with open(tmp_path / "run" / "metrics.csv") as file:
+        assert [int(row["images_seen"]) for row in csv.DictReader(file)] == list(range(8, 104, 8))
+
+
+def test_a_finished_run_says_so_and_a_larger_budget_goes_on(zoo, tiny, tmp_path):
+    assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
+    before = final(tmp_path / "run")
+    again = zoo("train", "resume=run")
+    assert again.code == 0
+    assert "reached its budget" in again.out
+    assert_equal(before["state_dict"], final(tmp_path / "run")["state_dict"])
+    assert zoo("train", "resume=run", "budget=96").code == 0
+    assert all_of(tmp_path / "run")[0].stem == "000000000096"
+
+
+def test_a_run_whose_last_checkpoint_was_not_written_is_not_finished(zoo, tiny, tmp_path, monkeypatch):
+    save = checkpoint.save
+
+    def fail_at_the_end(state, path):
+        if path.stem == "000000000064":
+            raise OSError(errno.ENOSPC, "full")
+        save(state, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", fail_at_the_end)
+        assert zoo("train", *tiny, "hydra.run.dir=run").code == 2
+    assert state_of(tmp_path / "run") == "interrupted"
+    assert zoo("train", "resume=run").code == 0
+    assert state_of(tmp_path / "run") == "finished"
+
+
+def test_settings_are_written_whole(tmp_path, monkeypatch):
+    save_settings(OmegaConf.create({"budget": 64}), tmp_path)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="full"):
+        save_settings(OmegaConf.create({"budget": 128}), tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == "budget: 64\n"
+
+
+def test_torn_settings_are_one_sentence(tmp_path):
+    (tmp_path / "config.yaml").write_text("budget: 64\nmodel: {name: 'va")
+    with pytest.raises(ZooError, match=r"config\.yaml is damaged"):
+        resumed_config(tmp_path, [])
+
+
+def test_a_run_of_an_older_version_goes_on(zoo, tiny, tmp_path):
+    """Its config.yaml lacks the settings that came later."""
+    assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
+    path = tmp_path / "run" / "config.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith(("probe_every", "pretrain", "  run: null"))))
+    assert "probe_every" not in path.read_text()
+    resumed = zoo("train", "resume=run", "budget=96")
+    assert resumed.code == 0, resumed.err
+    assert "probe_every: null" in path.read_text()
+
+
+def test_latest_takes_the_newest_run(zoo, tiny, tmp_path):
+    for name in ("runs/2026-01-02/10-00-00-vae-mnist", "runs/2026-01-01/11-00-00-vae-mnist"):
+        assert zoo("train", *tiny, f"hydra.run.dir={name}").code == 0
+    resumed = zoo("train", "resume=latest", "budget=72")
+    assert resumed.code == 0, resumed.err
+    assert all_of(tmp_path / "runs/2026-01-02/10-00-00-vae-mnist")[0].stem == "000000000072"
+    assert all_of(tmp_path / "runs/2026-01-01/11-00-00-vae-mnist")[0].stem == "000000000064"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model=ae",
+        "seed=3",
+        "batch_size=16",
+        "optimizer.lr=0.1",
+        "trainer=cpu",
+        "data.image_size=32",
+        "trainer.precision=bf16-mixed",
+        "trainer.accumulate=2",
+    ],
+)
+def test_what_would_change_the_trajectory_is_refused(zoo, tiny, tmp_path, override):
+    assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
+    resumed = zoo("train", "resume=run", override)
+    assert resumed.code == 2
+    assert override in resumed.err
+    assert len(resumed.err.strip().splitlines()) == 1
+
+
+def test_a_checkpoint_of_another_model_is_refused(zoo, tiny, tmp_path):
+    assert zoo("train", *tiny, "hydra.run.dir=vae").code == 0
+    assert zoo("train", *tiny, "model=ae", "hydra.run.dir=ae").code == 0
+    shutil.rmtree(tmp_path / "vae" / "checkpoints")
+    shutil.copytree(tmp_path / "ae" / "checkpoints", tmp_path / "vae" / "checkpoints")
+    resumed = zoo("train", "resume=vae")
+    assert resumed.code == 2
+    assert "belongs to another model than VAE" in resumed.err
+
+
+def test_the_same_wandb_run_goes_on(zoo, tiny, tmp_path):
+    own = [o for o in tiny if not o.startswith("logger")]
+    assert zoo("train", *own, "logger.mode=offline", "hydra.run.dir=run").code == 0
+    assert zoo("train", "resume=run", "budget=96").code == 0
+    ids = {
+        path.name.split("-")[3] for path in (tmp_path / "run" / "wandb").glob("offline-run-*")
+    }  # offline-run-TIME-ID, -1 in the same second
+    assert len(ids) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_says_how_to_go_on(zoo, shell, tiny, tmp_path, number, code):
+    own = [o for o in tiny if not o.startswith(("budget", "checkpoint_every", "log_every", "watch_every"))]
+    settings = [*own, "budget=4000", "checkpoint_every=2000", "log_every=400", "watch_every=2000"]
+    process = shell("train", *settings, "hydra.run.dir=cut")
+    while not (tmp_path / "cut" / "metrics.csv").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+    for _ in range(2):  # as schedulers do, to a process and through its parent
+        process.send_signal(number)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == code, output
+    assert "resume=" in output
+    assert "Traceback" not in output
+    assert int(all_of(tmp_path / "cut")[0].stem) % 2000
+    assert not (tmp_path / "cut" / "summary.json").exists()
+    assert zoo("train", "resume=cut").code == 0
+    assert zoo("train", *settings, "hydra.run.dir=full").code == 0
+    assert_same_end(tmp_path / "full", tmp_path / "cut")

@@ -1,0 +1,135 @@
+"""What every measurement shares: a figure with its target, the clock, memory of the process, and random images in a real store."""
+
+import ctypes
+import gc
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from zoo.data.faces.dataset.dataset import ATTRIBUTE_NAMES
+from zoo.data.source import Chunk, Listing, Source
+
+
+class Figure(NamedTuple):
+    """One measured number."""
+
+    name: str  # for JSON, with its unit
+    what: str  # for people
+    value: float
+    unit: str
+    goal: float | None = None
+    at_least: bool = True  # whether the goal is a lower or an upper bound
+    median: float | None = None  # where `value` is that of the fastest pass
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is reached; None where there is none."""
+        if self.goal is None:
+            return None
+        return self.value >= self.goal if self.at_least else self.value <= self.goal
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for the GPU, so that the clock sees its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """torch computes with `count` threads inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def give_back_memory() -> None:
+    """Returns what Python and malloc hold without using it to the system, so that what comes next does not hide in it."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+    if trim is not None:
+        trim(0)
+
+
+def process_memory(field: str, table: str = "smaps_rollup") -> int | None:
+    """Bytes of this process: a field of /proc/self/smaps_rollup (Anonymous, Private_Dirty) or status (VmRSS, VmHWM). None without /proc."""
+    try:
+        found = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/self/{table}").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
+
+
+class PeakMemory:
+    """Most memory taken inside a `with`, above what was held at its start: `bytes`, None where the system does not tell."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.bytes: int | None = None
+
+    def __enter__(self) -> "PeakMemory":
+        give_back_memory()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._before: int | None = torch.cuda.memory_allocated(self.device)
+            return self
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is held now
+            self._before = process_memory("VmRSS", "status")
+        except OSError:
+            self._before = None
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else process_memory("VmHWM", "status")
+        if peak is not None and self._before is not None:
+            self.bytes = max(0, peak - self._before)
+
+
+class RandomImages(Source):
+    """Noise images, nearly all of them to train on, that go through the real store builder. Their content does not matter to time."""
+
+    name = "random"
+    channels = 3
+    attribute_names = ATTRIBUTE_NAMES
+
+    def __init__(self, count: int, image_size: int = 64) -> None:
+        self.count, self.image_size = count, image_size
+
+    def settings(self) -> dict[str, Any]:
+        return {"source": self.name, "count": self.count, "image_size": self.image_size}
+
+    def fingerprint(self) -> str:
+        return "none"
+
+    def scan(self) -> Listing:
+        attributes = np.random.Generator(np.random.Philox(0)).integers(0, 2, (self.count, len(ATTRIBUTE_NAMES)), np.uint8)
+        splits = np.zeros(self.count, np.uint8)
+        return Listing([f"{i:06d}" for i in range(self.count)], splits, attributes)
+
+    def read(self, start: int, stop: int) -> Chunk:
+        shape = (stop - start, self.channels, self.image_size, self.image_size)
+        return Chunk(np.random.Generator(np.random.Philox(start)).integers(0, 256, shape, np.uint8))
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    try:
+        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return {
+        "cpu": found[1] if found else "unknown",
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "load_average": round(os.getloadavg()[0], 2),  # before the benchmark: far above 0 means other work disturbs it
+    }

@@ -1,0 +1,94 @@
+"""A comparison as files: compare.csv, a line for each row and metric, and compare.md, its tables in Markdown."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean, stdev
+
+from zoo.comparison.parts import Cell, Comparison, Row, Table
+from zoo.files import write_atomically
+
+MARKS = {"best": "*", "noise": "~", "": ""}
+LEGEND = (
+    "**Bold \\*** is best; ~ cannot be told from the best (Welch's t-test over 3 seeds or more, p ≥ 0.05); "
+    "mean ± standard deviation over n seeds."
+)
+
+
+def write_csv(comparison: Comparison, path: Path) -> None:
+    """Columns row, metric, mean, std (empty of one seed), n, values; metrics by their full name, costs as cost/…; nothing rounded."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["row", "metric", "mean", "std", "n", "values"])
+    for row in comparison.rows:
+        for metric, values in all_numbers(row):
+            deviation = stdev(values) if len(values) > 1 else ""
+            writer.writerow([row.label, metric, mean(values), deviation, len(values), " ".join(map(str, values))])
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def all_numbers(row: Row) -> Iterator[tuple[str, list[float]]]:
+    """Every metric and cost of a row, of each seed that has it."""
+    for metric in dict.fromkeys(name for entry in row.entries for name in entry.metrics):
+        yield metric, row.values(metric)
+    for name in dict.fromkeys(name for entry in row.entries for name in entry.cost):
+        if values := row.costs(name):
+            yield f"cost/{name}", values
+
+
+def write_markdown(comparison: Comparison, path: Path) -> None:
+    """What the terminal shows, as Markdown."""
+    parts = [f"# {plain(comparison.title)}\n"]
+    if comparison.protocol:
+        parts.append("\n".join(f"- {plain(fact)}: {plain(value)}" for fact, value in comparison.protocol.items()) + "\n")
+    parts += [f"## {table.title}\n\n{markdown_of(table)}" for table in comparison.tables]
+    if comparison.tables:
+        parts.append(f"{LEGEND}\n")
+    if comparison.differing:
+        lines = [[key, *values] for key, values in comparison.differing.items()]
+        parts.append(f"## Settings that differ\n\n{grid(['setting', *(row.label for row in comparison.rows)], lines)}")
+    if comparison.others:
+        lines = [[entry.name, entry.status, entry.reason] for entry in comparison.others]
+        parts.append(f"## Not finished\n\n{grid(['run', 'state', 'why, or how far'], lines)}")
+    if comparison.notes:
+        parts.append("## Notes\n\n" + "".join(f"- {plain(note)}\n" for note in comparison.notes))
+    parts.append(f"    {comparison.command}\n")
+    text = "\n".join(parts)
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def markdown_of(table: Table, marked: bool = True) -> str:
+    """One Markdown table; with marks and the number of seeds, or as the README has it."""
+    counts = [[str(count) if count else "–"] if marked else [] for count in counts_of(table)]
+    lines = [
+        [*names, *count, *(written(cell, marked) for cell in cells)]
+        for names, count, cells in zip(table.names, counts, table.cells, strict=True)
+    ]
+    names = [*table.keys, *(["n"] if marked else [])]
+    return grid([*names, *(column.header for column in table.columns)], lines, right=len(names) - marked)
+
+
+def written(cell: Cell | None, marked: bool) -> str:
+    if cell is None:
+        return "–"
+    text = f"{cell.text} {MARKS[cell.mark]}" if marked and cell.mark else cell.text
+    return f"**{text.replace('*', chr(92) + '*')}**" if marked and cell.mark == "best" else text
+
+
+def counts_of(table: Table) -> list[int]:
+    """The seeds of each row."""
+    return [max((cell.count for cell in cells if cell), default=0) for cells in table.cells]
+
+
+def grid(headers: list[str], lines: list[list[str]], right: int | None = None) -> str:
+    """Lines of a Markdown table; the columns from `right` on are right-aligned."""
+    right = len(headers) if right is None else right
+    rule = ["---"] * right + ["---:"] * (len(headers) - right)
+    rows = [list(map(plain, headers)), rule, *(list(map(plain, line)) for line in lines)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def plain(text: str) -> str:
+    """Text that stays within its cell."""
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,58 @@
+"""Runs a verb under Hydra. A user's mistake becomes one sentence on stderr and exit code 2; no traceback, nothing half-written."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from zoo.config.messages import sentences
+from zoo.errors import ZooError
+
+
+def run_verb(task: Callable[[DictConfig], Any], config_name: str) -> None:
+    """Composes the configuration `config_name` with the command line's overrides and calls `task` with it."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
+
+    def guarded(config: DictConfig) -> Any:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            with sentences(config_name):
+                return task(config)
+        except SystemExit:
+            remove_if_empty(folder)
+            raise
+
+    with sentences(config_name):
+        refuse_new_keys(sys.argv[1:])
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(guarded)()
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Removes the run's folder that Hydra made, and the ones it lies in, as far as they are below this one and empty."""
+    here = Path.cwd()
+    for path in (folder, *folder.parents):
+        if path == here or (here not in path.parents and path != folder):
+            return
+        try:
+            path.rmdir()
+        except OSError:
+            return
+
+
+def refuse_new_keys(overrides: list[str]) -> None:
+    """`+key=value` would add a setting that nothing reads. Raises ZooError."""
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        if override.startswith("+") and not key.startswith(("hydra", "experiment", "model.player_options.")):
+            raise ZooError(f"'{override}' would add a setting that nothing reads; settings exist already, so write it without the plus.")
+
+
+def conf_dir() -> Path:
+    """The folder of the configuration groups: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"

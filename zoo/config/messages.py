@@ -1,0 +1,96 @@
+"""Sentences for mistakes: one on stderr, and exit code 2, instead of a traceback."""
+
+import errno
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
+
+from zoo.config.app import conf_dir
+from zoo.errors import ZooError, nearest
+
+# Errors of the file system that are no bug of ours.
+UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
+
+
+@contextmanager
+def sentences(config_name: str) -> Iterator[None]:
+    """Turns a user's mistake inside into one sentence on stderr and exit code 2."""
+    try:
+        yield
+    except ZooError as error:
+        say(str(error))
+    except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
+        say(missing_value(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        say(explain(error, config_name, sys.argv[1:]))
+    except OSError as error:
+        if error.errno not in UNUSABLE:
+            raise
+        say(f"{error.filename or 'A file'} cannot be written ({os.strerror(error.errno or 0)}); make room, or set another folder.")
+    else:
+        return
+    raise SystemExit(2)
+
+
+def say(sentence: str) -> None:
+    """Prints what is wrong, once: not on the other ranks of a DDP run."""
+    rank = next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0")
+    if rank == "0":
+        print(f"zoo: {sentence}", file=sys.stderr)
+
+
+def missing_value(error: OmegaConfBaseException) -> str:
+    """The sentence for a setting that has no default."""
+    if (error.full_key or "").startswith("data"):
+        return "The setting data.root has no default; give data.root=DIR, the folder that holds the data set."
+    return f"The setting {error.full_key} has no default; give {error.full_key}=…."
+
+
+def flat_keys(node: Any, prefix: str = "") -> list[str]:
+    """All dotted keys of a config, inner nodes included."""
+    if not isinstance(node, dict):
+        return []
+    keys = []
+    for key, value in node.items():
+        keys += [f"{prefix}{key}", *flat_keys(value, f"{prefix}{key}.")]
+    return keys
+
+
+def explain(error: Exception, config_name: str, overrides: list[str]) -> str:
+    """One sentence for what Hydra or OmegaConf refused, with the nearest valid name."""
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        return f"'{error.override}' is not an override; write key=value, and quote values with spaces or special characters."
+    if isinstance(error, MissingConfigException) and (found := re.search(r"Could not find '([^']+)/([^'/]+)'", text)):
+        group, choice = found.groups()
+        folder = conf_dir() / group
+        choices = sorted(path.stem for path in folder.glob("*.yaml") if path.stem != "base")
+        return f"There is no {group} '{choice}'; {nearest(choice, choices).rstrip('.')} (choices: {', '.join(choices)})."
+    if isinstance(error, ConfigCompositionException) and (found := re.search(r"Could not override '([^']+)'", text)):
+        key = found.group(1).split("@")[0]
+        others = [o for o in overrides if "=" in o and not o.startswith("-") and o.partition("=")[0].lstrip("+~") != key]
+        valid = valid_keys(config_name, others)
+        if key in valid:
+            return f"'{key}' cannot be replaced as a whole; set one of its entries, as {key}.name=value (+{key}.name=value for a new one)."
+        return f"There is no setting '{key}'; {nearest(key, valid)}"
+    return " ".join(text.split())
+
+
+def valid_keys(config_name: str, overrides: list[str]) -> list[str]:
+    """The settings of a configuration, as far as the other overrides can be composed."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        try:
+            config = hydra.compose(config_name, overrides)
+        except HydraException:
+            config = hydra.compose(config_name)
+    return flat_keys(OmegaConf.to_container(config))

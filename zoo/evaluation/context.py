@@ -1,0 +1,166 @@
+"""What is measured, and the one loop that all measurements share: rows computed in chunks over all ranks, returned in order."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from zoo.batch import Batch, to_float, to_uint8
+from zoo.data.loader import subset
+from zoo.data.store import Store
+from zoo.errors import ZooError
+from zoo.features import Features
+from zoo.features.classifier import classifier_of
+from zoo.features.classifier_training import varying
+from zoo.features.inception import inception_from
+from zoo.features.reference import reference_features
+from zoo.models.base import Autoencoder
+from zoo.progress import chunks
+
+T = TypeVar("T")
+CHUNK = 128  # images at once; a part of the protocol as far as rounding goes
+
+
+class Codes(NamedTuple):
+    """Codes of N images, in the order of the store."""
+
+    latents: Tensor  # (N, latent_dim) float32
+    attributes: Tensor  # (N, A) uint8 in {0, 1}
+    positions: Tensor  # (N,) int64, in the store
+
+
+@dataclass
+class Subject:
+    """A model in eval mode, the data it is measured on, and the protocol's settings. Callers hold `torch.no_grad()`.
+
+    Args:
+        model: On its device.
+        store: The data.
+        split: What is measured on: "test", or "val" during training.
+        count: N, images of every comparison; fewer where the split has fewer.
+        features: The features network on the model's device; None where the data have no labels and none was named.
+        cache: Folder of the packed stores, where features of real images are kept.
+        seed: Of all draws.
+        priors: Names of the densities that are fitted to the model's latents, beside its own prior.
+    """
+
+    model: Autoencoder
+    store: Store
+    split: str = "test"
+    count: int = 10_000
+    features: Features | None = None
+    cache: Path = Path()
+    seed: int = 0
+    priors: Sequence[str] = ("gaussian", "mixture")
+
+    def __post_init__(self) -> None:
+        self.count = min(self.count, len(self.store.indices(self.split)))
+        self.wanted: set[str] | None = None  # names of metrics; None = all
+        self.notes: list[str] = []  # what is not measured, and why
+        self._kept: dict[str, Any] = {}
+
+    def wants(self, *names: str) -> bool:
+        """Whether any of these metrics is asked for."""
+        return self.wanted is None or not self.wanted.isdisjoint(names)
+
+    def once(self, what: str, compute: Callable[[], T]) -> T:
+        """The result of `compute()`, kept under the name `what`: several metrics share codes and statistics."""
+        if what not in self._kept:
+            self._kept[what] = compute()
+        return self._kept[what]
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def positions(self, split: str, limit: int | None) -> Tensor:
+        """Positions in the store of at most `limit` images of a split, always the same ones: (N,) int64."""
+        return torch.from_numpy(subset(self.store.indices(split), limit))
+
+    def batch(self, positions: Tensor) -> Batch:
+        """These images of the store as a float batch on the device."""
+        rows = positions.numpy()
+        parts = (torch.from_numpy(self.store.images[rows]), torch.from_numpy(self.store.attributes[rows]), positions)
+        return to_float(Batch(*(part.to(self.device) for part in parts)))
+
+    def rows(self, total: int, task: str, work: Callable[[int, int], Tensor], size: int = CHUNK) -> Tensor:
+        """`rows_of`, on the device."""
+        return rows_of(total, task, work, size).to(self.device)
+
+    def reference(self) -> Tensor:
+        """Features of the N real images (N, D): computed once for all models, then read from the cache."""
+        assert self.features is not None
+        features, positions = self.features, self.positions(self.split, self.count)
+
+        def compute() -> Tensor:
+            def look(start: int, stop: int) -> Tensor:
+                return features(torch.from_numpy(self.store.images[positions[start:stop].numpy()]).to(self.device))
+
+            return self.rows(len(positions), f"features of {self.split} images", look)
+
+        return self.once("reference", lambda: reference_features(features, self.store, self.split, positions, self.cache, compute))
+
+    def codes(self, split: str, limit: int | None = None, told: bool = True) -> Codes:
+        """Deterministic codes (`Autoencoder.encode`) of at most `limit` images of a split, on the device.
+
+        `told`: the model may read the images' attributes; otherwise the codes hold what it sees in the images alone.
+        """
+        told = told or not self.model.reads_attributes
+        return self.once(f"codes {split} {limit} {told}", lambda: self._codes(split, limit, told))
+
+    def _codes(self, split: str, limit: int | None, told: bool) -> Codes:
+        positions = self.positions(split, limit)
+
+        def encode(start: int, stop: int) -> Tensor:
+            batch = self.batch(positions[start:stop])
+            return self.model.encode(batch.image, batch.attributes if told else None).float()
+
+        latents = self.rows(len(positions), f"codes of {split} images", encode)
+        return Codes(latents, torch.from_numpy(self.store.attributes[positions.numpy()]).to(self.device), positions)
+
+
+def place() -> tuple[int, int]:
+    """This process's rank and the number of ranks."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+def rows_of(total: int, task: str, work: Callable[[int, int], Tensor], size: int = CHUNK) -> Tensor:
+    """`work(start, stop)` for consecutive chunks of `range(total)`, each on one rank: all rows in order, on every rank.
+
+    Chunks are the same for any number of ranks, so the rows are, too: none doubled, none padded. Shows progress as `task`.
+    """
+    rank, world = place()
+    mine: dict[int, Tensor] = {}
+    for start, stop in chunks(total, size, task, shown=rank == 0):
+        if start // size % world == rank:
+            mine[start] = work(start, stop)
+    if world > 1:
+        everyone: list[dict[int, Tensor]] = [{} for _ in range(world)]
+        dist.all_gather_object(everyone, {start: rows.cpu() for start, rows in mine.items()})
+        mine = {start: rows for part in everyone for start, rows in part.items()}
+    return torch.cat([mine[start] for start in sorted(mine)])
+
+
+def quantised(images: Tensor) -> Tensor:
+    """What is measured of generated images: `to_uint8`. Raises ZooError if some are not finite, which would look like black pixels."""
+    if not images.isfinite().all():
+        raise ZooError("The model makes images that are not finite: it has diverged, so train it anew with a lower optimizer.lr or clip=1.")
+    return to_uint8(images)
+
+
+def features_of(subject: Subject, name: str, weights: str | None) -> Features | None:
+    """The features network for a subject: "classifier" or "inception". None, and a note, for data without labels. Raises ZooError."""
+    if name == "inception":
+        return inception_from(weights, subject.device)
+    if name != "classifier":
+        raise ZooError(f"features={name} is not known; use classifier or inception.")
+    if weights is not None:
+        raise ZooError("features.weights belongs to features=inception; the classifier ships with the package or is trained once.")
+    if not varying(subject.store.attributes).any():
+        subject.notes.append("Nothing is measured in feature space: the data have no labels for a classifier; use features=inception.")
+        return None
+    return classifier_of(subject.store, subject.cache, subject.device)

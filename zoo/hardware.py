@@ -1,0 +1,105 @@
+"""What the machine has, and the Trainer for it."""
+
+import contextlib
+import ctypes
+import os
+import platform
+import re
+import resource
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities import rank_zero_only
+
+from zoo.errors import ZooError
+
+
+def is_first_process() -> bool:
+    """Whether this process is rank 0, before and after the Trainer has started the others."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    count = torch.cuda.device_count()
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [part.strip() for part in shown.split(",")][:count] if shown else list(map(str, range(count)))
+
+
+def processes_started_outside() -> int:
+    """How many processes torchrun (on all machines) or Slurm's srun has started for this run; 0 where the run starts its own."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):  # as Lightning decides
+        return int(os.environ["SLURM_NTASKS"])
+    return 0
+
+
+def resolve(config: Any) -> tuple[str, int, Any]:
+    """The `trainer` node -> (accelerator, devices per node, precision). Raises ZooError for what this machine cannot do."""
+    gpus = torch.cuda.device_count()
+    accelerator = config["accelerator"]
+    if accelerator == "auto":
+        accelerator = "gpu" if gpus else "cpu"
+    if accelerator not in ("cpu", "gpu"):
+        raise ZooError(f"trainer.accelerator={accelerator} is not known; use auto, cpu or gpu.")
+    devices = config["devices"]
+    if devices == "auto":
+        devices = max(gpus, 1) if accelerator == "gpu" else 1
+    if not isinstance(devices, int) or devices < 1:
+        raise ZooError(f"trainer.devices={devices} is not a number of devices; give a whole number of at least 1, or auto.")
+    if accelerator == "gpu" and devices > gpus:
+        raise ZooError(f"{devices} GPUs were asked for, but this machine has {gpus}; lower trainer.devices or take the CPU.")
+    if config["accelerator"] == "auto" and accelerator == "cpu" and devices > 1:
+        raise ZooError(
+            f"{devices} devices were asked for, but this machine has no GPU; set trainer.devices=1, "
+            f"or trainer.accelerator=cpu to run {devices} processes."
+        )
+    if "TORCHELASTIC_RUN_ID" in os.environ and processes_started_outside() != devices * config["num_nodes"]:
+        raise ZooError(
+            f"torchrun has started {processes_started_outside()} processes, but trainer.devices={devices} and "
+            f"trainer.num_nodes={config['num_nodes']} are for {devices * config['num_nodes']}; make them --nproc-per-node and --nnodes."
+        )
+    precision = config["precision"]
+    if precision == "auto":
+        precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
+    if precision not in ("32-true", "bf16-mixed", "16-mixed"):
+        raise ZooError(f"trainer.precision={precision} is not known; use 32-true, bf16-mixed or 16-mixed.")
+    if precision == "16-mixed" and accelerator == "cpu":
+        raise ZooError("trainer.precision=16-mixed needs a GPU; use bf16-mixed or 32-true on a CPU.")
+    return accelerator, devices, precision
+
+
+def single(device: str) -> str:
+    """ "auto", "cpu" or "cuda" -> what one process computes on. Raises ZooError for what this machine cannot do."""
+    gpus = torch.cuda.device_count()
+    if device not in ("auto", "cpu", "cuda"):
+        raise ZooError(f"device={device} is not known; use auto, cpu or cuda.")
+    if device == "cuda" and not gpus:
+        raise ZooError("device=cuda was asked for, but this machine has no GPU; use device=cpu.")
+    return "cuda" if gpus and device != "cpu" else "cpu"
+
+
+def machine(device: torch.device) -> str:
+    """What computes: the GPU's name, or cores and the processor's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.is_file() else []
+    return f"{os.cpu_count()} cores, {names[0] if names else platform.processor() or platform.machine()}"
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Most memory this process has held so far, in MiB: on the GPU if `device` is one, else of the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed blocks for the next step: giving them back costs thousands of page faults a step, 12 % of a VAE's time."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD

@@ -1,0 +1,97 @@
+"""From a checkpoint to a model, and to the data it was trained on."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from zoo.data.module import DataModule
+from zoo.runs import checkpoint
+from zoo.runs.build import build_model
+from zoo.runs.summary import total_spent
+from zoo.runs.find import find_run
+from zoo.runs.build import data_of
+from zoo.errors import ZooError
+from zoo.models.base import Autoencoder
+
+
+class Run(NamedTuple):
+    """A trained run, opened."""
+
+    model: Autoencoder  # on its device, in eval mode
+    config: DictConfig  # as it was resolved when training began
+    checkpoint: Path  # the file the weights come from
+    command: str  # that trained it
+    versions: dict[str, str]  # it was trained with
+    spent: dict[str, Any]  # images_seen, train_hours and device_hours, over all stages of its training
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder; for a checkpoint that lies elsewhere, the folder it lies in."""
+        parent = self.checkpoint.parent
+        return parent.parent if parent.name == "checkpoints" else parent
+
+    def as_pretraining(self, folder: Path) -> dict[str, Any]:
+        """What a later stage, trained in `folder`, keeps on record of this one."""
+        inside = self.checkpoint.is_relative_to(folder)
+        path = self.checkpoint.relative_to(folder) if inside else self.checkpoint
+        return {"checkpoint": str(path), "command": self.command, **self.spent}
+
+    def data(self, root: str | None = None, cache: str | None = None, otherwise: str = "") -> DataModule:
+        """The data it was trained on, opened; `root` names the folder they have moved to, `cache` another folder of packed stores.
+
+        Raises ZooError where they are not; `otherwise` says what else can be done.
+        """
+        config = self.config.copy()
+        if root is not None:
+            if "root" not in config.data.source:
+                raise ZooError(f"data_root={root} cannot be given: the data '{config.data.name}' are made by the program.")
+            config.data.source.root = root
+        config.data.cache = cache or config.data.cache
+        try:
+            data = data_of(config)
+            _ = data.store
+        except ZooError as error:
+            reason = str(error).rstrip(".").removesuffix("; set data.root=DIR")
+            raise ZooError(f"The data of this run cannot be opened ({reason}); say where they lie with data_root=DIR{otherwise}.") from None
+        return data
+
+
+def open_run(name: str | Path, device: str = "cpu", option: str = "run") -> Run:
+    """Opens a run's folder (its newest good checkpoint), a .ckpt file, or "latest". Raises ZooError; `option` is what names it there."""
+    path = find_run("latest", option=option) if str(name) == "latest" else Path(str(name)).expanduser()
+    if not path.exists():
+        raise ZooError(f"{option}={name} does not exist; name a run's folder, a .ckpt file, or latest.")
+    if path.is_dir():
+        path, state = checkpoint.newest_good(path)
+    else:
+        state = checkpoint.load(path)
+    about = state["zoo"]
+    model = build_model(about["config"]["model"])
+    if not isinstance(model, Autoencoder):
+        raise ZooError(f"The checkpoint {path} configures a {type(model).__name__}, which is not a model of the zoo.")
+    fit_weights(model, state, path)
+    model.load_state_dict(state["state_dict"])
+    images_seen = state["global_step"] * about["config"]["batch_size"]
+    model.images_seen.fill_(images_seen)  # on the clock of its own stage
+    spent = total_spent(about["config"], images_seen, state["monitor"]["train_seconds"], about.get("pretrain", {}))
+    config = OmegaConf.create(about["config"])
+    assert isinstance(config, DictConfig)
+    return Run(model.to(device).eval(), config, path, about.get("command", "unknown"), about["versions"], spent)
+
+
+def load_model(path: Path, device: str = "cpu") -> Autoencoder:
+    """A run's folder or a checkpoint file -> the model in eval mode on `device`."""
+    return open_run(path, device).model
+
+
+def fit_weights(model: Autoencoder, state: dict[str, Any], path: Path, key: str = "state_dict") -> None:
+    """Raises ZooError unless the checkpoint's weights belong to this model: same names, same shapes."""
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    other = {name: tuple(value.shape) for name, value in state[key].items()}
+    if own != other:
+        name = next(name for name in sorted(own.keys() | other.keys()) if own.get(name) != other.get(name))
+        raise ZooError(
+            f"The checkpoint {path} belongs to another model than {type(model).__name__}: '{name}' is {other.get(name, 'missing')} there "
+            f"and {own.get(name, 'missing')} here; name a run of the same model and settings."
+        )

@@ -1,0 +1,28 @@
+"""What W&B has left in runs to be uploaded."""
+
+import shlex
+from pathlib import Path
+
+
+def upload_command(runs: list[Path]) -> str:
+    """What uploads those of these runs, with their first stages, that were logged offline and not uploaded yet; "" if there are none."""
+    waiting: dict[Path, list[str]] = {}  # by run: where its logs lie
+    for run in runs:
+        for stage in ("wandb", "pretrain/wandb"):
+            logs = run.glob(f"{stage}/offline-run-*/*.wandb")
+            if any(not log.with_name(f"{log.name}.synced").exists() for log in logs):  # the mark that wandb sync leaves
+                waiting.setdefault(shown_path(run), []).append(stage)
+    if not waiting:
+        return ""
+    parents = {run.parent for run in waiting}
+    if len(waiting) > 1 and len(parents) == 1:
+        stages = sorted({stage for found in waiting.values() for stage in found}, reverse=True)
+        places = [f"{shlex.quote(str(parent))}/*/{stage}" for parent in parents for stage in stages]
+    else:
+        places = [f"{shlex.quote(str(run))}/{stage}" for run, found in waiting.items() for stage in found]
+    return " ".join(["wandb sync", *(f"{place}/offline-run-*" for place in places)])
+
+
+def shown_path(run: Path) -> Path:
+    """The path as seen from here, if it lies below."""
+    return run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run

@@ -1,0 +1,117 @@
+"""The loggers of a run: CSV always; W&B (offline without an account), TensorBoard or none beside it."""
+
+import netrc
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from zoo.errors import ZooError
+from zoo.hardware import is_first_process
+from zoo.runs.metrics_csv import MetricsCsv
+
+
+class CsvLogger(Logger):
+    """Writes `metrics.csv`. Lightning's own CSVLogger would delete the file of a run that is resumed."""
+
+    name = "csv"
+    version = 0
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.file = MetricsCsv(path)
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        pass  # config.yaml holds them
+
+    @rank_zero_only
+    def rewind(self, images_seen: int) -> None:
+        """Drops what an earlier session wrote after `images_seen`."""
+        self.file.rewind(images_seen)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.file.append(metrics)
+
+
+def final_numbers(summary: dict[str, Any]) -> dict[str, float]:
+    """What the W&B summary of a finished run holds of its summary.json: the metrics as they were logged, and `cost/…`."""
+    costs = {f"cost/{name}": value for name, value in summary.items() if isinstance(value, int | float) and name != "seed"}
+    return summary["metrics"] | costs
+
+
+def log_summary(loggers: list[Logger], summary: dict[str, Any]) -> None:
+    """Puts the final numbers into the W&B run, under the same names for all models, so that tables of runs can be sorted by them.
+
+    Also as the table `tables/metrics`, a row for each number, which W&B joins over runs.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and is_first_process():
+            import wandb
+
+            about, numbers = [summary[name] for name in ("model", "data", "seed")], final_numbers(summary)
+            rows = [[*about, name, float(value)] for name, value in numbers.items()]
+            table = wandb.Table(columns=["model", "data", "seed", "metric", "value"], data=rows)
+            logger.experiment.log({"tables/metrics": table})
+            logger.experiment.summary.update(numbers)
+
+
+def close_loggers(loggers: list[Logger]) -> None:
+    """Ends the W&B run, so that the next job of a sweep begins its own; as failed while an exception is on its way."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and is_first_process():
+            logger.experiment.finish(exit_code=int(sys.exc_info()[0] is not None))
+
+
+def has_wandb_account() -> bool:
+    """Whether a W&B key is configured, in the environment or in ~/.netrc; asks no server."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").removeprefix("https://").removeprefix("http://").split("/")[0]
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def build_loggers(config: Any, run: Path, settings: dict[str, Any]) -> list[Logger]:
+    """The loggers of a run.
+
+    Args:
+        config: The `logger` node: `kind` is wandb, tensorboard or none; for wandb also project, entity, group, job_type, tags, name,
+            id, mode.
+        run: The run's folder.
+        settings: The resolved configuration, for W&B.
+
+    Raises:
+        ZooError: W&B refused or was not reached, or TensorBoard is not installed.
+    """
+    loggers: list[Logger] = [CsvLogger(run / "metrics.csv")]
+    if config["kind"] == "wandb" and is_first_process():
+        import wandb  # a second of imports that other loggers need not wait for
+
+        mode = config["mode"]
+        if mode == "auto":  # WANDB_MODE decides where it is set
+            mode = None if "WANDB_MODE" in os.environ else "online" if has_wandb_account() else "offline"
+        names = ("project", "entity", "group", "tags", "name", "id")
+        about = {name: config[name] for name in names} | {"job_type": config.get("job_type", "train")}  # which older runs lack
+        silent = wandb.Settings(silent=True)
+        try:
+            experiment = wandb.init(dir=run, mode=mode, resume="allow", config=settings, settings=silent, **about)
+        except wandb.errors.Error as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise ZooError(
+                f"W&B did not begin the run ({reason}); look at wandb login, or set logger.mode=offline or logger=none."
+            ) from error
+        experiment.define_metric("images_seen")
+        experiment.define_metric("*", step_metric="images_seen")
+        loggers.append(WandbLogger(experiment=experiment))
+    elif config["kind"] == "tensorboard":
+        try:
+            loggers.append(TensorBoardLogger(run, name="", version="tensorboard"))
+        except ModuleNotFoundError:
+            raise ZooError("logger=tensorboard needs the package tensorboard; install it with pip install 'zoo[tensorboard]'.") from None
+    return loggers

@@ -1,0 +1,71 @@
+"""Going on with a stopped run: which run, which settings, which checkpoint."""
+
+import os
+import sys
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from zoo.config.overrides import is_flag, quoted, unquoted
+from zoo.errors import ZooError
+from zoo.hardware import processes_started_outside
+from zoo.runs.find import find_run
+
+CHANGEABLE = (
+    *("budget", "keep_checkpoints", "compile", "data.cache", "data.storage", "logger."),
+    *("trainer.devices", "trainer.accelerator", "trainer.num_nodes"),  # not accumulate: Lightning counts pieces of batches
+)
+
+
+def point_hydra_at_run(argv: list[str] | None = None) -> None:
+    """If the command line resumes a run, its folder becomes Hydra's output folder; the processes of other ranks inherit both.
+
+    `pretrain.run=latest` becomes a folder, too: later the latest run is the one that begins now. Raises ZooError where several processes,
+    started by torchrun or srun, would each make a folder of their own.
+    """
+    argv = sys.argv if argv is None else argv
+    for position, argument in enumerate(argv):
+        if argument.startswith("resume=") and argument not in ("resume=null", "resume="):
+            run = find_run(unquoted(argument))
+            argv[position] = f"resume={quoted(run)}"
+            if not any(other.startswith("hydra.run.dir=") for other in argv):
+                argv.append(f"hydra.run.dir={quoted(run)}")
+        elif argument == "pretrain.run=latest":
+            argv[position] = f"pretrain.run={quoted(find_run('latest', option='pretrain.run'))}"
+    if processes_started_outside() < 2:
+        return
+    if any(is_flag(argument) for argument in argv):  # inside an allocation of Slurm that is fine
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            raise ZooError("A sweep starts all processes of its jobs itself; start it by python -m zoo.train -m …, not by torchrun.")
+    elif not any(argument.startswith("hydra.run.dir=") for argument in argv):
+        raise ZooError("The processes that torchrun or srun starts must share one folder; give hydra.run.dir=DIR (or resume=RUN).")
+
+
+def resumed_config(run: Path, overrides: list[str], defaults: DictConfig | None = None) -> DictConfig:
+    """The run's own configuration, with the few overrides that keep its data order, noise and objective. Raises ZooError for any other.
+
+    A larger budget stretches the learning-rate schedule from here on. Settings that are newer than the run take their `defaults`.
+    """
+    try:
+        config = OmegaConf.load(run / "config.yaml")
+    except (yaml.YAMLError, OmegaConfBaseException):
+        raise ZooError(f"{run}/config.yaml is damaged; write it anew from the same command with --cfg job, or train anew.") from None
+    assert isinstance(config, DictConfig)
+    for key in defaults or ():
+        if key not in config:
+            config[key] = defaults[key]  # type: ignore[index]
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "resume":
+            continue
+        if not key.startswith(CHANGEABLE) or (OmegaConf.select(config, key) is None and "." not in key):
+            raise ZooError(
+                f"A resumed run keeps its settings, so '{override}' cannot be given; what may change: "
+                f"{', '.join(name + '*' if name.endswith('.') else name for name in CHANGEABLE)}."
+            )
+        if isinstance(OmegaConf.select(config, key), DictConfig):
+            raise ZooError(f"A resumed run keeps its groups, so '{override}' cannot be given; change one setting, like trainer.devices=2.")
+        OmegaConf.update(config, key, OmegaConf.from_dotlist([f"value={value}"]).value)
+    return config
