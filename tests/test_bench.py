@@ -15,7 +15,7 @@ from zoo.benchmarks.games import GAMES, optimizers_of, recomputing_step
 from zoo.benchmarks.loading import TorchvisionCelebA, write_celeba
 from zoo.benchmarks.measure import PeakMemory, process_memory
 from zoo.benchmarks.steps import OneLayer, TakeTurns, random_batch, ready, step, train_config
-from zoo.config.app import conf_dir
+from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError
 
 MODELS = ["ae", "vae", *GAMES]

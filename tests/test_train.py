@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import zoo as package
-from zoo.config.app import conf_dir
+from zoo.config.instantiate import conf_dir
 
 NESTED = ["model.latent_dim=4", "model.autoencoder.backbone.width=16"]
 SHALLOW = ["model.flow.depth=1", "model.flow.width=8"]

@@ -25,7 +25,8 @@ from zoo.benchmarks import flow_steps, games
 from zoo.benchmarks.loading import BATCH_SIZE, measure_loaders, measure_memory
 from zoo.benchmarks.measure import Figure, RandomImages, machine, threads
 from zoo.benchmarks.steps import measure_overhead, measure_training
-from zoo.config.app import conf_dir, run_verb
+from zoo.config.app import run_verb
+from zoo.config.instantiate import conf_dir
 from zoo.data.store import prepare
 from zoo.errors import ZooError, nearest
 from zoo.files import write_atomically

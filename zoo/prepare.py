@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from zoo.config.app import run_verb
 from zoo.config.instantiate import build
-from zoo.data.faces.dataset.dataset import Faces, export_celeba
+from zoo.data.faces.dataset import Faces, export_celeba
 from zoo.data.module import cache_dir
 from zoo.data.source import SPLITS
 from zoo.data.store import prepare as prepare_store

@@ -2,8 +2,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from zoo.config.app import conf_dir
-from zoo.config.instantiate import build, check_target
+from zoo.config.instantiate import build, check_target, conf_dir
 from zoo.errors import ZooError, nearest
 from zoo.runs.build import build_model
 from zoo.training.schedules import Constant, Cosine

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from zoo.data.faces.dataset.dataset import (
+
+from zoo.data.faces.dataset import (
     ATTRIBUTE_NAMES,
     FACTOR_GROUPS,
     FACTOR_NAMES,
@@ -18,7 +19,6 @@ from zoo.data.faces.dataset.dataset import (
     sample_factors,
     swap_factors,
 )
-
 from zoo.data.source import SPLITS
 from zoo.data.store import prepare
 from zoo.errors import ZooError

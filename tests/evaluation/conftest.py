@@ -1,7 +1,7 @@
 import pytest
 import torch
-from zoo.data.faces.dataset.dataset import Faces
 
+from zoo.data.faces.dataset import Faces
 from zoo.data.store import Store, prepare
 from zoo.evaluation.context import Subject
 from zoo.evaluation.protocol import evaluate

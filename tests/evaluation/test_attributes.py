@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from zoo.data.faces.dataset.dataset import ATTRIBUTE_NAMES, FACTOR_GROUPS, FACTOR_NAMES, Faces, attributes_of, render, sample_factors
 
 from tests.evaluation.ranks import on_both_of_two_ranks
+from zoo.data.faces.dataset import ATTRIBUTE_NAMES, FACTOR_GROUPS, FACTOR_NAMES, Faces, attributes_of, render, sample_factors
 from zoo.data.source import Chunk, Listing, Source
 from zoo.data.store import prepare
 from zoo.evaluation.attributes import EDITS, GUIDES, NAMES, Edits, attributes, drawn, edits_of, tied, true_images

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from zoo.data.faces.dataset.dataset import ATTRIBUTE_NAMES, FACTOR_GROUPS, FACTOR_NAMES, attributes_of, render
 
 from tests.evaluation.ranks import on_both_of_two_ranks
 from tests.evaluation.test_attributes import Designed, Judge, Quadrants, brightness, looked_up
+from zoo.data.faces.dataset import ATTRIBUTE_NAMES, FACTOR_GROUPS, FACTOR_NAMES, attributes_of, render
 from zoo.data.store import prepare
 from zoo.evaluation import protocol
 from zoo.evaluation import transfer as module

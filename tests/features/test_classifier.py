@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from zoo.data.faces.dataset.dataset import ATTRIBUTE_NAMES, Faces, attributes_of, render, sample_factors
 
 from tests.features.toys import TEST, Marks, Stripes, Unlabelled
+from zoo.data.faces.dataset import ATTRIBUTE_NAMES, Faces, attributes_of, render, sample_factors
 from zoo.data.store import Store, prepare
 from zoo.errors import ZooError
 from zoo.features import classifier as module

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from zoo.data.faces.dataset.dataset import Faces
 
 from zoo.batch import Batch
+from zoo.data.faces.dataset import Faces
 from zoo.data.store import prepare
 from zoo.evaluation.context import Subject
 from zoo.evaluation.protocol import evaluate

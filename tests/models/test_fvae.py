@@ -11,7 +11,7 @@ from torch.distributions import Normal, kl_divergence
 
 from tests.models.flows import KEY, darkest, images, learn_sixteen_images, losses
 from zoo.batch import Batch
-from zoo.config.app import conf_dir
+from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError
 from zoo.losses import bits_per_dim
 from zoo.models.base import check_output_range

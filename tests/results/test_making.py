@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from zoo.benchmarks.steps import train_config
 from zoo.comparison import baseline
-from zoo.config.app import conf_dir
+from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError
 from zoo.results import making, rows
 from zoo.results.__main__ import main

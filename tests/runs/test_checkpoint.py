@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import zoo as package
-from zoo.runs import checkpoint
 from zoo.errors import ZooError
+from zoo.runs import checkpoint
 
 
 def good(**extra):

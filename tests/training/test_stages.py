@@ -17,7 +17,7 @@ from tests.training.test_resume import assert_equal, assert_same_end, final
 from zoo.callbacks.clock import images_seen
 from zoo.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from zoo.callbacks.training_metrics import Monitor
-from zoo.config.app import conf_dir
+from zoo.config.instantiate import conf_dir
 from zoo.config.overrides import quoted
 from zoo.errors import ZooError
 from zoo.runs.checkpoint import all_of, digest_file

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from zoo.runs.run_folder import read
 
 import zoo as package
 from tests.training.test_ddp import furthest, weights
@@ -14,6 +13,7 @@ from tests.training.test_stages import checkpoints, cut, rows, summary, train_ea
 from zoo.evaluation.context import Subject
 from zoo.evaluation.samples import priors, samples
 from zoo.runs.load import open_run
+from zoo.runs.run_folder import read
 from zoo.runs.status import state_of, status_of
 from zoo.training.trainer import moving_average
 

@@ -16,7 +16,7 @@ from torchvision import datasets, transforms
 
 from zoo.batch import to_float
 from zoo.benchmarks.measure import Figure, give_back_memory, process_memory, synchronize, threads
-from zoo.data.faces.dataset.dataset import Faces, export_celeba
+from zoo.data.faces.dataset import Faces, export_celeba
 from zoo.data.loader import BatchLoader
 from zoo.data.store import Store
 

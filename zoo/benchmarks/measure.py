@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from zoo.data.faces.dataset.dataset import ATTRIBUTE_NAMES
+from zoo.data.faces.dataset import ATTRIBUTE_NAMES
 from zoo.data.source import Chunk, Listing, Source
 
 

@@ -28,8 +28,8 @@ from zoo.benchmarks.measure import Figure, PeakMemory, RandomImages, synchronize
 from zoo.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from zoo.callbacks.progress_bar import ProgressLine
 from zoo.callbacks.training_metrics import Monitor
-from zoo.config.app import conf_dir
-from zoo.data.faces.dataset.dataset import ATTRIBUTE_NAMES
+from zoo.config.instantiate import conf_dir
+from zoo.data.faces.dataset import ATTRIBUTE_NAMES
 from zoo.data.loader import BatchLoader
 from zoo.data.module import DataModule
 from zoo.errors import ZooError

@@ -10,6 +10,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from zoo.config.instantiate import conf_dir
 from zoo.config.messages import sentences
 from zoo.errors import ZooError
 
@@ -50,9 +51,3 @@ def refuse_new_keys(overrides: list[str]) -> None:
         key = override.lstrip("+").partition("=")[0]
         if override.startswith("+") and not key.startswith(("hydra", "experiment", "model.player_options.")):
             raise ZooError(f"'{override}' would add a setting that nothing reads; settings exist already, so write it without the plus.")
-
-
-def conf_dir() -> Path:
-    """The folder of the configuration groups: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"

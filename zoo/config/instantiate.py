@@ -1,6 +1,7 @@
 """Reading configurations: where conf/ lies, what may be instantiated, and sentences for what does not fit."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -10,6 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from zoo.errors import ZooError
 
 ALLOWED = ("zoo.", "torch.optim.", "torch.nn.")
+
+
+def conf_dir() -> Path:
+    """The folder of the configuration groups: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 
 def build(config: Any, **arguments: Any) -> Any:

@@ -14,7 +14,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
-from zoo.config.app import conf_dir
+from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError, nearest
 
 # Errors of the file system that are no bug of ours.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from zoo.data.faces.dataset.dataset import FACTOR_NAMES, attributes_of, render, swap_factors
+from zoo.data.faces.dataset import FACTOR_NAMES, attributes_of, render, swap_factors
 from zoo.data.store import Store
 from zoo.evaluation.context import Subject, quantised
 from zoo.features.classifier import Classifier

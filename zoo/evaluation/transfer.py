@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from zoo.batch import to_uint8
-from zoo.data.faces.dataset.dataset import FACTOR_GROUPS, FACTOR_NAMES, attributes_of, swap_factors
+from zoo.data.faces.dataset import FACTOR_GROUPS, FACTOR_NAMES, attributes_of, swap_factors
 from zoo.data.store import Store
 from zoo.evaluation.attributes import GUIDES, Edits, tied, true_images
 from zoo.evaluation.context import Subject, quantised

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from zoo.data.faces.dataset.dataset import Faces
+from zoo.data.faces.dataset import Faces
 from zoo.data.store import prepare
 from zoo.features.cache import write
 from zoo.features.classifier import SHIPPED, Classifier, trained

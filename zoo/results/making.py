@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zoo.benchmarks.steps import clocked, device_of, random_batch, ready, step, train_config
-from zoo.config.app import conf_dir
+from zoo.config.instantiate import conf_dir
 from zoo.config.overrides import quoted
 from zoo.errors import ZooError
 from zoo.hardware import visible_gpus

@@ -1,11 +1,12 @@
 """From the settings of a run to its data and its model."""
 
 from typing import Any
-from omegaconf import DictConfig, OmegaConf
-from zoo.config.instantiate import build
+
 import torch
-from zoo.data.module import DataModule
+from omegaconf import DictConfig, OmegaConf
+
 from zoo.config.instantiate import build
+from zoo.data.module import DataModule
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder, Recipe, check_output_range
 

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from zoo.files import sha256_of, write_atomically
 from zoo.errors import ZooError
+from zoo.files import sha256_of, write_atomically
 
 FORMAT = 1
 

@@ -2,14 +2,15 @@
 
 import contextlib
 import json
+import math
 from pathlib import Path
 from typing import Any
-from omegaconf import DictConfig, OmegaConf
-from zoo.files import write_atomically
-from zoo import hardware
-import math
-import yaml
 
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from zoo import hardware
+from zoo.files import write_atomically
 
 FOLDER = "pretrain"  # of the stage that is trained here, inside the run's
 

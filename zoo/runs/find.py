@@ -1,9 +1,10 @@
 """Which folder is meant: the newest run, the newest sweep, the runs below a folder."""
 
-from pathlib import Path
-from zoo.errors import ZooError
 import os
 from collections.abc import Sequence
+from pathlib import Path
+
+from zoo.errors import ZooError
 from zoo.runs.files import FOLDER, config_of
 
 

@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from zoo.data.module import DataModule
-from zoo.runs import checkpoint
-from zoo.runs.build import build_model
-from zoo.runs.summary import total_spent
-from zoo.runs.find import find_run
-from zoo.runs.build import data_of
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder
+from zoo.runs import checkpoint
+from zoo.runs.build import build_model, data_of
+from zoo.runs.find import find_run
+from zoo.runs.summary import total_spent
 
 
 class Run(NamedTuple):

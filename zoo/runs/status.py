@@ -1,14 +1,15 @@
 """What has become of a run."""
 
 import contextlib
+import time
 from pathlib import Path
 from typing import Any
+
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from zoo.runs.files import read_json
-import time
-from zoo.runs.files import FOLDER
+
+from zoo.runs.files import FOLDER, read_json
 from zoo.runs.run_folder import Folder
 
 

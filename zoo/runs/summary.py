@@ -1,26 +1,12 @@
 """summary.json: what a run has cost and measured."""
 
-import contextlib
-import shlex
-import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-from pytorch_lightning.utilities import rank_zero_only
-from rich.console import Console
-from rich.table import Table
-from rich.tree import Tree
 
 from zoo.files import write_json
 from zoo.hardware import machine, peak_memory_mib
 from zoo.models.base import Autoencoder
 from zoo.runs.provenance import versions
-from zoo.runs.wandb_files import upload_command, shown_path
-
-
-
-
 
 
 def total_spent(settings: dict[str, Any], images_seen: int, train_seconds: float, earlier: dict[str, Any]) -> dict[str, Any]:
@@ -79,6 +65,3 @@ def write_summary(
     write_json(run / "summary.json", summary)
 
     return summary
-
-
-
