@@ -21,6 +21,7 @@ lint: .venv/ready-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	.venv/bin/lint-imports
 
 bench: .venv/ready
 	$(PY) -m zoo.bench

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from zoo.callbacks import validate
 from zoo.evaluation.protocol import evaluate
 from zoo.train import main as start_training
+from zoo.training import final_evaluation
 
 FACES = ["data=faces", "data.image_size=32", "data.source.train=300", "data.source.val=24", "data.source.test=80", "logger=none"]
 SMALL = ["model.latent_dim=4", "model.backbone.width=16", "batch_size=16", "budget=320", "hydra.run.dir=run"]
@@ -42,7 +42,7 @@ def test_the_final_evaluation_of_a_run_is_the_protocol_with_a_small_n(run):
 def test_resuming_a_run_at_its_end_measures_only_what_is_missing(zoo, run, monkeypatch):
     """As if it had been killed before summary.json, written by a version that lost the numbers, or resumed for nothing."""
     summary, evaluated = json.loads((run / "summary.json").read_text()), []
-    monkeypatch.setattr(validate, "evaluate", lambda *arguments: evaluated.append(1) or evaluate(*arguments))
+    monkeypatch.setattr(final_evaluation, "evaluate", lambda *arguments: evaluated.append(1) or evaluate(*arguments))
 
     def resumed() -> tuple[dict, int]:
         evaluated.clear()

@@ -64,11 +64,11 @@ def test_the_summary_is_what_the_loaded_model_gives(zoo, tiny, tmp_path):
     from zoo.batch import to_float
     from zoo.config.instantiate import build
     from zoo.data.module import DataModule
-    from zoo.training.resume import resumed_config
+    from zoo.training.resume import resumed_settings
 
     assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
-    model, config = package.load(tmp_path / "run"), resumed_config(tmp_path / "run", [])
-    data = DataModule(build(config.data.source), 8)
+    model, settings = package.load(tmp_path / "run"), resumed_settings(tmp_path / "run", [])
+    data = DataModule(build(settings.data.source), 8)
     batch = to_float(next(iter(data.loader("val"))))
     with torch.no_grad():
         error = ((model.reconstruct(batch.image).clamp(-1, 1) - batch.image) / 2).square().mean()

@@ -2,6 +2,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
+from zoo.config.check import check
 from zoo.config.instantiate import build, check_target, conf_dir
 from zoo.errors import ZooError, nearest
 from zoo.runs.build import build_model
@@ -78,7 +79,8 @@ def test_presets_are_models_of_the_published_size_and_settings(preset):
         root = ["data.root=DIR"] * (not preset.startswith(("acai_lines", "compare")) and "faces" not in preset)
         config = hydra.compose("train", [*root, *f"experiment={preset}".split()])
     assert {name: OmegaConf.select(config, name) for name in published} == published
-    model = build_model(config.model)
+    settings = check(config)
+    model = build_model(settings.model)
     assert parameters is None or sum(p.numel() for p in model.parameters()) == pytest.approx(parameters, rel=0.01)
     assert set(model.player_options) <= set(model.players())
     assert getattr(model, "advweight", 0.5) == 0.5  # ACAI's, which follows its network

@@ -12,7 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from zoo.benchmarks.steps import train_config
+from zoo.benchmarks.steps import train_settings
 from zoo.comparison import baseline
 from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError
@@ -72,7 +72,7 @@ def zoo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for module in (baseline, rows):
         monkeypatch.setattr(module, "HERE", tmp_path)
-    monkeypatch.setattr(making, "train_config", lambda *overrides: OmegaConf.create({"budget": 64}))
+    monkeypatch.setattr(making, "train_settings", lambda *overrides: OmegaConf.create({"budget": 64}))
     monkeypatch.setattr(making, "seconds_of", lambda config: 600.0)
     zoo = Zoo()
     monkeypatch.setattr(making, "run_all", zoo.run_all)
@@ -286,7 +286,7 @@ def test_the_experiments_sweep_over_all_models(experiment):
 
 
 def test_both_stages_count_in_the_estimate(monkeypatch):
-    config = train_config("model=gan", "data.image_size=32", "model.backbone.width=16", "budget=3200", "pretrain.share=0.25")
+    config = train_settings("model=gan", "data.image_size=32", "model.backbone.width=16", "budget=3200", "pretrain.share=0.25")
     milliseconds = itertools.chain([9_000.0], [50.0] * (making.STEPS - 1), [9_000.0], [100.0] * (making.STEPS - 1))  # first steps are slow
     monkeypatch.setattr(making, "clocked", lambda take, batch: next(milliseconds))
     assert making.seconds_of(config) == pytest.approx(0.75 * 100 * 0.05 + 0.25 * 100 * 0.1)

@@ -17,7 +17,7 @@ from zoo.runs import checkpoint
 from zoo.runs.checkpoint import all_of, digest_file
 from zoo.runs.files import save_settings
 from zoo.runs.status import state_of
-from zoo.training.resume import resumed_config
+from zoo.training.resume import resumed_settings
 
 EVERYTHING = ["ema=0.9", "data.flip=true", "model.kl_warmup=40", "scheduler=cosine", "clip=10"]
 
@@ -162,7 +162,7 @@ def test_settings_are_written_whole(tmp_path, monkeypatch):
 def test_torn_settings_are_one_sentence(tmp_path):
     (tmp_path / "config.yaml").write_text("budget: 64\nmodel: {name: 'va")
     with pytest.raises(ZooError, match=r"config\.yaml is damaged"):
-        resumed_config(tmp_path, [])
+        resumed_settings(tmp_path, [])
 
 
 def test_a_run_of_an_older_version_goes_on(zoo, tiny, tmp_path):

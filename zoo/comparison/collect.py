@@ -15,10 +15,10 @@ from zoo.comparison.comparable import differences, facts_of_test, facts_of_valid
 from zoo.comparison.labels import Settings, described, differing_of, groups, labels_of, matters, overrides_of, settings_of
 from zoo.comparison.parts import Column, Comparison, Entry, Row
 from zoo.errors import ZooError, nearest
-from zoo.runs.files import NUMBERS, TEXTS, json_of
+from zoo.runs.files import NUMBERS, TEXTS, read_json
 from zoo.runs.find import common, find, named
 from zoo.runs.metrics_csv import curves_of
-from zoo.runs.run_folder import Folder, Notes, pictures_of, read
+from zoo.runs.run_folder import Notes, RunFolder, pictures_of, read_run
 from zoo.runs.status import status_of
 
 SORTED_BY = ("best_prior/frechet", "reconstructions/mse", "mse")  # the first that somebody has
@@ -56,7 +56,7 @@ def compare(
     above = named(paths)
     root, runs = common(above), find(above)
     notes: Notes = []
-    folders = [read(run, root, notes) for run in runs]
+    folders = [read_run(run, root, notes) for run in runs]
     folders = [folder._replace(config=described(folder.config, folder.summary)) for folder in folders]
     notes += waiting(root, runs)
     entries, measured_on = [], split or split_of(folders, notes)
@@ -103,7 +103,7 @@ def waiting(root: Path, runs: list[Path]) -> Notes:
     notes = []
     for sweep in dict.fromkeys(parent for run in runs for parent in run.parents[:2] if (parent / "sweep.json").is_file()):
         where = sweep.relative_to(root) if sweep.is_relative_to(root) and sweep != root else sweep.name
-        jobs = (json_of(sweep / "sweep.json") or {}).get("jobs")
+        jobs = (read_json(sweep / "sweep.json")).get("jobs")
         if not isinstance(jobs, list) or not all(isinstance(job, dict) and isinstance(job.get("folder"), str) for job in jobs):
             notes.append(f"{where}/sweep.json is damaged and was left out.")
             continue
@@ -114,7 +114,7 @@ def waiting(root: Path, runs: list[Path]) -> Notes:
     return notes
 
 
-def split_of(folders: list[Folder], notes: Notes) -> str:
+def split_of(folders: list[RunFolder], notes: Notes) -> str:
     """test, if all finished runs were evaluated on it."""
     finished = [folder for folder in folders if status_of(folder, 0)[0] == "finished"]
     missing = [folder.name for folder in finished if not folder.evaluation]
@@ -127,7 +127,7 @@ def split_of(folders: list[Folder], notes: Notes) -> str:
     return "val"
 
 
-def entry_of(folder: Folder, status: str, reason: str, curves: dict[str, list[float]], split: str, notes: Notes) -> Entry:
+def entry_of(folder: RunFolder, status: str, reason: str, curves: dict[str, list[float]], split: str, notes: Notes) -> Entry:
     """A run. A finished one without numbers of this split has no metrics, and `notes` says so."""
     config, summary = folder.config, folder.summary
     metrics: dict[str, float] = {}

@@ -30,11 +30,11 @@ class Book:
         self.notes = subject.notes
         self.content: dict[str, Any] = {
             "format": FORMAT,
-            "model": run.config.model.name,
-            "data": run.config.data.name,
+            "model": run.settings.model["name"],
+            "data": run.settings.data.name,
             "command": run.command,
             "evaluation": shlex.join(["python", "-m", "zoo.evaluate", *overrides]),
-            "seed": run.config.seed,
+            "seed": run.settings.seed,
             "images_seen": run.spent["images_seen"],
             "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
             "latent_dim": run.model.latent_dim,

@@ -82,7 +82,7 @@ class Task:
 
     def read(self, files: list[Path]) -> Tensor:
         """Image files as the model's input: (N, C, H, W) in [-1, 1] on the device."""
-        source = self.run.config.data.source
+        source = self.run.settings.data.source
         return read_images(files, self.run.model.image_shape, dict(source)).to(self.run.model.device)
 
     def test_images(self, per_row: int, rows: int, chosen: np.ndarray | None) -> np.ndarray:
@@ -143,7 +143,7 @@ def attribute(task: Task) -> Drawing:
     strength = float(task.options["strength"])
     store = task.subject.store
     if not store.attribute_names:
-        raise ZooError(f"The data '{task.run.config.data.name}' of this run have no attributes; draw something else with what=.")
+        raise ZooError(f"The data '{task.run.settings.data.name}' of this run have no attributes; draw something else with what=.")
     if name not in (*store.attribute_names, ALL):
         raise ZooError(f"The data have no attribute '{name}'; {nearest(name, list(store.attribute_names))}")
     known = task.subject.codes("train", VECTOR_IMAGES)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from zoo.benchmarks.steps import clocked, device_of, random_batch, ready, step, train_config
+from zoo.benchmarks.steps import clocked, device_of, random_batch, ready, step, train_settings
 from zoo.config.instantiate import conf_dir
 from zoo.config.overrides import quoted
 from zoo.errors import ZooError
@@ -100,7 +100,7 @@ def estimate(experiment: str, left: dict[str, tuple[int, int]], slots: int) -> N
     total = float(evaluations * EVALUATION_SECONDS)
     for model, (runs, _) in left.items():
         if runs:
-            config = train_config(f"experiment={experiment}", f"model={model}", "trainer.devices=1")
+            config = train_settings(f"experiment={experiment}", f"model={model}", "trainer.devices=1")
             seconds = seconds_of(config)
             table.add_row(model, str(runs), f"{config.budget / seconds:,.0f}", f"{seconds / 60:,.1f}")
             total += runs * seconds

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.runs.files import config_of, is_whole, json_of
+from zoo.runs.files import CONFIG, FORMAT, PICTURES, config_of, is_whole, read_json
 
 Notes = list[str]  # sentences on what is damaged and was left out
 
 
-class Folder(NamedTuple):
+class RunFolder(NamedTuple):
     """A run's folder, read; what is absent or damaged is empty."""
 
     path: Path
@@ -21,18 +21,20 @@ class Folder(NamedTuple):
     damaged: str = ""  # the file without which it cannot be compared
 
 
-def read(path: Path, root: Path, notes: Notes) -> Folder:
-    """Reads a run's folder; says in `notes` which file is damaged."""
+def read_run(path: Path, root: Path, notes: Notes) -> RunFolder:
+    """Reads a run's folder; says in `notes` which file is damaged, or of another format."""
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else path.name
-    config, damaged = {}, ""
-    if (path / "config.yaml").exists():
-        config = config_of(path / "config.yaml")
-        damaged = "" if config else "config.yaml"
+    config, damaged = config_of(path / CONFIG), ""
+    if (path / CONFIG).exists() and config.pop("format", None) != FORMAT:
+        damaged = CONFIG
+        kind = "of another format" if config else "damaged"
+        notes.append(f"{name}/{CONFIG} is {kind}, so the run was left out.")
+        config = {}
     found: dict[str, dict[str, Any]] = {}
     for what in ("summary", "evaluation", "cost", "job"):
         file = path / f"{what}.json"
-        content = json_of(file) if file.exists() else {}
-        if content is None or (content and not is_whole(what, content)):
+        content = read_json(file)
+        if file.exists() and not (content and is_whole(what, content)):
             damaged = damaged or (file.name if what == "summary" else "")
             notes.append(f"{name}/{file.name} is damaged and was left out.")
             content = {}
@@ -41,18 +43,16 @@ def read(path: Path, root: Path, notes: Notes) -> Folder:
     if found["summary"] and evaluated is not None and evaluated != found["summary"]["images_seen"]:
         notes.append(f"{name} has been trained on since it was evaluated (python -m zoo.evaluate run=RUN), so that is left out.")
         found["evaluation"] = {}
-    if damaged == "config.yaml":
-        notes.append(f"{name}/config.yaml is damaged, so the run was left out.")
-    return Folder(path, name, config, **found, damaged=damaged)
+    return RunFolder(path, name, config, **found, damaged=damaged)
 
 
-def pictures_of(folder: Folder, split: str, prior: str) -> dict[str, Path]:
+def pictures_of(folder: RunFolder, split: str, prior: str) -> dict[str, Path]:
     """The newest picture of each kind: those of training, and over them those of the test split where it is compared.
 
     Samples are those from `prior`.
     """
     found: dict[str, Path] = {}
-    for path in sorted((folder.path / "pictures").glob("*-*.png")):  # by images seen, which have leading zeros
+    for path in sorted((folder.path / PICTURES).glob("*-*.png")):  # by images seen, which have leading zeros
         found[path.stem.rpartition("-")[0]] = path
     if split == "test":
         for path in sorted((folder.path / "evaluation").glob("*.png")):
