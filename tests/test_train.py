@@ -97,7 +97,7 @@ def test_pictures_show_the_same_images_and_latents_each_time(zoo, tiny, tmp_path
 @pytest.mark.parametrize("options", [
     ["trainer.precision=bf16-mixed"],
     ["compile=true"],
-    ["trainer.accumulate=2", "clip=1.0", "ema=0.9", "scheduler=cosine", "optimizer=adamw"],
+    ["trainer.accumulate=2", "trainer.gradient_clip_val=1.0", "ema=0.9", "scheduler=cosine", "optimizer=adamw"],
     ["data.storage=device", "data.flip=true", "model.gamma=0.1", "model.beta=4", "model.kl_warmup=32"],
     ["model=ae", "model.prior._target_=zoo.priors.Mixture"],
     ["data.image_size=32", "model.backbone.norm=group", "model.backbone.output=linear"],

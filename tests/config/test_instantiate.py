@@ -56,7 +56,7 @@ PRESETS = {  # name and options -> parameters (None: not published), published s
     ),
     "udt_glasses": (  # 6.48 M, 0.74 M, 6.98 M, 1.00 M
         15_200_000,
-        {"batch_size": 64, "budget": 80_000_000, "clip": 5, "model.discweight": 0.001, "model.player_options.autoencoder.lr": 2e-4,
+        {"batch_size": 64, "budget": 80_000_000, "trainer.gradient_clip_val": 5, "model.discweight": 0.001, "model.player_options.autoencoder.lr": 2e-4,
          "optimizer.betas": [0.5, 0.999], "data.crop": 178},
     ),
     "fvae_celebahq": (95_800_000, LIGHT | {"batch_size": 32, "model.flow.levels": 4, "model.flow.depth": 12}),  # 4.73 + 4.73 + 86.4 M

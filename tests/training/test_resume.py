@@ -19,7 +19,7 @@ from zoo.runs.files import save_settings
 from zoo.runs.status import state_of
 from zoo.training.resume import resumed_settings
 
-EVERYTHING = ["ema=0.9", "data.flip=true", "model.kl_warmup=40", "scheduler=cosine", "clip=10"]
+EVERYTHING = ["ema=0.9", "data.flip=true", "model.kl_warmup=40", "scheduler=cosine", "trainer.gradient_clip_val=10"]
 
 
 def final(run: Path) -> dict:

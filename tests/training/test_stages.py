@@ -30,7 +30,15 @@ from zoo.training.schedules import Cosine
 from zoo.training.stages import first_stage
 
 GAN = ["model=gan", "model.rest=0.25"]
-EVERYTHING = [*GAN, "ema=0.9", "data.flip=true", "clip=10", "pretrain.model.kl_warmup=24", "checkpoint_every=8", "keep_checkpoints=99"]
+EVERYTHING = [
+    *GAN,
+    "ema=0.9",
+    "data.flip=true",
+    "trainer.gradient_clip_val=10",
+    "pretrain.model.kl_warmup=24",
+    "checkpoint_every=8",
+    "keep_checkpoints=99",
+]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,14 @@ from zoo.runs.run_folder import read
 from zoo.runs.status import state_of, status_of
 from zoo.training.trainer import moving_average
 
-BOTH = ["model=two_stage", "model.autoencoder.backbone.width=16", "model.check_every=16", "ema=0.9", "data.flip=true", "clip=10"]
+BOTH = [
+    "model=two_stage",
+    "model.autoencoder.backbone.width=16",
+    "model.check_every=16",
+    "ema=0.9",
+    "data.flip=true",
+    "trainer.gradient_clip_val=10",
+]
 OVERFIT = ["model.check_every=8", "model.patience=4", "model.player_options.flow={lr: 0.05}", "scheduler=constant", "budget=2000"]
 EVERY = ["checkpoint_every=8", "keep_checkpoints=999"]
 

@@ -43,6 +43,7 @@ class TrainerSettings(Node):
     num_nodes: Positive
     precision: Any  # auto, 32-true, bf16-mixed, 16-mixed
     accumulate: Positive  # micro-batches of a step on each device
+    gradient_clip_val: Annotated[float, Field(gt=0)] | None = None  # largest gradient norm of each parameter group
     deterministic: bool
     channels_last: bool  # memory layout of convolutions
 
@@ -102,7 +103,6 @@ class TrainSettings(Node):
     seed: Natural
     batch_size: Positive  # images of an optimizer step, over all devices and micro-batches
     budget: Positive  # images, over all stages
-    clip: Annotated[float, Field(gt=0)] | None  # largest gradient norm of each player
     compile: bool
     ema: Annotated[float, Field(gt=0, lt=1)] | None  # decay of averaged weights
     watch_every: Positive | None  # images

@@ -51,7 +51,6 @@ def build_trainable(settings: ResolvedSettings) -> Autoencoder:
         optimizer=build(optimizer | {"_partial_": True}, **fused),
         schedule=build(settings.scheduler.model_dump()),
         player_schedules={name: options.pop("scheduler") for name, options in model.player_options.items() if "scheduler" in options},
-        clip=settings.clip,
         seed=settings.seed,
         compile=settings.compile,
     )

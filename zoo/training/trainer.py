@@ -32,6 +32,7 @@ def build_trainer(settings: TrainerSettings, run: Path, steps: int, callbacks: l
         strategy=strategy,
         precision=settings.precision,
         accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.gradient_clip_val,
         deterministic=settings.deterministic,
         benchmark=not settings.deterministic,
         max_steps=steps,
