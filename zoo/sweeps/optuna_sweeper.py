@@ -22,8 +22,6 @@ from omegaconf import DictConfig
 
 from zoo.config.overrides import takes_several
 from zoo.errors import ZooError, nearest
-from zoo.runs.files import read_json
-from zoo.sweeps.jobs import locked
 
 DIRECTIONS = ("minimize", "maximize")
 
@@ -64,9 +62,11 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> float:
         """Runs the search to its end; the best value. Raises ZooError."""
+        from zoo.sweeps.records import sweep_lock
+
         self._check_options()
         try:
-            import optuna  # here, as Hydra imports all plugins at every start
+            import optuna  # here, as Hydra imports this module for every command
         except ModuleNotFoundError:
             raise ZooError("hydra/sweeper=optuna needs the package optuna; install it with pip install 'zoo[sweep]'.") from None
 
@@ -80,8 +80,8 @@ class OptunaSweeper(Sweeper):
         if not space:
             raise ZooError("hydra/sweeper=optuna has nothing to search; give some settings as key=interval(low,high) or key=a,b,c.")
         example = {key: found.low if hasattr(found, "low") else found.choices[0] for key, found in space.items()}
-        self.launcher.settled([[*fixed, *as_overrides(example)]], 0)  # refuses what is wrong before anything is written
-        with locked(self.folder):
+        self.launcher.checked_jobs([[*fixed, *as_overrides(example)]], 0)  # refuses what is wrong before anything is written
+        with sweep_lock(self.folder):
             study = self._study(sorted(str(override.input_line) for override in overrides.values()))
             return self._search(study, space, fixed)
 
@@ -177,11 +177,13 @@ class OptunaSweeper(Sweeper):
 
     def _report(self, study: Any, fixed: list[str]) -> float:
         """Prints the best trial: its value, folder and command."""
+        from zoo.sweeps.records import read_sweep
+
         if not has_values(study):
             raise ZooError(f"None of the {len(study.trials)} jobs of the search in {self.folder}/ finished; see what they say.")
         best = study.best_trial
         overrides = [*fixed, *as_overrides(best.params)]
-        jobs = read_json(self.folder / "sweep.json").get("jobs", [])
+        jobs = read_sweep(self.folder)["jobs"]
         job = next((self.folder / job["folder"] for job in jobs if job["overrides"] == overrides), self.folder)
         print(f"Best {self.metric} of {len(study.trials)} trials: {best.value:.6g}, in {job}/")
         print(f"  {shlex.join(['python', '-m', 'zoo.train', *overrides])}", flush=True)
