@@ -46,15 +46,14 @@ def make(experiment: str) -> None:
     swept: dict[str, Any] = dict(config.hydra.sweeper.get("params") or {})
     if not {"model", "seed"} <= swept.keys():
         raise ZooError(f"experiment={experiment} names no models and seeds to sweep over, in hydra.sweeper.params; take compare.")
-    device = "gpus" if visible_gpus() else "cpus"
-    backend = LocalBackend(device)
+    backend = LocalBackend("gpus" if visible_gpus() else "cpus")
     folder = RUNS / experiment
     models, seeds = swept["model"].split(","), len(str(swept["seed"]).split(","))
     estimate(experiment, left(folder, models, seeds), len(backend.slots))
 
-    launcher = [f"hydra/launcher={device}", "hydra.launcher.per_job=1"]
+    launcher = [f"hydra/launcher={backend.device}", "hydra.launcher.per_job=1"]
     sweep = ["-m", f"experiment={experiment}", *launcher, f"hydra.sweep.dir={folder}", "evaluation.samples=0", "logger=none"]
-    trained = succeed([Command("train", sweep)], LocalBackend("machine"))[0]
+    trained = succeeded(Command("train", sweep))
     runs = finished(folder)
     failed = evaluate_all([run for run in runs if not is_evaluated(run)], config.evaluation.samples, backend)
     refusal = ""
@@ -62,7 +61,7 @@ def make(experiment: str) -> None:
         add([run for run in runs if run not in failed], experiment)
     except ZooError as error:
         refusal = str(error)
-    compared = succeed([Command("compare", [str(folder)])], LocalBackend("machine"))[0]
+    compared = succeeded(Command("compare", [str(folder)]))
     renew_pages()
     wrong = []
     if failed:
@@ -129,9 +128,9 @@ def seconds_of(config: DictConfig) -> float:
 def evaluate_all(runs: list[Path], samples: int, backend: LocalBackend) -> list[Path]:
     """Evaluates runs, as many at once as the backend has slots; returns those where it failed."""
     commands = [Command("evaluate", [f"run={quoted(run)}", f"samples={samples}", METRICS], run / "evaluation.txt") for run in runs]
-    return [run for run, succeeded in zip(runs, succeed(commands, backend), strict=True) if not succeeded]
+    return [run for run, outcome in zip(runs, run_jobs(commands, backend), strict=True) if outcome.status != "finished"]
 
 
-def succeed(commands: list[Command], backend: LocalBackend) -> list[bool]:
-    """Runs commands; returns which of them succeeded. Raises SystemExit after a signal."""
-    return [outcome.status == "finished" for outcome in run_jobs(commands, backend)]
+def succeeded(command: Command) -> bool:
+    """Runs a command with the whole machine; whether it succeeded. Raises SystemExit after a signal."""
+    return run_jobs([command], LocalBackend("machine"))[0].status == "finished"

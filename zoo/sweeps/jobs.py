@@ -138,6 +138,13 @@ def register_jobs(folder: Path, jobs: list[Job]) -> None:
     write_sweep(folder, record)
 
 
+def resolve(config: DictConfig) -> None:
+    """Checks a job's settings and fills in what depends on the machine. Raises ZooError."""
+    from zoo.training.resolve import settle
+
+    settle(config)
+
+
 def changed_setting(job: Job) -> str:
     """A setting that a job, finished or to be resumed, was begun with and that is another now (in a file of conf); "" if there is none."""
     from zoo.comparison.labels import flat, matters, text

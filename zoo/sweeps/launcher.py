@@ -36,15 +36,14 @@ class LocalLauncher(Launcher):
             SystemExit: After a signal, when the running jobs have saved.
         """
         from zoo.runs.files import read_metrics
-        from zoo.sweeps.jobs import register_jobs
-        from zoo.sweeps.records import sweep_lock
-        from zoo.sweeps.scheduler import run_jobs
+        from zoo.sweeps import jobs as sweep_jobs
+        from zoo.sweeps import records, scheduler
 
         jobs, backend = self.checked_jobs(job_overrides, initial_job_idx)
         folder = Path(self.config.hydra.sweep.dir)
-        with sweep_lock(folder):
-            register_jobs(folder, jobs)
-            outcomes = run_jobs(jobs, backend)
+        with records.sweep_lock(folder):
+            sweep_jobs.register_jobs(folder, jobs)
+            outcomes = scheduler.run_jobs(jobs, backend)
         returns = []
         for job, outcome in zip(jobs, outcomes, strict=True):
             returns.append(JobReturn(overrides=job.overrides, cfg=job.config, working_dir=str(job.folder), status=JobStatus.COMPLETED))

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from zoo.errors import ZooError
-from zoo.sweeps.jobs import Job
+from zoo.sweeps.jobs import Job, resolve
 from zoo.sweeps.processes import Command, Outcome, clean_environment, kill_group, outcome_of, prepare_child
 from zoo.sweeps.records import job_record, read_job
 from zoo.sweeps.scheduler import Running
@@ -36,9 +36,7 @@ class LocalBackend:
         self.slots: Sequence[Any] = ["machine"] if device == "machine" else chosen_slots(device, per_job, slots)
 
     def check(self, job: Job) -> None:
-        """Writes into a job's settings what it will find on its slots, and settles them. Raises ZooError."""
-        from zoo.training.resolve import settle
-
+        """Writes into a job's settings what it will find on its slots, and resolves them. Raises ZooError."""
         trainer = job.config.trainer
         if trainer.num_nodes != 1:
             raise ZooError(f"trainer.num_nodes={trainer.num_nodes} needs several machines; use hydra/launcher=slurm.")
@@ -48,7 +46,7 @@ class LocalBackend:
             trainer.accelerator = "cpu"
         elif self.device == "gpus" and trainer.devices == "auto" and trainer.accelerator != "cpu":
             trainer.devices = self.per_job
-        settle(job.config)
+        resolve(job.config)
         of_slots = self.device == "cpus" or (self.device == "gpus" and trainer.accelerator == "gpu")
         if of_slots and trainer.devices > self.per_job:
             raise ZooError(

@@ -19,7 +19,6 @@ LEAKS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK")
 LEAK_PREFIXES = ("MASTER_", "GROUP_", "ROLE_", "TORCHELASTIC_", "PL_", "HYDRA_")
 # Exit codes of a process that was told to stop.
 STOP_CODES = (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM, -signal.SIGINT)
-LOG_TAIL = 2**16  # bytes of a log that are looked at
 
 
 @dataclass
@@ -88,7 +87,7 @@ def outcome_of(folder: Path, code: int, log_start: int) -> Outcome:
         return Outcome("finished", "", code)
     if code == -signal.SIGKILL:
         return Outcome("failed", "It was killed; the machine's memory may have run out.", code)
-    lines = lines_of(folder / "log.txt", log_start, LOG_TAIL)
+    lines = lines_of(folder / "log.txt", log_start, most=2**16)
     sentences = [line.removeprefix("zoo: ") for line in lines if line.startswith("zoo: ")]
     raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
     reasons = sentences or raised or lines or [f"It ended with exit code {code} and said nothing."]
@@ -97,7 +96,7 @@ def outcome_of(folder: Path, code: int, log_start: int) -> Outcome:
 
 def last_line(log: Path, start: int) -> str:
     """What a job printed last, at most 150 characters; see `lines_of`."""
-    return (lines_of(log, start, 1000) or ["starting"])[-1].strip()[:150]
+    return (lines_of(log, start, most=1000) or ["starting"])[-1].strip()[:150]
 
 
 def lines_of(log: Path, start: int, most: int) -> list[str]:

@@ -5,7 +5,7 @@ and call is here a plain `python -m zoo.train …` in the job's folder, one on e
 ranks in Slurm's variables. Before its time is over or when it is preempted, the run saves, is queued again, and goes on from there.
 The process that started the sweep only watches: when it ends, the jobs stay in the queue, and the same command watches them again.
 
-Tested with submitit's own scripts, signals and pickles, but with stand-ins for Slurm's commands on one machine, not on a cluster.
+The tests use submitit's own scripts, signals and pickles, with stand-ins for Slurm's commands on one machine.
 """
 
 import getpass
@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from zoo.config.overrides import quoted
 from zoo.errors import ZooError
 from zoo.runs.status import has_checkpoint, state_of
-from zoo.sweeps.jobs import Job, overrides_to_start
+from zoo.sweeps.jobs import Job, overrides_to_start, resolve
 from zoo.sweeps.processes import Outcome, clean_environment, die_with_parent, job_command, outcome_of
 from zoo.sweeps.records import job_record, read_job
 from zoo.sweeps.scheduler import Running
@@ -62,21 +62,17 @@ class SlurmBackend:
         self.queue, self.asked_at = set[str](), -math.inf
 
     def check(self, job: Job) -> None:
-        """Settles what can be settled away from the nodes, and that the launcher's options fit the job. Raises ZooError."""
-        from zoo.training.resolve import settle
-
+        """Resolves what can be resolved away from the nodes, and checks that the launcher's options fit the job. Raises ZooError."""
         job.config.trainer.devices = devices_of(job.config)
         elsewhere = job.config.copy()
         elsewhere.trainer.accelerator, elsewhere.trainer.precision = "cpu", "32-true"  # the nodes have GPUs, this machine perhaps not
-        settle(elsewhere)
+        resolve(elsewhere)
         for name, number in shape_of(job.config).items():
             given = self.given.get(name)
             if given is not None and given != number:
                 raise ZooError(f"hydra.launcher.{name}={given} is not what {SHAPE[name]} asks for, {number}; set {SHAPE[name]} alone.")
         if self.given.get("gpus_per_task"):
-            raise ZooError(
-                "hydra.launcher.gpus_per_task would hide the other GPUs from each process; leave it out and set trainer.devices."
-            )
+            raise ZooError("hydra.launcher.gpus_per_task would hide the other GPUs from each process; leave it out, set trainer.devices.")
 
     def start(self, job: Job, slots: list[Any]) -> Running:
         """Submits a job, unless Slurm still has it. Raises ZooError if Slurm refuses it."""
