@@ -3,19 +3,19 @@
 Hydra imports this for every command, so what is heavy is imported where it is used.
 """
 
-from zoo.sweeps import launcher, optuna_sweeper, slurm
+from zoo.sweeps import grid_sweeper, launcher, optuna_sweeper
 
 
-class Grid(launcher.Grid):
-    """See zoo.sweeps.launcher.Grid."""
+class LocalLauncher(launcher.LocalLauncher):
+    """See zoo.sweeps.launcher.LocalLauncher."""
 
 
-class Pool(launcher.Pool):
-    """See zoo.sweeps.launcher.Pool."""
+class SlurmLauncher(launcher.SlurmLauncher):
+    """See zoo.sweeps.launcher.SlurmLauncher."""
 
 
-class Slurm(slurm.Slurm):
-    """See zoo.sweeps.slurm.Slurm."""
+class GridSweeper(grid_sweeper.GridSweeper):
+    """See zoo.sweeps.grid_sweeper.GridSweeper."""
 
 
 class OptunaSweeper(optuna_sweeper.OptunaSweeper):

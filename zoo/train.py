@@ -30,7 +30,7 @@ from zoo.config.messages import sentences
 from zoo.errors import ZooError
 from zoo.runs.files import CONFIG, PRETRAIN
 from zoo.sweeps.command_line import point_hydra_at_sweep
-from zoo.sweeps.finish import conclude
+from zoo.sweeps.finish import finalize_sweep
 from zoo.sweeps.processes import die_with_parent
 from zoo.training.fit import train_stage
 from zoo.training.resolve import settle
@@ -48,7 +48,7 @@ def main() -> None:
     run_verb(train, "train")
     if folder:
         with sentences("train"):
-            code = conclude(folder)
+            code = finalize_sweep(folder)
         raise SystemExit(code)
 
 

@@ -18,8 +18,10 @@ from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError
 from zoo.results import making, rows
 from zoo.results.__main__ import main
-from zoo.sweeps import commands
-from zoo.sweeps.commands import Command, run_all
+from zoo.sweeps import scheduler
+from zoo.sweeps.local import LocalBackend
+from zoo.sweeps.processes import Command, Outcome
+from zoo.sweeps.scheduler import SIGNALS, run_jobs
 
 ABOUT = {
     "model": "vae",
@@ -37,14 +39,15 @@ class Zoo:
     """Stands in for the processes that `make` starts: a sweep of two runs, of which the second fails at first."""
 
     def __init__(self):
-        self.calls, self.broken, self.unmeasurable, self.count = [], True, (), {}
+        self.calls, self.slots, self.broken, self.unmeasurable, self.count = [], [], True, (), {}
 
-    def run_all(self, commands, slots=({},)):
-        return [self.run(command.verb, *command.arguments) for command in commands]
+    def run_jobs(self, commands, backend):
+        self.slots.append(backend.slots)
+        return [Outcome("failed" if self.run(command.name, *command.arguments) else "finished") for command in commands]
 
-    def run(self, verb, *arguments):
-        self.calls.append((verb, *arguments))
-        if verb == "train":
+    def run(self, command, *arguments):
+        self.calls.append((command, *arguments))
+        if command == "train":
             folder = making.RUNS / "compare"
             for number in (0, 1):
                 run = folder / f"0{number}-seed-{number}"
@@ -53,7 +56,7 @@ class Zoo:
                 if number == 0 or not self.broken:
                     (run / "summary.json").write_text(json.dumps({"images_seen": 64}))
             return int(self.broken)
-        if verb == "evaluate":
+        if command == "evaluate":
             run = Path(arguments[0].removeprefix("run="))
             if run.name in self.unmeasurable:
                 return 1
@@ -75,13 +78,13 @@ def zoo(tmp_path, monkeypatch):
     monkeypatch.setattr(making, "train_settings", lambda *overrides: OmegaConf.create({"budget": 64}))
     monkeypatch.setattr(making, "seconds_of", lambda config: 600.0)
     zoo = Zoo()
-    monkeypatch.setattr(making, "run_all", zoo.run_all)
+    monkeypatch.setattr(making, "run_jobs", zoo.run_jobs)
     return zoo
 
 
 @pytest.fixture
 def interpreter(tmp_path, monkeypatch):
-    """Stands in for Python: a shell script that `run_all` starts instead, in an empty folder."""
+    """Stands in for Python: a shell script that the scheduler starts instead, in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
     def use(script: str) -> str:
@@ -101,7 +104,7 @@ def test_what_is_trained_is_evaluated_once_published_and_compared(zoo):
     zoo.broken = False
     making.make("compare")
     assert [row["seed"] for row in baseline.rows_of("compare")] == [0, 1]
-    assert [verb for verb, *_ in zoo.calls] == ["train", "evaluate", "compare"] * 2
+    assert [command for command, *_ in zoo.calls] == ["train", "evaluate", "compare"] * 2
     sweep = zoo.calls[0]
     assert {"-m", "experiment=compare", "hydra.launcher.per_job=1", "hydra.sweep.dir=runs/results/compare"} <= {*sweep}
     assert zoo.calls[0] == zoo.calls[3]  # the same command, which goes on
@@ -145,7 +148,7 @@ def test_runs_that_are_all_made_again_replace_all_their_rows(zoo, tmp_path):
 
 
 def test_the_estimate_counts_what_is_left(zoo, capsys, monkeypatch):
-    monkeypatch.setattr(making.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     with pytest.raises(ZooError):
         making.make("compare")  # trains and evaluates one VAE of three
     capsys.readouterr()
@@ -164,17 +167,17 @@ def test_gpus_are_those_this_process_may_use(zoo, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-7")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(making, "estimate", lambda *about: None)
-    slots = []
-    monkeypatch.setattr(making, "evaluate_all", lambda runs, samples, given: slots.extend(given) or [])
     with pytest.raises(ZooError):
         making.make("compare")
-    assert slots == [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "GPU-7"}]
+    assert zoo.slots == [["machine"], ["2", "GPU-7"], ["machine"]]
     assert "hydra/launcher=gpus" in zoo.calls[0]
 
 
 def test_gpus_are_never_shared_by_evaluations(tmp_path, interpreter, monkeypatch):
     """Later runs take the GPU that has become free, however long the others need."""
-    monkeypatch.setattr(commands, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(LocalBackend, "poll_seconds", 0.01)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     # A GPU is a folder, which only one can make; the first run takes until all have begun, the third one fails.
     interpreter("""
         mkdir gpu$CUDA_VISIBLE_DEVICES || exit 1
@@ -184,7 +187,7 @@ def test_gpus_are_never_shared_by_evaluations(tmp_path, interpreter, monkeypatch
     runs = [tmp_path / "runs" / str(number) for number in range(8)]
     for run in runs:
         run.mkdir(parents=True)
-    assert making.evaluate_all(runs, 16, [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "3"}]) == [runs[2]]
+    assert making.evaluate_all(runs, 16, LocalBackend("gpus")) == [runs[2]]
     taken = (tmp_path / "taken").read_text().split()
     assert len(taken) == 8
     assert taken.count("2") == 1
@@ -193,9 +196,12 @@ def test_gpus_are_never_shared_by_evaluations(tmp_path, interpreter, monkeypatch
 SAVING = "trap 'sleep 0.3; echo $$ >> saved; exit 143' TERM; echo $$ >> started; for i in $(seq 300); do sleep 0.05; done"
 PARENT = """
 import sys
-from zoo.sweeps.commands import Command, run_all
+from pathlib import Path
+from zoo.sweeps.local import LocalBackend
+from zoo.sweeps.processes import Command
+from zoo.sweeps.scheduler import run_jobs
 sys.executable = sys.argv[1]
-run_all([Command("train", [])] * 3, [{}, {}])
+run_jobs([Command("train", [str(number)], Path("log")) for number in range(3)], LocalBackend("cpus", slots=2))
 """
 
 
@@ -222,15 +228,15 @@ def test_a_signal_lets_what_runs_save_and_begins_nothing_more(tmp_path, interpre
             sessions.update(os.getsid(int(process)) for process in (tmp_path / "started").read_text().split())
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(commands.time, "sleep", sleep)
-    handlers = [signal.getsignal(each) for each in commands.SIGNALS]
+    monkeypatch.setattr(scheduler.time, "sleep", sleep)
+    handlers = [signal.getsignal(each) for each in SIGNALS]
     with pytest.raises(SystemExit) as stopped:
-        run_all([Command("train", [])] * 3, [{}, {}])
+        run_jobs([Command("train", ["x"])] * 3, LocalBackend("cpus", slots=2))
     assert stopped.value.code == 128 + number
     assert os.getsid(0) not in sessions  # a terminal sends its Ctrl-C to all of a session's foreground; two of them would kill
     assert (lines(tmp_path / "started"), lines(tmp_path / "saved")) == (2, 2)
     assert capsys.readouterr().out == "Stopped; the same command goes on.\n"
-    assert [signal.getsignal(each) for each in commands.SIGNALS] == handlers
+    assert [signal.getsignal(each) for each in SIGNALS] == handlers
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
@@ -250,7 +256,7 @@ def test_stopping_before_anything_is_trained_is_one_sentence(tmp_path, monkeypat
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)
 
-    before = {number: signal.getsignal(number) for number in commands.SIGNALS}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     monkeypatch.setattr(making, "make", make)
     monkeypatch.setattr(sys, "argv", ["zoo.results", "make", "compare"])
     try:

@@ -8,10 +8,12 @@ import pytest
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 
-import zoo.sweeps.launcher as launcher
+import zoo.sweeps.jobs as sweep_jobs
 import zoo.train as zoo_train
 from zoo.config.overrides import quoted
 from zoo.errors import ZooError
+from zoo.sweeps.launcher import LocalLauncher
+from zoo.sweeps.local import LocalBackend
 from zoo.sweeps.optuna_sweeper import distribution
 
 SIZE = ["budget=32", "batch_size=32"]
@@ -40,9 +42,9 @@ def search(zoo, monkeypatch, tmp_path):
     def command(given, folder):
         return [sys.executable, "-S", str(tmp_path / "job.py"), *given, f"hydra.run.dir={quoted(folder)}"]
 
-    monkeypatch.setattr(launcher, "job_command", command)
-    monkeypatch.setattr(zoo_train, "conclude", lambda folder: 0)  # the comparison is another matter
-    monkeypatch.setattr(launcher, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(sweep_jobs, "job_command", command)
+    monkeypatch.setattr(zoo_train, "finalize_sweep", lambda folder: 0)  # the comparison is another matter
+    monkeypatch.setattr(LocalBackend, "poll_seconds", 0.01)
     return lambda *arguments: zoo("train", *SEARCH, *arguments)
 
 
@@ -59,7 +61,7 @@ def quick(search, monkeypatch):
 
     search.too_high = math.inf
     search.launched = launched
-    monkeypatch.setattr(launcher.Pool, "launch", launch)
+    monkeypatch.setattr(LocalLauncher, "launch", launch)
     return search
 
 
@@ -120,16 +122,16 @@ def test_a_search_finds_the_best_and_says_how_to_train_it(quick, tmp_path):
 def test_a_stopped_search_draws_what_it_would_have_drawn(search, tmp_path, monkeypatch):
     """Stopped while a second job runs beside a finished one: that one stays, the other keeps its settings and folder."""
     arguments = ["model.beta=interval(0,8)", "hydra.sweeper.jobs=2"]
-    start = launcher.Pool._start
+    start = LocalBackend.start
 
     def stopped(self, job, slots):
-        if job.number == 3:
+        if job.label.startswith("[4/"):
             raise SystemExit(143)  # as after a signal
         return start(self, job, slots)
 
-    monkeypatch.setattr(launcher.Pool, "_start", stopped)
+    monkeypatch.setattr(LocalBackend, "start", stopped)
     assert search(*arguments, "hydra.sweeper.trials=5").code == 143
-    monkeypatch.setattr(launcher.Pool, "_start", start)
+    monkeypatch.setattr(LocalBackend, "start", start)
     first = study_of(tmp_path).trials
     assert [trial.state.name for trial in first] == ["COMPLETE"] * 2 + ["RUNNING"] * 2
     assert [name[:2] for name in started(tmp_path)] == ["00", "01", "02"]
@@ -148,7 +150,7 @@ def test_a_stopped_search_draws_what_it_would_have_drawn(search, tmp_path, monke
     assert refused.code == 2
     assert "model.beta=interval(0,9)" in refused.err
 
-    monkeypatch.setattr(launcher.Pool, "launch", lambda self, batch, initial_job_idx: [good(overrides) for overrides in batch])
+    monkeypatch.setattr(LocalLauncher, "launch", lambda self, batch, initial_job_idx: [good(overrides) for overrides in batch])
     assert search(*arguments, "hydra.sweeper.trials=5", "hydra.sweep.dir=whole").code == 0
     assert [trial.params for trial in study_of(tmp_path, folder="whole").trials] == [trial.params for trial in trials]
 

@@ -1,8 +1,9 @@
-"""Sweeps on Slurm, with a Slurm of one machine (tests/engine/slurm.py): submitit, its scripts, signals and pickles are the real ones."""
+"""Sweeps on Slurm, with a Slurm of one machine (tests/sweeps/slurm.py): submitit, its scripts, signals and pickles are the real ones."""
 
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -11,12 +12,13 @@ from types import SimpleNamespace
 import pytest
 import submitit
 import torch
-from hydra.core.plugins import Plugins
 
 import zoo.train as zoo_train
 from tests.sweeps import slurm
 from zoo.config.overrides import quoted
 from zoo.runs.checkpoint import all_of
+from zoo.sweeps import scheduler
+from zoo.sweeps import slurm as slurm_jobs
 
 SWEEP = ["-m", "hydra/launcher=slurm", "logger=none", "hydra.sweep.dir=swept", "trainer.accelerator=cpu", "budget=32", "batch_size=32"]
 
@@ -71,22 +73,19 @@ def cluster(tmp_path, monkeypatch):
 @pytest.fixture
 def scripted(tmp_path, monkeypatch):
     """Jobs are the script above."""
-    import zoo.sweeps.slurm as launcher
-
-    Plugins.instance()  # which executes the plugins' modules anew, so before anything in them is replaced
     (tmp_path / "job.py").write_text(JOB)
     command = [sys.executable, "-S", str(tmp_path / "job.py")]
-    monkeypatch.setattr(launcher, "job_command", lambda given, folder: [*command, *given, f"hydra.run.dir={quoted(folder)}"])
-    monkeypatch.setattr(zoo_train, "conclude", lambda folder: 0)
-    monkeypatch.setattr(launcher, "POLL_SECONDS", 0.1)
-    monkeypatch.setattr(launcher, "ASK_SECONDS", 0.5)
+    monkeypatch.setattr(slurm_jobs, "job_command", lambda given, folder: [*command, *given, f"hydra.run.dir={quoted(folder)}"])
+    monkeypatch.setattr(zoo_train, "finalize_sweep", lambda folder: 0)
+    monkeypatch.setattr(slurm_jobs.SlurmBackend, "poll_seconds", 0.1)
+    monkeypatch.setattr(slurm_jobs, "ASK_SECONDS", 0.5)
 
 
 def wait_for(path, process=None):
     began = time.monotonic()
     while not path.exists():
         assert process is None or process.poll() is None, process.communicate()[0]
-        assert time.monotonic() - began < 200, f"{path} did not appear"
+        assert time.monotonic() - began < 100, f"{path} did not appear"
         time.sleep(0.02)
 
 
@@ -108,7 +107,7 @@ def test_jobs_run_are_preempted_and_go_on(zoo, tmp_path, cluster, monkeypatch):
     monkeypatch.setenv("RANK", "7")  # of whoever starts the sweep
     monkeypatch.setenv("MASTER_PORT", "7")
     monkeypatch.setenv("LOCAL_RANK", "0")
-    scheduler = threading.Thread(target=preempt)
+    scheduler = threading.Thread(target=preempt, daemon=True)
     scheduler.start()
     done = zoo("train", *SWEEP, "seed=0,1,2", "trainer.devices=2", "hydra.launcher.signal_delay_s=20")
     scheduler.join()
@@ -141,19 +140,18 @@ def test_jobs_run_are_preempted_and_go_on(zoo, tmp_path, cluster, monkeypatch):
 
 @pytest.mark.usefixtures("scripted")
 def test_a_cancelled_job_is_interrupted_and_the_queue_is_kept(zoo, tmp_path, cluster, monkeypatch):
-    """The watcher ends and comes back while the job runs; then the job is cancelled."""
-    import zoo.sweeps.slurm as launcher
+    """The sweep's process ends and comes back while the job runs; then the job is cancelled."""
 
     def pausing(sleep):
-        """What the watcher sees of time: its pauses are ours."""
-        return SimpleNamespace(sleep=sleep, time=time.time, monotonic=time.monotonic)
+        """What the scheduler sees of time: its pauses are ours."""
+        return SimpleNamespace(sleep=sleep, time=time.time)
 
     def interrupted(seconds):
         if (tmp_path / "swept" / "00-vae-faces" / "config.yaml").exists():
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         time.sleep(seconds)
 
-    monkeypatch.setattr(launcher, "time", pausing(interrupted))
+    monkeypatch.setattr(scheduler, "time", pausing(interrupted))
     gone = zoo("train", *SWEEP, "seed=0", "trainer.devices=1")
     assert gone.code == 130, gone.out + gone.err
     assert "scancel 1" in gone.out
@@ -168,14 +166,14 @@ def test_a_cancelled_job_is_interrupted_and_the_queue_is_kept(zoo, tmp_path, clu
             subprocess.run(["scancel", "1"], check=True)
         time.sleep(seconds)
 
-    monkeypatch.setattr(launcher, "time", pausing(cancelled))
+    monkeypatch.setattr(scheduler, "time", pausing(cancelled))
     back = zoo("train", *SWEEP, "seed=0", "trainer.devices=1")
     assert "is still job 1 of Slurm" in back.out
     job = record(tmp_path, "00-vae-faces")
     assert job["status"] == "interrupted"
     assert "cancelled" in job["reason"]
     assert len(list(cluster.glob("*.state"))) == 1
-    monkeypatch.setattr(launcher, "time", time)
+    monkeypatch.setattr(scheduler, "time", time)
     assert zoo("train", *SWEEP, "seed=0", "trainer.devices=1").code == 0
     assert record(tmp_path, "00-vae-faces")["status"] == "finished"
     assert (tmp_path / "swept" / "00-vae-faces" / "resumed-0.json").exists()
@@ -183,16 +181,13 @@ def test_a_cancelled_job_is_interrupted_and_the_queue_is_kept(zoo, tmp_path, clu
 
 def shape(arguments, zoo, monkeypatch):
     """What a job would ask Slurm for, without submitting it."""
-    import zoo.sweeps.slurm as launcher
-
-    Plugins.instance()
     found = []
 
-    def run(self, jobs, slots):
-        found.extend(launcher.shape_of(job.config) for job in jobs)
+    def run_jobs(jobs, backend):
+        found.extend(slurm_jobs.shape_of(job.config) for job in jobs)
         raise SystemExit
 
-    monkeypatch.setattr(launcher.Slurm, "_run", run)
+    monkeypatch.setattr(scheduler, "run_jobs", run_jobs)
     zoo("train", "-m", "hydra/launcher=slurm", "logger=none", "hydra.sweep.dir=swept", "seed=0", *arguments)
     return found
 

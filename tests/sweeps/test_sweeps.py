@@ -16,7 +16,7 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-import zoo.sweeps.launcher as launcher
+import zoo.sweeps.jobs as sweep_jobs
 from zoo.config.overrides import quoted, unquoted
 from zoo.runs.files import read_metrics
 from zoo.runs.status import state_of
@@ -64,7 +64,7 @@ def jobs(monkeypatch, tmp_path_factory):
     """Stand-ins instead of training runs, and no table at the end."""
     script = tmp_path_factory.mktemp("stand_in") / "job.py"
     script.write_text(STAND_IN)
-    monkeypatch.setattr(launcher, "job_command", lambda overrides, folder: [sys.executable, str(script), *overrides, str(folder)])
+    monkeypatch.setattr(sweep_jobs, "job_command", lambda overrides, folder: [sys.executable, str(script), *overrides, str(folder)])
     monkeypatch.setitem(sys.modules, "zoo.comparison.collect", SimpleNamespace(compare=lambda paths: f"comparison of {paths[0]}"))
     monkeypatch.setitem(sys.modules, "zoo.comparison.terminal", SimpleNamespace(show=print))
 
@@ -256,7 +256,7 @@ def test_a_job_is_told_when_its_launcher_is_killed():
     program = """
 import os, subprocess, sys, time
 from functools import partial
-from zoo.sweeps.launcher import prepare_child
+from zoo.sweeps.processes import prepare_child
 job = "import signal, sys; signal.signal(15, lambda *_: sys.exit(print('saved', flush=True))); print('up', flush=True); signal.pause()"
 subprocess.Popen([sys.executable, "-c", job], preexec_fn=partial(prepare_child, os.getpid(), []))
 time.sleep(60)
@@ -269,7 +269,7 @@ time.sleep(60)
 
 
 def test_two_processes_do_not_share_a_sweep(jobs, zoo, tiny, tmp_path):
-    program = f"from zoo.sweeps.jobs import locked\nfrom pathlib import Path\nwith locked(Path({str(tmp_path / 'here')!r})):"
+    program = f"from zoo.sweeps.records import sweep_lock\nfrom pathlib import Path\nwith sweep_lock(Path({str(tmp_path / 'here')!r})):"
     program += "\n    print('held', flush=True)\n    input()"
     other = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "held\n"
@@ -388,7 +388,7 @@ def test_torn_settings_of_a_job_are_no_error(tmp_path, torn):
     (tmp_path / "summary.json").write_text('{"images_seen": 64}')
     assert state_of(tmp_path) == "new"
     config = OmegaConf.create({"logger": {"kind": "wandb", "group": "all"}})
-    job = Job(0, ["seed=1"], "seed=1", tmp_path, config)
+    job = Job("[1/1] seed=1", ["seed=1"], "seed=1", tmp_path, config)
     assert overrides_to_start(job) == ["seed=1", "logger.group=all"]
     assert not (tmp_path / "config.yaml").exists()
 

@@ -21,22 +21,22 @@ from zoo.results.tables import renew
 def main() -> None:
     """The command line's entry."""
     parser = argparse.ArgumentParser(prog="python -m zoo.results", description="Keeps the zoo's published numbers.")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    adding = verbs.add_parser("add", help="add evaluated runs")
+    commands = parser.add_subparsers(dest="command", required=True)
+    adding = commands.add_parser("add", help="add evaluated runs")
     adding.add_argument("runs", nargs="+", type=Path)
     adding.add_argument("--name", help="of the file in zoo/results/ (default: that of the data)")
-    verbs.add_parser("make", help="train and publish an experiment that sweeps").add_argument("experiment")
-    verbs.add_parser("tables", help="renew the tables of a Markdown file").add_argument("file", type=Path)
+    commands.add_parser("make", help="train and publish an experiment that sweeps").add_argument("experiment")
+    commands.add_parser("tables", help="renew the tables of a Markdown file").add_argument("file", type=Path)
     arguments = parser.parse_args()
     with sentences("train"):
-        if arguments.verb == "add":
+        if arguments.command == "add":
             add(arguments.runs, arguments.name)
-        elif arguments.verb == "make":
+        elif arguments.command == "make":
             from zoo.results.making import make  # imports torch
-            from zoo.sweeps.commands import SIGNALS, stop
+            from zoo.sweeps.scheduler import SIGNALS, exit_on_signal
 
             for number in SIGNALS:
-                signal.signal(number, stop)
+                signal.signal(number, exit_on_signal)
             make(arguments.experiment)
         elif not arguments.file.is_file():
             raise ZooError(f"There is no file {arguments.file}; name a Markdown file.")

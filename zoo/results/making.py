@@ -3,7 +3,6 @@
 Stopped and called again, it goes on where it was.
 """
 
-import os
 import statistics
 import time
 from collections import Counter
@@ -24,7 +23,9 @@ from zoo.hardware import visible_gpus
 from zoo.results.rows import add, is_evaluated
 from zoo.results.tables import renew_pages
 from zoo.runs.status import state_of
-from zoo.sweeps.commands import Command, run_all
+from zoo.sweeps.local import LocalBackend
+from zoo.sweeps.processes import Command
+from zoo.sweeps.scheduler import run_jobs
 
 RUNS = Path("runs/results")
 # Everything that applies but the importance-weighted bound, which takes a flow longer than its training.
@@ -45,23 +46,22 @@ def make(experiment: str) -> None:
     swept: dict[str, Any] = dict(config.hydra.sweeper.get("params") or {})
     if not {"model", "seed"} <= swept.keys():
         raise ZooError(f"experiment={experiment} names no models and seeds to sweep over, in hydra.sweeper.params; take compare.")
-    gpus = visible_gpus()
-    slots = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{"OMP_NUM_THREADS": "1"}] * len(os.sched_getaffinity(0))
+    backend = LocalBackend("gpus" if visible_gpus() else "cpus")
     folder = RUNS / experiment
     models, seeds = swept["model"].split(","), len(str(swept["seed"]).split(","))
-    estimate(experiment, left(folder, models, seeds), len(slots))
+    estimate(experiment, left(folder, models, seeds), len(backend.slots))
 
-    launcher = [f"hydra/launcher={'gpus' if gpus else 'cpus'}", "hydra.launcher.per_job=1"]
+    launcher = [f"hydra/launcher={backend.device}", "hydra.launcher.per_job=1"]
     sweep = ["-m", f"experiment={experiment}", *launcher, f"hydra.sweep.dir={folder}", "evaluation.samples=0", "logger=none"]
-    trained = run_all([Command("train", sweep)]) == [0]
+    trained = succeeded(Command("train", sweep))
     runs = finished(folder)
-    failed = evaluate_all([run for run in runs if not is_evaluated(run)], config.evaluation.samples, slots)
+    failed = evaluate_all([run for run in runs if not is_evaluated(run)], config.evaluation.samples, backend)
     refusal = ""
     try:
         add([run for run in runs if run not in failed], experiment)
     except ZooError as error:
         refusal = str(error)
-    compared = run_all([Command("compare", [str(folder)])]) == [0]
+    compared = succeeded(Command("compare", [str(folder)]))
     renew_pages()
     wrong = []
     if failed:
@@ -125,7 +125,12 @@ def seconds_of(config: DictConfig) -> float:
     return (1 - share) * seconds + share * seconds_of(first)
 
 
-def evaluate_all(runs: list[Path], samples: int, slots: list[dict[str, str]]) -> list[Path]:
-    """Evaluates runs, as many at once as there are slots (see `run_all`); returns those where it failed."""
+def evaluate_all(runs: list[Path], samples: int, backend: LocalBackend) -> list[Path]:
+    """Evaluates runs, as many at once as the backend has slots; returns those where it failed."""
     commands = [Command("evaluate", [f"run={quoted(run)}", f"samples={samples}", METRICS], run / "evaluation.txt") for run in runs]
-    return [run for run, code in zip(runs, run_all(commands, slots), strict=True) if code]
+    return [run for run, outcome in zip(runs, run_jobs(commands, backend), strict=True) if outcome.status != "finished"]
+
+
+def succeeded(command: Command) -> bool:
+    """Runs a command with the whole machine; whether it succeeded. Raises SystemExit after a signal."""
+    return run_jobs([command], LocalBackend("machine"))[0].status == "finished"

@@ -14,12 +14,12 @@ from hydra.errors import HydraException
 from zoo.config.instantiate import conf_dir
 from zoo.config.overrides import is_flag, quoted, unquoted
 from zoo.errors import ZooError
-from zoo.runs.files import read_json
 from zoo.runs.status import state_of
 from zoo.sweeps.jobs import identity
+from zoo.sweeps.records import read_sweep
 
 SWEEPS = Path("runs/sweeps")
-DO = {"finished": "finished", "interrupted": "to be resumed", "failed": "to be tried again", "new": "new"}
+STATES = {"finished": "finished", "interrupted": "to be resumed", "failed": "to be tried again", "new": "new"}
 
 
 def point_hydra_at_sweep(argv: list[str] | None = None) -> Path | None:
@@ -44,8 +44,8 @@ def point_hydra_at_sweep(argv: list[str] | None = None) -> Path | None:
         raise ZooError(f"hydra.sweep.dir={given[-1]} must be a plain path.")
     folder = Path(given[-1]) if given else stopped_sweep(arguments) or new_folder()
     if (folder / "sweep.json").is_file():
-        states = [state_of(folder / job["folder"]) for job in read_json(folder / "sweep.json").get("jobs", [])]
-        counts = [f"{states.count(state)} {what}" for state, what in DO.items() if state in states]
+        states = [state_of(folder / job["folder"]) for job in read_sweep(folder)["jobs"]]
+        counts = [f"{states.count(state)} {what}" for state, what in STATES.items() if state in states]
         print(f"Going on with the sweep in {folder}: {', '.join(counts)}.", flush=True)
     argv[1:] = [*(a for a in arguments if not a.startswith("hydra.sweep.dir=")), f"hydra.sweep.dir={quoted(folder)}"]
     return folder
@@ -60,7 +60,7 @@ def new_folder() -> Path:
 def stopped_sweep(arguments: Sequence[str]) -> Path | None:
     """The newest sweep with the same arguments, unless all is done there."""
     for path in sorted(SWEEPS.glob("*/*/sweep.json"), reverse=True):
-        record = read_json(path)
+        record = read_sweep(path.parent)
         if record.get("arguments") == identity(arguments):
             states = {state_of(path.parent / job["folder"]) for job in record["jobs"]}
             return None if record["ended"] and states == {"finished"} else path.parent

@@ -4,20 +4,18 @@ import time
 from pathlib import Path
 
 from zoo.errors import ZooError
-from zoo.files import write_json
-from zoo.runs.files import read_json
+from zoo.sweeps.records import read_job, read_sweep, write_sweep
 
 
-def conclude(folder: Path) -> int:
-    """At the end of a sweep: prints the comparison of its runs and where things lie. Returns the exit code: 1 if a job is not finished."""
+def finalize_sweep(folder: Path) -> int:
+    """Ends a sweep: prints the comparison of its runs and where things lie. Returns the exit code: 1 if a job is not finished."""
     from zoo.comparison.collect import compare
     from zoo.comparison.terminal import show
     from zoo.runs.wandb_files import upload_command
 
-    record = read_json(folder / "sweep.json")
-    record["ended"] = time.strftime("%Y-%m-%d %H:%M:%S")
-    write_json(folder / "sweep.json", record)
-    statuses = {job["folder"]: read_json(folder / job["folder"] / "job.json").get("status") for job in record["jobs"]}
+    record = read_sweep(folder) | {"ended": time.strftime("%Y-%m-%d %H:%M:%S")}
+    write_sweep(folder, record)
+    statuses = {job["folder"]: read_job(folder / job["folder"]).get("status") for job in record["jobs"]}
     try:
         show(compare([folder]))
     except ZooError as error:  # a sweep over what cannot be compared, as data sets, has been trained all the same

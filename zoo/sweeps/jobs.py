@@ -1,17 +1,14 @@
-"""A sweep and its jobs: folders, commands, environments, states, and what is left to do when the same sweep is started again.
+"""The jobs of a sweep: their settings and folders, and what is left to do when the same sweep is started again.
 
-A sweep's folder holds sweep.json and a folder for each job. That one is a run's folder with two files more: job.json (overrides,
-command, status, reason, exit code, seconds) and log.txt (what it printed). Each job is a process of its own that runs
-`python -m zoo.train` with its overrides, so the further ranks that Lightning starts repeat this command, not the sweep's: all ranks have
-one folder and one set of settings.
+A sweep's folder holds sweep.json and a folder for each job. That one is a run's folder with two files more: job.json (see
+zoo/sweeps/records.py) and log.txt (what it printed). Each job is a process of its own that runs `python -m zoo.train` with its overrides,
+so the further ranks that Lightning starts repeat this command, not the sweep's: all ranks have one folder and one set of settings.
 """
 
 import contextlib
-import os
 import re
 import shlex
 import shutil
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import filelock
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -29,24 +25,31 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from zoo.config.messages import explain, missing_value
 from zoo.config.overrides import is_flag, quoted, takes_several
 from zoo.errors import ZooError
-from zoo.files import write_json
-from zoo.runs.files import read_json
 from zoo.runs.status import has_checkpoint, is_alive, state_of
+from zoo.sweeps.processes import job_command
+from zoo.sweeps.records import read_job, read_sweep, write_sweep
 
-STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM, -signal.SIGINT)  # exit codes of a job that was told to stop
-PLACE = ("accelerator", "devices", "num_nodes")  # settings of `trainer` that say where a job runs
-LOG_TAIL = 2**16  # bytes of a log that are looked at
+PLACEMENT = ("accelerator", "devices", "num_nodes")  # settings of `trainer` that say where a job runs
 
 
 @dataclass
 class Job:
     """One run of a sweep."""
 
-    number: int  # from 0
+    label: str  # what it is called in what is printed: "[1/4] model=vae seed=0"
     overrides: list[str]  # the sweeper's: those of the command line with one value each
     title: str  # the overrides that other jobs have otherwise: "model=vae seed=0"
     folder: Path  # absolute
     config: DictConfig  # composed, without `hydra`
+
+    @property
+    def log(self) -> Path:
+        """The file that it prints into."""
+        return self.folder / "log.txt"
+
+    def argv(self) -> list[str]:
+        """What starts it now; see `overrides_to_start`."""
+        return job_command(overrides_to_start(self), self.folder)
 
 
 # Where a sweep is written, how its jobs are packed, and how long it goes on.
@@ -58,7 +61,7 @@ def identity(arguments: Sequence[str]) -> list[str]:
     return [argument for argument in arguments if not is_flag(argument) and not argument.lstrip("+").startswith(NO_IDENTITY)]
 
 
-def jobs_of(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]], first: int) -> list[Job]:
+def compose_jobs(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]], first: int) -> list[Job]:
     """Composes the jobs of a sweep, or of a part of it. Writes nothing.
 
     Args:
@@ -75,14 +78,15 @@ def jobs_of(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]], fir
     fixed = {key for key, override in {o.get_key_element(): o for o in given}.items() if not takes_several(override)}
     sweep = Path(config.hydra.sweep.dir).resolve()
     group = f"{sweep.parent.name}-{sweep.name}" if re.match(r"\d{4}-\d\d-\d\d$", sweep.parent.name) else sweep.name
-    jobs = []
+    jobs: list[Job] = []
+    total = first + len(batch)
     for number, overrides in enumerate(map(list, batch), start=first):
         differing = [override.partition("=") for override in overrides if override.partition("=")[0] not in fixed]
         names = [key.lstrip("+").rpartition(".")[2] for key, _, _ in differing]
         names = [name if names.count(name) == 1 else key.lstrip("+") for name, (key, _, _) in zip(names, differing, strict=True)]
         values = [value.strip("'\"") for _, _, value in differing]
         title = " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
-        with blaming(title, overrides):
+        with job_errors(title, overrides):
             own = loader.load_sweep_config(config, overrides)
             with read_write(own), open_dict(own):
                 del own["hydra"]
@@ -92,12 +96,13 @@ def jobs_of(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]], fir
         what = "-".join(f"{name}-{value}" for name, value in zip(names, values, strict=True)) or f"{own.model.name}-{own.data.name}"
         # Only what Hydra reads without quotes, so that `run=FOLDER` can be typed; it ends at = and at commas.
         name = re.sub(r"[^\w.+-]+", "_", f"{number:02d}-{what}", flags=re.ASCII)[:80].rstrip("_.-")
-        jobs.append(Job(number, overrides, title or what, sweep / name, own))
+        label = f"[{number + 1:{len(str(total))}}/{total}] {title or what}"
+        jobs.append(Job(label, overrides, title or what, sweep / name, own))
     return jobs
 
 
 @contextlib.contextmanager
-def blaming(title: str, overrides: list[str]) -> Iterator[None]:
+def job_errors(title: str, overrides: list[str]) -> Iterator[None]:
     """Turns what is wrong with a job's settings into a ZooError that names the job."""
     try:
         yield
@@ -112,27 +117,12 @@ def blaming(title: str, overrides: list[str]) -> Iterator[None]:
     raise ZooError(f"{sentence.rstrip('.')} (job {title})." if title else sentence)
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds a sweep's folder for this process, which may ask for it again inside; makes it. Raises ZooError if another process holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder.resolve() / ".lock", is_singleton=True)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise ZooError(f"Another process is at work on the sweep in {folder}; wait for it, or name another hydra.sweep.dir.") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def enter(folder: Path, jobs: list[Job]) -> None:
-    """Checks that the jobs' folders are theirs, and enters the jobs in sweep.json. Raises ZooError."""
+def register_jobs(folder: Path, jobs: list[Job]) -> None:
+    """Checks that the jobs' folders are theirs, and writes the jobs into sweep.json. Raises ZooError."""
     from zoo.runs.provenance import versions  # imports torch, which Hydra's plugins need not wait for
 
     for job in jobs:
-        known = read_json(job.folder / "job.json")
+        known = read_job(job.folder)
         if known.get("overrides", job.overrides) != job.overrides or (not known and (job.folder / "config.yaml").exists()):
             raise ZooError(f"{job.folder} holds another run than {job.title}; name another hydra.sweep.dir.")
         if changed := changed_setting(job):
@@ -141,11 +131,18 @@ def enter(folder: Path, jobs: list[Job]) -> None:
             raise ZooError(f"{job.folder} is still being trained by process {known['pid']}, perhaps to save; wait until it has ended.")
     now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
     command = shlex.join(["python", "-m", "zoo.train", *sys.argv[1:]])
-    record: dict[str, Any] = {"started": now, "jobs": []} | read_json(folder / "sweep.json")
+    record: dict[str, Any] = {"started": now} | read_sweep(folder)
     record |= {"arguments": identity(sys.argv[1:]), "command": command, "versions": versions(), "ended": None}
     known_jobs = {job["folder"]: job for job in record["jobs"]}
     record["jobs"] = list((known_jobs | {j.folder.name: {"folder": j.folder.name, "overrides": j.overrides} for j in jobs}).values())
-    write_json(folder / "sweep.json", record)
+    write_sweep(folder, record)
+
+
+def resolve(config: DictConfig) -> None:
+    """Checks a job's settings and fills in what depends on the machine. Raises ZooError."""
+    from zoo.training.resolve import settle
+
+    settle(config)
 
 
 def changed_setting(job: Job) -> str:
@@ -166,7 +163,7 @@ def changed_setting(job: Job) -> str:
 def overrides_to_start(job: Job) -> list[str]:
     """The overrides that a job's process is given now: its own, or where it goes on. Clears away what it left without a checkpoint."""
     if has_checkpoint(job.folder):  # the run keeps its settings, but for the devices that this launcher gives
-        return [f"resume={quoted(job.folder)}", *(f"trainer.{name}={job.config.trainer[name]}" for name in PLACE)]
+        return [f"resume={quoted(job.folder)}", *(f"trainer.{name}={job.config.trainer[name]}" for name in PLACEMENT)]
     extra = []
     if job.config.logger.kind == "wandb":
         extra = [f"logger.group={job.config.logger.group}"]
@@ -179,38 +176,3 @@ def overrides_to_start(job: Job) -> list[str]:
     for path in (job.folder / "wandb", job.folder / "pretrain" / "wandb"):
         shutil.rmtree(path, ignore_errors=True)
     return [*job.overrides, *extra]
-
-
-def begun(job: Job, command: list[str], slots: list[Any], **more: Any) -> dict[str, Any]:
-    """job.json of a job that begins: `command` is its argv, `more` what tells its launcher where it is."""
-    unknown = {"status": "running", "reason": "", "exit_code": None, "seconds": None}
-    return {"overrides": job.overrides, "command": shlex.join(["python", *command[1:]]), **unknown, "slots": slots, **more}
-
-
-def outcome(folder: Path, code: int, log_start: int) -> tuple[str, str]:
-    """What became of a job's process: (status, reason).
-
-    Args:
-        folder: The job's folder.
-        code: Its exit code; negative: the signal that killed it.
-        log_start: Where in log.txt its output begins, in bytes.
-    """
-    if code in STOPPED:
-        return "interrupted", ""
-    if code == 0 and (folder / "summary.json").is_file():
-        return "finished", ""
-    if code == -signal.SIGKILL:
-        return "failed", "It was killed; the machine's memory may have run out."
-    with open(folder / "log.txt", "rb") as file:
-        file.seek(max(log_start, file.seek(0, os.SEEK_END) - LOG_TAIL))
-        lines = [line.rstrip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    said = [line.removeprefix("zoo: ") for line in lines if line.startswith("zoo: ")]
-    raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
-    return "failed", (said or raised or lines or [f"It ended with exit code {code} and said nothing."])[-1]
-
-
-def duration(seconds: float) -> str:
-    """ "3 min 12 s"."""
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

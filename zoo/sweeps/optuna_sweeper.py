@@ -13,22 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
-from hydra.core.plugins import Plugins
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
 from zoo.config.overrides import takes_several
 from zoo.errors import ZooError, nearest
-from zoo.runs.files import read_json
-from zoo.sweeps.jobs import locked
+from zoo.sweeps.grid_sweeper import ParamsSweeper
 
 DIRECTIONS = ("minimize", "maximize")
 
 
-class OptunaSweeper(Sweeper):
+class OptunaSweeper(ParamsSweeper):
     """Asks Optuna for settings, has the launcher train them, tells Optuna the metric.
 
     Args:
@@ -54,34 +48,26 @@ class OptunaSweeper(Sweeper):
         self.metric, self.direction, self.params = metric, direction, params or {}
         self.trials, self.jobs, self.seed, self.failures = trials, jobs, seed, failures
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.loader: Any = hydra_context.config_loader
-        self.sweep_config = config
-        self.folder = Path(str(config.hydra.sweep.dir))
-        self.launcher: Any = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
-
     def sweep(self, arguments: list[str]) -> float:
         """Runs the search to its end; the best value. Raises ZooError."""
+        from zoo.sweeps.records import sweep_lock
+
         self._check_options()
         try:
-            import optuna  # here, as Hydra imports all plugins at every start
+            import optuna  # here, as Hydra imports this module for every command
         except ModuleNotFoundError:
             raise ZooError("hydra/sweeper=optuna needs the package optuna; install it with pip install 'zoo[sweep]'.") from None
 
         self.optuna: Any = optuna
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        parser = OverridesParser.create(config_loader=self.loader)
-        parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-        overrides = {override.get_key_element(): override for override in parsed}
+        overrides, self.folder = self.overrides(arguments), Path(str(self.config.hydra.sweep.dir))
         space = {key: distribution(override) for key, override in overrides.items() if takes_several(override)}
         fixed = [one_value(override) for key, override in overrides.items() if key not in space]
         if not space:
             raise ZooError("hydra/sweeper=optuna has nothing to search; give some settings as key=interval(low,high) or key=a,b,c.")
         example = {key: found.low if hasattr(found, "low") else found.choices[0] for key, found in space.items()}
-        self.launcher.settled([[*fixed, *as_overrides(example)]], 0)  # refuses what is wrong before anything is written
-        with locked(self.folder):
+        self.launcher.checked_jobs([[*fixed, *as_overrides(example)]], 0)  # refuses what is wrong before anything is written
+        with sweep_lock(self.folder):
             study = self._study(sorted(str(override.input_line) for override in overrides.values()))
             return self._search(study, space, fixed)
 
@@ -104,7 +90,7 @@ class OptunaSweeper(Sweeper):
     def _check_options(self) -> None:
         if not self.metric:
             raise ZooError(
-                "The search needs to know what is to become best; give hydra.sweeper.metric=val/mse, or another of summary.json."
+                "The search needs to know what shall become best; give hydra.sweeper.metric=val/mse, or another of summary.json."
             )
         if self.direction not in DIRECTIONS:
             raise ZooError(f"hydra.sweeper.direction={self.direction} is not known; use minimize or maximize.")
@@ -177,11 +163,13 @@ class OptunaSweeper(Sweeper):
 
     def _report(self, study: Any, fixed: list[str]) -> float:
         """Prints the best trial: its value, folder and command."""
+        from zoo.sweeps.records import read_sweep
+
         if not has_values(study):
             raise ZooError(f"None of the {len(study.trials)} jobs of the search in {self.folder}/ finished; see what they say.")
         best = study.best_trial
         overrides = [*fixed, *as_overrides(best.params)]
-        jobs = read_json(self.folder / "sweep.json").get("jobs", [])
+        jobs = read_sweep(self.folder)["jobs"]
         job = next((self.folder / job["folder"] for job in jobs if job["overrides"] == overrides), self.folder)
         print(f"Best {self.metric} of {len(study.trials)} trials: {best.value:.6g}, in {job}/")
         print(f"  {shlex.join(['python', '-m', 'zoo.train', *overrides])}", flush=True)

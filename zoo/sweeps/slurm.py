@@ -5,10 +5,11 @@ and call is here a plain `python -m zoo.train …` in the job's folder, one on e
 ranks in Slurm's variables. Before its time is over or when it is preempted, the run saves, is queued again, and goes on from there.
 The process that started the sweep only watches: when it ends, the jobs stay in the queue, and the same command watches them again.
 
-Tested with submitit's own scripts, signals and pickles, but with stand-ins for Slurm's commands on one machine, not on a cluster.
+The tests use submitit's own scripts, signals and pickles, with stand-ins for Slurm's commands on one machine.
 """
 
 import getpass
+import math
 import os
 import shutil
 import signal
@@ -22,32 +23,32 @@ from omegaconf import DictConfig, OmegaConf
 
 from zoo.config.overrides import quoted
 from zoo.errors import ZooError
-from zoo.files import write_json
-from zoo.runs.files import read_json
 from zoo.runs.status import has_checkpoint, state_of
-from zoo.sweeps.jobs import Job, begun, outcome, overrides_to_start
-from zoo.sweeps.launcher import Pool
-from zoo.sweeps.processes import clean_environment, die_with_parent, job_command
+from zoo.sweeps.jobs import Job, overrides_to_start, resolve
+from zoo.sweeps.processes import Outcome, clean_environment, die_with_parent, job_command, outcome_of
+from zoo.sweeps.records import job_record, read_job
+from zoo.sweeps.scheduler import Running
 
-POLL_SECONDS = 1.0
 ASK_SECONDS = 30.0  # between two looks into Slurm's queue, for jobs that leave no result, as cancelled ones
 ENDED_BY_SLURM = ("CANCELLED", "PREEMPTED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL")
 SHAPE = {"nodes": "trainer.num_nodes", "tasks_per_node": "trainer.devices", "gpus_per_node": "trainer.devices"}
 
 
-class Slurm(Pool):
-    """Submits jobs to Slurm and waits for them.
+class SlurmBackend:
+    """Submits jobs to Slurm, all at once, and watches them; those that Slurm still has are only watched.
 
     Args:
         options: Those of hydra-submitit-launcher's Slurm launcher, see conf/hydra/launcher/slurm.yaml.
+        folder: The sweep's.
+
+    Raises:
+        ZooError: Jobs cannot be submitted here, or an option is unknown or of the wrong type.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__("slurm")
-        self.options = {name: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for name, v in options.items()}
+    slots, per_job = (), 0  # Slurm gives them
+    poll_seconds = 1.0
 
-    def _slots(self) -> list[Any]:
-        """None: Slurm gives them. Raises ZooError where jobs cannot be submitted."""
+    def __init__(self, options: dict[str, Any], folder: Path) -> None:
         try:
             import submitit  # noqa: F401
             from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
@@ -55,118 +56,88 @@ class Slurm(Pool):
             raise ZooError("hydra/launcher=slurm needs hydra-submitit-launcher; install it with pip install 'zoo[slurm]'.") from None
         if not (shutil.which("sbatch") and shutil.which("srun")):
             raise ZooError("hydra/launcher=slurm found no sbatch and srun; type the command on a machine that submits to Slurm.")
-        self.known: Any = OmegaConf.to_container(OmegaConf.merge(SlurmQueueConf(), self.options))  # refuses unknown names and wrong types
-        return []
+        self.given = options
+        self.options: Any = OmegaConf.to_container(OmegaConf.merge(SlurmQueueConf(), options))  # refuses unknown names and wrong types
+        self.notes = folder.resolve() / ".submitit" / "%j"  # where submitit writes
+        self.queue, self.asked_at = set[str](), -math.inf
 
-    def _check(self, config: DictConfig) -> None:
-        """Settles what can be settled away from the nodes, and that the launcher's options fit the job. Raises ZooError."""
-        from zoo.training.resolve import settle
-
-        config.trainer.devices = devices_of(config)
-        elsewhere = config.copy()
+    def check(self, job: Job) -> None:
+        """Resolves what can be resolved away from the nodes, and checks that the launcher's options fit the job. Raises ZooError."""
+        job.config.trainer.devices = devices_of(job.config)
+        elsewhere = job.config.copy()
         elsewhere.trainer.accelerator, elsewhere.trainer.precision = "cpu", "32-true"  # the nodes have GPUs, this machine perhaps not
-        settle(elsewhere)
-        for name, number in shape_of(config).items():
-            given = self.options.get(name)
+        resolve(elsewhere)
+        for name, number in shape_of(job.config).items():
+            given = self.given.get(name)
             if given is not None and given != number:
                 raise ZooError(f"hydra.launcher.{name}={given} is not what {SHAPE[name]} asks for, {number}; set {SHAPE[name]} alone.")
-        if self.options.get("gpus_per_task"):
-            raise ZooError(
-                "hydra.launcher.gpus_per_task would hide the other GPUs from each process; leave it out and set trainer.devices."
-            )
+        if self.given.get("gpus_per_task"):
+            raise ZooError("hydra.launcher.gpus_per_task would hide the other GPUs from each process; leave it out, set trainer.devices.")
 
-    def _run(self, jobs: list[Job], slots: list[Any]) -> None:
-        """Submits what is neither finished nor in Slurm's hands, and waits for all."""
+    def start(self, job: Job, slots: list[Any]) -> Running:
+        """Submits a job, unless Slurm still has it. Raises ZooError if Slurm refuses it."""
         import submitit
 
-        total, queue = jobs[0].number + len(jobs), queued()
-        handles: dict[int, Any] = {}
-
-        def say(job: Job, what: str) -> None:
-            print(f"[{job.number + 1:{len(str(total))}}/{total}] {job.title}  {what}", flush=True)
-
-        for job in jobs:
-            record = read_json(job.folder / "job.json")
-            if state_of(job.folder) == "finished":
-                write_json(job.folder / "job.json", {"overrides": job.overrides} | record | {"status": "finished", "reason": ""})
-                say(job, "was finished before, skipped")
-                continue
-            if record.get("slurm") in queue:
-                handles[job.number] = submitit.SlurmJob(self._notes(), record["slurm"], range(record["tasks"]))
-                say(job, f"is still job {record['slurm']} of Slurm")
-                continue
-            handles[job.number] = self._submit(job)
-            say(job, f"is job {handles[job.number].job_id} of Slurm")
-
-        asked, gone = time.monotonic(), set[int]()
-        try:
-            while handles:
-                time.sleep(POLL_SECONDS)
-                if time.monotonic() - asked > ASK_SECONDS:
-                    queue, asked = queued(), time.monotonic()
-                    gone = {number for number, handle in handles.items() if handle.job_id not in queue}
-                for job in jobs:
-                    if job.number in handles and (job.number in gone or handles[job.number].done()):
-                        say(job, self._end_of(job, handles.pop(job.number)))
-        except KeyboardInterrupt:
-            ids = " ".join(handle.job_id for handle in handles.values())
-            print(f"The jobs stay in Slurm: the same command watches them again, and `scancel {ids}` stops them.", flush=True)
-            raise SystemExit(128 + signal.SIGINT) from None
-
-    def _notes(self) -> Path:
-        """Where submitit writes."""
-        return Path(self.config.hydra.sweep.dir).resolve() / ".submitit" / "%j"
-
-    def _submit(self, job: Job) -> Any:
-        """Hands a job to Slurm. Raises ZooError if Slurm refuses it."""
-        import submitit
-        from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
-
-        generic = set(OmegaConf.structured(BaseQueueConf)) - {"submitit_folder"}
-        left_out = ("_target_", "submitit_folder", "max_num_timeout", "array_parallelism")
-        options = {name: value for name, value in self.known.items() if name not in left_out} | shape_of(job.config)
-        options |= {"name": job.folder.name, "stderr_to_stdout": True}
-        if options["gres"]:
-            options["gpus_per_node"] = None
-        cores = [f"--cpus-per-task={options['cpus_per_task']}"] if options["cpus_per_task"] else []  # srun does not take it from sbatch
-        options["srun_args"] = ["--kill-on-bad-exit=1", *cores]  # a process that has lost another one would wait for it
-        options["additional_parameters"] = {"requeue": True} | options["additional_parameters"]
-        executor = submitit.AutoExecutor(self._notes(), cluster="slurm", slurm_max_num_timeout=self.known["max_num_timeout"])
-        executor.update_parameters(**{name if name in generic else f"slurm_{name}": value for name, value in options.items()})
-
+        record = read_job(job.folder)
+        if record.get("slurm") in self._queued():
+            handle: Any = submitit.SlurmJob(self.notes, record["slurm"], range(record["tasks"]))
+            return Running(job, handle, f"is still job {record['slurm']} of Slurm", record, record["log_start"], record["submitted"])
         job.folder.mkdir(exist_ok=True)
         # What Slurm gives, also to a job that says auto or was begun elsewhere.
         given = [f"trainer.{name}={job.config.trainer[name]}" for name in ("devices", "num_nodes")]
         overrides = overrides_to_start(job)
         start = job_command([*overrides, *(setting for setting in given if setting not in overrides)], job.folder)
         resume = job_command([f"resume={quoted(job.folder)}", *given], job.folder)
-        log = job.folder / "log.txt"
-        log_start = log.stat().st_size if log.exists() else 0
+        log_start, now = job.log.stat().st_size if job.log.exists() else 0, time.time()
         try:
-            handle = executor.submit(Task(job, start, resume, self.known["signal_delay_s"]))
+            handle = self._executor(job).submit(Task(job, start, resume, self.options["signal_delay_s"]))
         except submitit.core.utils.UncompletedJobError as error:
             raise ZooError(f"Slurm refused the job {job.title}: {' '.join(str(error).split())}") from None
-        where = {"slurm": handle.job_id, "tasks": handle.num_tasks, "log_start": log_start, "submitted": time.time()}
-        record = begun(job, start, [], pid=None, **where)
-        write_json(job.folder / "job.json", record)
-        return handle
+        self.queue.add(handle.job_id)
+        found_by = {"slurm": handle.job_id, "tasks": handle.num_tasks, "log_start": log_start, "submitted": now}
+        record = job_record(job.overrides, start, [], pid=None, **found_by)
+        return Running(job, handle, f"is job {handle.job_id} of Slurm", record, log_start, now)
 
-    def _end_of(self, job: Job, handle: Any) -> str:
-        """Enters a job's end in its job.json, and says in a few words how it ended."""
-        record = read_json(job.folder / "job.json")
-        state = handle.get_info().get("State", "")  # empty where Slurm keeps no accounts
-        if state_of(job.folder) == "finished":
-            status, reason = "finished", ""
-        elif state.startswith(ENDED_BY_SLURM):
-            status, reason = "interrupted", f"Slurm ended it ({state.lower()}); the same command goes on."
-        elif state.startswith("OUT_OF_ME"):
-            status, reason = "failed", "It needed more memory than Slurm gave it; raise hydra.launcher.mem_gb."
-        else:
-            (job.folder / "log.txt").touch()
-            status, reason = outcome(job.folder, 1, record["log_start"])
-        seconds = round(time.time() - record["submitted"], 1)  # in the queue, too
-        write_json(job.folder / "job.json", record | {"status": status, "reason": reason, "seconds": seconds})
-        return status if status == "finished" else f"{status}: {reason}"
+    def _executor(self, job: Job) -> Any:
+        """What submits a job with its options."""
+        import submitit
+        from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+
+        generic = set(OmegaConf.structured(BaseQueueConf)) - {"submitit_folder"}
+        left_out = ("_target_", "submitit_folder", "max_num_timeout", "array_parallelism")
+        options = {name: value for name, value in self.options.items() if name not in left_out} | shape_of(job.config)
+        options |= {"name": job.folder.name, "stderr_to_stdout": True}
+        if options["gres"]:
+            options["gpus_per_node"] = None
+        cores = [f"--cpus-per-task={options['cpus_per_task']}"] if options["cpus_per_task"] else []  # srun does not take it from sbatch
+        options["srun_args"] = ["--kill-on-bad-exit=1", *cores]  # a process that has lost another one would wait for it
+        options["additional_parameters"] = {"requeue": True} | options["additional_parameters"]
+        executor = submitit.AutoExecutor(self.notes, cluster="slurm", slurm_max_num_timeout=self.options["max_num_timeout"])
+        executor.update_parameters(**{name if name in generic else f"slurm_{name}": value for name, value in options.items()})
+        return executor
+
+    def _queued(self) -> set[str]:
+        """The ids of this user's jobs in Slurm's queue, as they were at most ASK_SECONDS ago."""
+        if time.monotonic() - self.asked_at > ASK_SECONDS:
+            self.queue, self.asked_at = queued(), time.monotonic()
+        return self.queue
+
+    def poll(self, one: Running) -> bool:
+        return one.handle.job_id not in self._queued() or one.handle.done()
+
+    def outcome(self, one: Running) -> Outcome:
+        state = one.handle.get_info().get("State", "")  # empty where Slurm keeps no accounts
+        if state_of(one.job.folder) == "finished":
+            return Outcome("finished")
+        if state.startswith(ENDED_BY_SLURM):
+            return Outcome("interrupted", f"Slurm ended it ({state.lower()}); the same command goes on.")
+        if state.startswith("OUT_OF_ME"):
+            return Outcome("failed", "It needed more memory than Slurm gave it; raise hydra.launcher.mem_gb.")
+        return outcome_of(one.job.folder, 1, one.log_start)._replace(exit_code=None)  # Slurm's own is that of srun
+
+    def stop(self, running: list[Running], kill: bool) -> str:
+        ids = " ".join(one.handle.job_id for one in running)
+        return f"The jobs stay in Slurm: the same command watches them again, and `scancel {ids}` stops them."
 
 
 def queued() -> set[str]:
@@ -199,9 +170,9 @@ class Task:
     job: Job
     start: list[str]
     resume: list[str]
-    patience: int  # seconds between being told to save and the end
+    signal_delay_s: int  # seconds between being told to save and the end
     process: Any = field(default=None, init=False)
-    told: bool = field(default=False, init=False)
+    stopping: bool = field(default=False, init=False)
 
     def __call__(self) -> None:
         if state_of(self.job.folder) == "finished":
@@ -219,7 +190,7 @@ class Task:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=prepare_child,
+                preexec_fn=prepare_task_child,
             )
         while (code := self.process.poll()) is None:
             time.sleep(0.1)
@@ -230,8 +201,8 @@ class Task:
 
     def stop(self) -> None:
         """Tells the run to save and end, once."""
-        if self.process and not self.told:
-            self.told = True
+        if self.process and not self.stopping:
+            self.stopping = True
             self.process.terminate()
 
     def checkpoint(self) -> Any:
@@ -239,16 +210,16 @@ class Task:
         import submitit
 
         self.stop()
-        latest = time.monotonic() + max(self.patience - 15, 5)
+        latest = time.monotonic() + max(self.signal_delay_s - 15, 5)
         while self.process and time.monotonic() < latest:
             # Popen's own lock may be held by what this handler has interrupted.
             if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 break
             time.sleep(0.1)
-        return submitit.helpers.DelayedSubmission(Task(self.job, self.start, self.resume, self.patience))
+        return submitit.helpers.DelayedSubmission(Task(self.job, self.start, self.resume, self.signal_delay_s))
 
 
-def prepare_child() -> None:
+def prepare_task_child() -> None:
     """In the run's process, before its program begins: submitit's signals are not for it, and it ends with its task."""
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
