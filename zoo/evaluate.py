@@ -16,7 +16,7 @@ from zoo.config.app import run_verb
 from zoo.data.source import SPLITS
 from zoo.errors import ZooError
 from zoo.evaluation import samples
-from zoo.evaluation.context import Subject, features_of
+from zoo.evaluation.context import EvalContext, features_of
 from zoo.evaluation.cost import cost
 from zoo.evaluation.metric_tables import show
 from zoo.evaluation.protocol import by_group, check_count, selected
@@ -46,18 +46,18 @@ def measure(config: DictConfig) -> None:
     if out.exists() and not out.is_dir():
         raise ZooError(f"out={config.out} is a file; name a folder.")
     data = run.data(config.data_root, config.cache)
-    subject = Subject(run.model, data.store, config.split, config.samples, cache=data.cache, seed=config.seed, priors=priors)
-    check_count(subject)
-    subject.features = features_of(subject, config.features.name, config.features.weights)
+    context = EvalContext(run.model, data.store, config.split, config.samples, cache=data.cache, seed=config.seed, priors=priors)
+    check_count(context)
+    context.features = features_of(context, config.features.name, config.features.weights)
     out.mkdir(parents=True, exist_ok=True)
-    book = Book(out, run, subject, list(HydraConfig.get().overrides.task))
+    book = Book(out, run, context, list(HydraConfig.get().overrides.task))
     with quiet(run.model):
-        for numbers in by_group(subject, selection):
+        for numbers in by_group(context, selection):
             book.add(numbers)
-        spent = cost(run, subject)
+        spent = cost(run, context)
         write_json(out / "cost.json", spent)
         with_samples = selection is None or not {"samples", *samples.NAMES}.isdisjoint(selection)
-        evaluation_images.draw(out / "evaluation", subject, samples.priors(subject) if with_samples else {})  # fitting them takes a while
+        evaluation_images.draw(out / "evaluation", context, samples.priors(context) if with_samples else {})  # fitting them takes a while
     show(out, book, spent)
 
 

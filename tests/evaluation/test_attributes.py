@@ -12,7 +12,7 @@ from zoo.data.faces.dataset import ATTRIBUTE_NAMES, FACTOR_GROUPS, FACTOR_NAMES,
 from zoo.data.source import Chunk, Listing, Source
 from zoo.data.store import prepare
 from zoo.evaluation.attributes import EDITS, GUIDES, NAMES, Edits, attributes, drawn, edits_of, tied, true_images
-from zoo.evaluation.context import Subject
+from zoo.evaluation.context import EvalContext
 from zoo.features.classifier import Classifier
 from zoo.metrics.edit_scores import change
 from zoo.models.base import Autoencoder
@@ -83,7 +83,7 @@ def brightness(image):
 
 
 def judged(source, folder, model, **options):
-    return Subject(model, prepare(source, folder), features=Judge(source.attribute_names, brightness), **options)
+    return EvalContext(model, prepare(source, folder), features=Judge(source.attribute_names, brightness), **options)
 
 
 @torch.no_grad()
@@ -123,9 +123,9 @@ def test_attributes_with_too_few_images_are_left_out(tmp_path):
 
 @torch.no_grad()
 def test_only_what_is_wanted_is_returned(tmp_path):
-    subject = judged(Quadrants(), tmp_path, Pixels())
-    subject.wanted = {"kept"}
-    assert set(attributes(subject)) == {"kept", "kept/A", "kept/B", "kept/C"}
+    context = judged(Quadrants(), tmp_path, Pixels())
+    context.wanted = {"kept"}
+    assert set(attributes(context)) == {"kept", "kept/A", "kept/B", "kept/C"}
 
 
 def test_nothing_to_do(tmp_path):
@@ -134,7 +134,7 @@ def test_nothing_to_do(tmp_path):
     names = source.attribute_names
     assert attributes(judged(source, tmp_path, mute)) == {}
     for features in (None, nn.Identity(), Judge(names, brightness, classes=True), Judge(("other", *names[1:]), brightness)):
-        assert attributes(Subject(Pixels(), prepare(source, tmp_path), features=features)) == {}
+        assert attributes(EvalContext(Pixels(), prepare(source, tmp_path), features=features)) == {}
 
 
 class Designed(Faces):
@@ -190,7 +190,7 @@ def looked_up(store):
 
 @torch.no_grad()
 def test_an_oracle_makes_exactly_the_true_change(designed):
-    scores = attributes(Subject(Oracle(designed), designed, features=looked_up(designed)))
+    scores = attributes(EvalContext(Oracle(designed), designed, features=looked_up(designed)))
     perfect = {"success": 1, "success_reconstruction": 0, "kept": 1, "truth_cosine": 1, "truth_share": 1, "truth_mse": 0}
     for name, value in (perfect | {"reconstruction_mse": 0}).items():
         for where in ("", "/Smiling", "/Eyeglasses"):
@@ -200,7 +200,7 @@ def test_an_oracle_makes_exactly_the_true_change(designed):
 
 @torch.no_grad()
 def test_a_poor_reconstruction_costs_error_but_no_cosine(designed):
-    scores = attributes(Subject(Oracle(designed, stain=-0.3), designed, features=looked_up(designed)))
+    scores = attributes(EvalContext(Oracle(designed, stain=-0.3), designed, features=looked_up(designed)))
     assert scores["truth_cosine"] > 0.99
     assert scores["truth_share"] == pytest.approx(1, abs=0.01)
     assert scores["truth_mse"] == pytest.approx(scores["reconstruction_mse"], rel=0.05)
@@ -209,7 +209,7 @@ def test_a_poor_reconstruction_costs_error_but_no_cosine(designed):
 
 @torch.no_grad()
 def test_a_model_that_does_not_know_an_attribute_makes_nothing_of_the_change(designed):
-    scores = attributes(Subject(Oracle(designed, blind=["glasses"]), designed, features=looked_up(designed)))
+    scores = attributes(EvalContext(Oracle(designed, blind=["glasses"]), designed, features=looked_up(designed)))
     assert scores["truth_cosine/Eyeglasses"] == scores["truth_share/Eyeglasses"] == 0
     assert scores["truth_mse/Eyeglasses"] > 1e-3
     assert scores["success/Eyeglasses"] == scores["success_reconstruction/Eyeglasses"] == 0.5
@@ -222,7 +222,7 @@ def faces(tmp_path_factory):
 
 
 def test_truths_are_the_same_face_with_what_is_wanted_and_nothing_else(faces):
-    edits = edits_of(Subject(Pixels(), faces), list(range(len(ATTRIBUTE_NAMES))))
+    edits = edits_of(EvalContext(Pixels(), faces), list(range(len(ATTRIBUTE_NAMES))))
     assert edits.truths.shape == (len(edits.positions), GUIDES, len(FACTOR_NAMES))
     own, is_tied = faces.factors[edits.positions], tied(ATTRIBUTE_NAMES).numpy()
     for guide in range(GUIDES):
@@ -239,7 +239,7 @@ def test_truths_are_the_same_face_with_what_is_wanted_and_nothing_else(faces):
 
 def test_the_truth_has_the_style_that_was_made(tmp_path):
     store = prepare(Faces(image_size=64, train=4, val=4, test=100), tmp_path)
-    edits = edits_of(Subject(Pixels(), store), [ATTRIBUTE_NAMES.index("Eyeglasses")])
+    edits = edits_of(EvalContext(Pixels(), store), [ATTRIBUTE_NAMES.index("Eyeglasses")])
     edits = Edits(*(field[edits.wanted] for field in edits))
     originals = torch.from_numpy(store.images[edits.positions]) / 127.5 - 1
     for guide in (0, GUIDES - 1):
@@ -249,7 +249,7 @@ def test_the_truth_has_the_style_that_was_made(tmp_path):
 
 
 def test_edits_are_balanced_and_each_image_is_edited_once_a_direction(faces):
-    edits = edits_of(Subject(Pixels(), faces), list(range(len(ATTRIBUTE_NAMES))))
+    edits = edits_of(EvalContext(Pixels(), faces), list(range(len(ATTRIBUTE_NAMES))))
     assert set(edits.columns) == set(range(len(ATTRIBUTE_NAMES)))
     for column in range(len(ATTRIBUTE_NAMES)):
         added, removed = (edits.positions[(edits.columns == column) & (edits.wanted == wanted)] for wanted in (True, False))

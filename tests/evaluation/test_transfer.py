@@ -13,7 +13,7 @@ from zoo.data.store import prepare
 from zoo.evaluation import protocol
 from zoo.evaluation import transfer as module
 from zoo.evaluation.attributes import GUIDES, drawn
-from zoo.evaluation.context import Subject
+from zoo.evaluation.context import EvalContext
 from zoo.evaluation.transfer import CONTENT, EDITED, NAMES, WAYS, content_scores, pairs_between, pairs_of, transfer
 from zoo.models.base import Autoencoder
 from zoo.models.udt import UDT
@@ -68,9 +68,9 @@ def designed(tmp_path_factory):
 
 def found_by(model, store, names, **settings):
     """The scores of these names alone."""
-    subject = Subject(model, store, **settings)
-    subject.wanted = set(names)
-    return transfer(subject)
+    context = EvalContext(model, store, **settings)
+    context.wanted = set(names)
+    return transfer(context)
 
 
 @torch.no_grad()
@@ -119,11 +119,11 @@ def test_an_ignored_attribute_has_no_success(designed):
 
 @torch.no_grad()
 def test_other_attributes_that_change_are_not_kept(designed):
-    subject = Subject(Oracle(designed, smiles=True), designed, features=looked_up(designed))
-    scores = transfer(subject)
+    context = EvalContext(Oracle(designed, smiles=True), designed, features=looked_up(designed))
+    scores = transfer(context)
     smile = designed.attributes[:, ATTRIBUTE_NAMES.index("Smiling")]
     for way in ("add", "remove"):  # smiles with glasses, so half of those without them gain or lose one; nothing else varies
-        edits = pairs_of(subject, GLASSES)[way].edits
+        edits = pairs_of(context, GLASSES)[way].edits
         expected = smile[edits.positions].mean()
         assert 0.2 < expected < 0.8
         assert scores[f"{way}_kept"] == pytest.approx(expected)
@@ -144,16 +144,16 @@ def test_large_codes_are_reduced_for_the_probes_with_a_note(faces, monkeypatch):
     model = Oracle(faces)
     shown = []
     monkeypatch.setattr(module, "reduce", lambda train, test: shown.append(train) or (train[:, :3], test[:, :3], True))
-    subject = Subject(model, faces)
-    content_scores(subject, model, GLASSES)
+    context = EvalContext(model, faces)
+    content_scores(context, model, GLASSES)
     assert shown[0].shape == (400, model.content_dim)
     assert (shown[0][:, PARTS] == 0).all()  # of the content alone
-    assert f"{model.content_dim} dimensions of content were reduced to 3" in subject.notes[0]
+    assert f"{model.content_dim} dimensions of content were reduced to 3" in context.notes[0]
 
 
 def test_truths_are_the_same_face_with_the_guides_own_glasses_or_with_none(faces):
-    subject = Subject(Autoencoder((3, 32, 32), 4), faces)
-    for way, pairs in pairs_of(subject, GLASSES).items():
+    context = EvalContext(Autoencoder((3, 32, 32), 4), faces)
+    for way, pairs in pairs_of(context, GLASSES).items():
         edits, has = pairs.edits, faces.attributes[:, GLASSES]
         assert len(edits.positions) >= 30
         assert (has[edits.positions] == (way != "add")).all()
@@ -188,23 +188,23 @@ def test_only_possible_pairs_are_made(faces):
 
 
 def test_as_many_pairs_as_asked_for(faces, monkeypatch):
-    subject = Subject(Autoencoder((3, 32, 32), 4), faces)
-    every = pairs_of(subject, GLASSES)
+    context = EvalContext(Autoencoder((3, 32, 32), 4), faces)
+    every = pairs_of(context, GLASSES)
     monkeypatch.setattr(module, "PAIRS", 7)
-    few = pairs_of(subject, GLASSES)
+    few = pairs_of(context, GLASSES)
     for way in WAYS:
         assert len(few[way].guides) == len(few[way].edits.truths) == 7
         np.testing.assert_array_equal(few[way].edits.positions, every[way].edits.positions[:7])
-    other = pairs_of(Subject(Autoencoder((3, 32, 32), 4), faces, seed=1), GLASSES)
+    other = pairs_of(EvalContext(Autoencoder((3, 32, 32), 4), faces, seed=1), GLASSES)
     assert not np.array_equal(other["add"].guides, few["add"].guides)
 
 
 @torch.no_grad()
-def test_in_the_protocol_every_number_is_named_after_its_count(subject, faces):
+def test_in_the_protocol_every_number_is_named_after_its_count(context, faces):
     torch.manual_seed(0)
     model = UDT(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8, attribute_dim=2, domain="Eyeglasses")
     model.name_attributes(faces.attribute_names)
-    measured = subject(model)
+    measured = context(model)
     numbers = protocol.evaluate(measured, ["transfer"])
     assert set(numbers) == {f"transfer/{name}@200" for name in NAMES}
     assert all(math.isfinite(value) for value in numbers.values())
@@ -213,13 +213,13 @@ def test_in_the_protocol_every_number_is_named_after_its_count(subject, faces):
     measured.count = 10_000
     assert protocol.full_name(measured, "transfer", "swap_kept") == "transfer/swap_kept@1000"
     assert protocol.full_name(measured, "transfer", "content_mlp") == "transfer/content_mlp"
-    some = protocol.evaluate(subject(model), ["remove_inside", "content_linear"])
+    some = protocol.evaluate(context(model), ["remove_inside", "content_linear"])
     assert some == {name: numbers[name] for name in ("transfer/remove_inside@200", "transfer/content_linear@200")}
 
 
 @torch.no_grad()
-def test_other_models_have_no_such_numbers(subject):
-    measured = subject()
+def test_other_models_have_no_such_numbers(context):
+    measured = context()
     assert transfer(measured) == {}
     assert measured.notes == []
 
@@ -232,9 +232,9 @@ def test_where_hardly_anyone_has_the_attribute_nothing_is_measured(tmp_path):
         store = prepare(source, tmp_path / f"{rich}")
         model = UDT(ConvBackbone(image_size=8, channels=1, width=16), latent_dim=4, attribute_dim=1, domain="B")
         model.name_attributes(store.attribute_names)
-        subject = Subject(model, store, features=Judge(store.attribute_names, brightness))
-        assert transfer(subject) == {}
-        assert subject.notes == [
+        context = EvalContext(model, store, features=Judge(store.attribute_names, brightness))
+        assert transfer(context) == {}
+        assert context.notes == [
             f"Transfer is not measured: {rich} images of the split 'test' have B and {80 - rich} lack it, and 10 of each are needed."
         ]
 

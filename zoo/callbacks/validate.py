@@ -12,7 +12,7 @@ from torch import Tensor
 from zoo.batch import Batch
 from zoo.callbacks.clock import Pauses, images_seen, is_due
 from zoo.callbacks.training_metrics import log
-from zoo.evaluation.context import Subject, features_of
+from zoo.evaluation.context import EvalContext, features_of
 from zoo.evaluation.protocol import GROUPS, LEAST, evaluate
 from zoo.evaluation.validation import fit_prior, measure, quiet
 from zoo.generation import grids
@@ -89,11 +89,11 @@ class Watch(pl.Callback):
         measured = any(name.removeprefix("val/").split("/")[0] in GROUPS for name in self.latest)
         if trainer.global_step < trainer.max_steps or samples < LEAST or measured:
             return
-        subject = Subject(pl_module, data.store, "val", samples, cache=data.cache)
+        context = EvalContext(pl_module, data.store, "val", samples, cache=data.cache)
         try:
-            subject.features = features_of(subject, "classifier", None)
+            context.features = features_of(context, "classifier", None)
             with quiet(pl_module, trainer):
-                found = {f"val/{name}": value for name, value in evaluate(subject, self.metrics).items()}
+                found = {f"val/{name}": value for name, value in evaluate(context, self.metrics).items()}
         except Exception as error:
             print(
                 f"The evaluation was left out ({type(error).__name__}: {error}); try python -m zoo.evaluate run={self.run}.",

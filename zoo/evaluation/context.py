@@ -34,7 +34,7 @@ class Codes(NamedTuple):
 
 
 @dataclass
-class Subject:
+class EvalContext:
     """A model in eval mode, the data it is measured on, and the protocol's settings. Callers hold `torch.no_grad()`.
 
     Args:
@@ -104,20 +104,20 @@ class Subject:
 
         return self.once("reference", lambda: reference_features(features, self.store, self.split, positions, self.cache, compute))
 
-    def codes(self, split: str, limit: int | None = None, told: bool = True) -> Codes:
+    def codes(self, split: str, limit: int | None = None, use_attributes: bool = True) -> Codes:
         """Deterministic codes (`Autoencoder.encode`) of at most `limit` images of a split, on the device.
 
-        `told`: the model may read the images' attributes; otherwise the codes hold what it sees in the images alone.
+        `use_attributes`: the model may read the images' attributes; otherwise the codes hold what it sees in the images alone.
         """
-        told = told or not self.model.reads_attributes
-        return self.once(f"codes {split} {limit} {told}", lambda: self._codes(split, limit, told))
+        use_attributes = use_attributes or not self.model.reads_attributes
+        return self.once(f"codes {split} {limit} {use_attributes}", lambda: self._codes(split, limit, use_attributes))
 
-    def _codes(self, split: str, limit: int | None, told: bool) -> Codes:
+    def _codes(self, split: str, limit: int | None, use_attributes: bool) -> Codes:
         positions = self.positions(split, limit)
 
         def encode(start: int, stop: int) -> Tensor:
             batch = self.batch(positions[start:stop])
-            return self.model.encode(batch.image, batch.attributes if told else None).float()
+            return self.model.encode(batch.image, batch.attributes if use_attributes else None).float()
 
         latents = self.rows(len(positions), f"codes of {split} images", encode)
         return Codes(latents, torch.from_numpy(self.store.attributes[positions.numpy()]).to(self.device), positions)
@@ -152,15 +152,15 @@ def quantised(images: Tensor) -> Tensor:
     return to_uint8(images)
 
 
-def features_of(subject: Subject, name: str, weights: str | None) -> Features | None:
-    """The features network for a subject: "classifier" or "inception". None, and a note, for data without labels. Raises ZooError."""
+def features_of(context: EvalContext, name: str, weights: str | None) -> Features | None:
+    """The features network for a context: "classifier" or "inception". None, and a note, for data without labels. Raises ZooError."""
     if name == "inception":
-        return inception_from(weights, subject.device)
+        return inception_from(weights, context.device)
     if name != "classifier":
         raise ZooError(f"features={name} is not known; use classifier or inception.")
     if weights is not None:
         raise ZooError("features.weights belongs to features=inception; the classifier ships with the package or is trained once.")
-    if not varying(subject.store.attributes).any():
-        subject.notes.append("Nothing is measured in feature space: the data have no labels for a classifier; use features=inception.")
+    if not varying(context.store.attributes).any():
+        context.notes.append("Nothing is measured in feature space: the data have no labels for a classifier; use features=inception.")
         return None
-    return classifier_of(subject.store, subject.cache, subject.device)
+    return classifier_of(context.store, context.cache, context.device)

@@ -14,7 +14,7 @@ from omegaconf import ListConfig
 
 from zoo.errors import ZooError, nearest
 from zoo.evaluation import attributes, interpolations, invariance, likelihood, reconstructions, representation, samples, transfer
-from zoo.evaluation.context import Subject
+from zoo.evaluation.context import EvalContext
 
 FULL = 10_000  # images of the protocol; any other number is named
 LEAST = 16  # images, below which nothing is measured
@@ -23,7 +23,7 @@ LEAST = 16  # images, below which nothing is measured
 class Group(NamedTuple):
     """One part of the evaluation."""
 
-    measure: Callable[[Subject], dict[str, float]]  # {} where it does not apply
+    measure: Callable[[EvalContext], dict[str, float]]  # {} where it does not apply
     names: tuple[str, ...]  # the metrics it may give
     by_features: tuple[str, ...] = ()  # those that depend on the features network
     counts: dict[str, int] = {}  # at most so many images, where it is not N
@@ -47,46 +47,46 @@ GROUPS = {
 }
 
 
-def evaluate(subject: Subject, selection: list[str] | None = None) -> dict[str, float]:
+def evaluate(context: EvalContext, selection: list[str] | None = None) -> dict[str, float]:
     """All numbers of a model; see `by_group`."""
-    return {name: value for numbers in by_group(subject, selection) for name, value in numbers.items()}
+    return {name: value for numbers in by_group(context, selection) for name, value in numbers.items()}
 
 
-def by_group(subject: Subject, selection: list[str] | None = None) -> Iterator[dict[str, float]]:
+def by_group(context: EvalContext, selection: list[str] | None = None) -> Iterator[dict[str, float]]:
     """Measures a model group by group, the same on all ranks. A number that is not defined (nothing varies) is left out, with a note.
 
     Args:
-        subject: What is measured; callers hold `quiet(model)`.
+        context: What is measured; callers hold `quiet(model)`.
         selection: Names of groups or metrics (see `selected`); None = everything that applies.
 
     Raises:
         ZooError: Fewer images than a metric needs, or a model that has diverged.
     """
-    check_count(subject)
+    check_count(context)
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         for name, group in GROUPS.items():
-            subject.wanted = None if selection is None or name in selection else set(selection)
-            if subject.wants(*group.names):
-                found = {full_name(subject, name, metric): value for metric, value in group.measure(subject).items()}
-                subject.notes += [f"{metric} is not defined here." for metric, value in found.items() if not math.isfinite(value)]
+            context.wanted = None if selection is None or name in selection else set(selection)
+            if context.wants(*group.names):
+                found = {full_name(context, name, metric): value for metric, value in group.measure(context).items()}
+                context.notes += [f"{metric} is not defined here." for metric, value in found.items() if not math.isfinite(value)]
                 yield {metric: value for metric, value in found.items() if math.isfinite(value)}
 
 
-def check_count(subject: Subject) -> None:
+def check_count(context: EvalContext) -> None:
     """Raises ZooError if there are too few images for neighbours, clusters and mixtures."""
-    if subject.count < LEAST:
+    if context.count < LEAST:
         raise ZooError(
-            f"{subject.count} images are too few: precision, recall, mixtures and nearest neighbours need at least {LEAST}; "
-            f"raise samples, or choose a split with more images than '{subject.split}' has."
+            f"{context.count} images are too few: precision, recall, mixtures and nearest neighbours need at least {LEAST}; "
+            f"raise samples, or choose a split with more images than '{context.split}' has."
         )
 
 
-def full_name(subject: Subject, group: str, metric: str) -> str:
+def full_name(context: EvalContext, group: str, metric: str) -> str:
     """`group/metric`, with the features' name if it is not the default one, and with N if it is not 10,000."""
     part = GROUPS[group]
     names = metric.split("/")  # "frechet", "gaussian/frechet" or "success/Smiling"
-    network = f"_{subject.features.name}" if subject.features is not None and names[-1] in part.by_features else ""
-    count = min(subject.count, *(part.counts.get(name, subject.count) for name in names))
+    network = f"_{context.features.name}" if context.features is not None and names[-1] in part.by_features else ""
+    count = min(context.count, *(part.counts.get(name, context.count) for name in names))
     return f"{group}/{metric}{network.removesuffix('_classifier')}" + (f"@{count}" if count != FULL else "")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
-from zoo.evaluation.context import Subject
+from zoo.evaluation.context import EvalContext
 from zoo.evaluation.protocol import GROUPS
 from zoo.files import sha256_of, write_json
 from zoo.runs.load import Run
@@ -24,10 +24,10 @@ class Book:
     Raises ZooError for a file that is there but cannot be read.
     """
 
-    def __init__(self, out: Path, run: Run, subject: Subject, overrides: list[str]) -> None:
-        self.path = out / ("evaluation.json" if subject.split == "test" else f"evaluation-{subject.split}.json")
-        features = {} if subject.features is None else {subject.features.name: subject.features.identity()}
-        self.notes = subject.notes
+    def __init__(self, out: Path, run: Run, context: EvalContext, overrides: list[str]) -> None:
+        self.path = out / ("evaluation.json" if context.split == "test" else f"evaluation-{context.split}.json")
+        features = {} if context.features is None else {context.features.name: context.features.identity()}
+        self.notes = context.notes
         self.content: dict[str, Any] = {
             "format": FORMAT,
             "model": run.config.model.name,
@@ -40,10 +40,10 @@ class Book:
             "latent_dim": run.model.latent_dim,
             "measured": {
                 "checkpoint_sha256": sha256_of(run.checkpoint),
-                "images_sha256": subject.store.sha256,
-                "split": subject.split,
-                "seed": subject.seed,
-                "device": subject.device.type,
+                "images_sha256": context.store.sha256,
+                "split": context.split,
+                "seed": context.seed,
+                "device": context.device.type,
             },
             "features": features,
             "metrics": {},
