@@ -13,12 +13,13 @@ from zoo.batch import Batch
 from zoo.callbacks.clock import Pauses, images_seen, is_due
 from zoo.callbacks.training_metrics import log
 from zoo.evaluation.context import EvalContext, features_of
-from zoo.evaluation.protocol import GROUPS, LEAST, evaluate
+from zoo.evaluation.protocol import LEAST, evaluate
 from zoo.evaluation.validation import fit_prior, measure, quiet
 from zoo.generation import grids
 from zoo.hardware import peak_memory_mib
 from zoo.models.base import Autoencoder
 from zoo.runs.files import read_json
+from zoo.runs.measurements import Measurement, by_flat_name, measurements_of
 from zoo.viz import tiling
 
 
@@ -42,6 +43,7 @@ class Watch(pl.Callback):
         self.run, self.every, self.samples, self.metrics, self.begin = run, every, samples, metrics, begin
         self.validation_images, self.prior_images = validation_images, prior_images
         self.peak_memory_mib: float | None = None  # of training; None before its end
+        self.measurements: list[Measurement] = []  # of the validation split, after the last step
         self.latest: dict[str, float] = {}  # kept in the checkpoint: a run killed before its summary still has its numbers
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -82,26 +84,25 @@ class Watch(pl.Callback):
         known = read_json(self.run / "summary.json")
         if seen == self.begin == known.get("images_seen"):  # of these very weights
             self.latest |= known["metrics"]
+            self.measurements = measurements_of(known)
             self.peak_memory_mib = known["peak_memory_mib"]
         else:
             self.peak_memory_mib = peak_memory_mib(pl_module.device)
         samples = min(self.samples, data.limit or self.samples, len(data.store.indices("val")))
-        measured = any(name.removeprefix("val/").split("/")[0] in GROUPS for name in self.latest)
-        if trainer.global_step < trainer.max_steps or samples < LEAST or measured:
+        if trainer.global_step < trainer.max_steps or samples < LEAST or self.measurements:
             return
         context = EvalContext(pl_module, data.store, "val", samples, cache=data.cache)
         try:
             context.features = features_of(context, "classifier", None)
             with quiet(pl_module, trainer):
-                found = {f"val/{name}": value for name, value in evaluate(context, self.metrics).items()}
+                self.measurements = evaluate(context, self.metrics)
         except Exception as error:
             print(
                 f"The evaluation was left out ({type(error).__name__}: {error}); try python -m zoo.evaluate run={self.run}.",
                 file=sys.stderr,
             )
             return
-        self.latest |= found
-        log(trainer, seen, found)
+        log(trainer, seen, by_flat_name(self.measurements))
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Lightning has moved the model off its device, and leaves on_train_end out where nothing is left to train."""

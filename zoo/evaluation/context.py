@@ -13,6 +13,7 @@ from zoo.batch import Batch, to_float, to_uint8
 from zoo.data.loader import subset
 from zoo.data.store import Store
 from zoo.errors import ZooError
+from zoo.evaluation.descriptors import METRICS
 from zoo.features import Features
 from zoo.features.classifier import classifier_of
 from zoo.features.classifier_training import varying
@@ -20,6 +21,7 @@ from zoo.features.inception import inception_from
 from zoo.features.reference import reference_features
 from zoo.models.base import Autoencoder
 from zoo.progress import chunks
+from zoo.runs.measurements import Measurement
 
 T = TypeVar("T")
 CHUNK = 128  # images at once; a part of the protocol as far as rounding goes
@@ -66,6 +68,15 @@ class EvalContext:
     def wants(self, *names: str) -> bool:
         """Whether any of these metrics is asked for."""
         return self.wanted is None or not self.wanted.isdisjoint(names)
+
+    def records(self, group: str, scores: dict[str, float], prior: str | None = None, item: str | None = None) -> list[Measurement]:
+        """Scores of a group by metric (those of one prior, of one attribute or perturbation) as records; without those nobody wants."""
+        found = []
+        for metric in (METRICS[group][name] for name in scores if self.wants(name)):
+            n = self.count if metric.max_n is None else min(self.count, metric.max_n)
+            network = self.features.name if self.features is not None and metric.uses_features else None
+            found.append(Measurement(group, metric.name, scores[metric.name], self.split, n, prior, network, item))
+        return found
 
     def once(self, what: str, compute: Callable[[], T]) -> T:
         """The result of `compute()`, kept under the name `what`: several metrics share codes and statistics."""

@@ -4,30 +4,32 @@ import torch
 from torch import Tensor
 
 from zoo.evaluation.context import EvalContext, quantised
+from zoo.evaluation.descriptors import LINE_IMAGES, PATHS
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.line_scores import mean_distance_and_smoothness
 from zoo.metrics.paths import path_smoothness
 from zoo.models.base import seed_of
+from zoo.runs.measurements import Measurement
 
-NAMES = ("frechet", "smoothness", "mean_distance", "line_smoothness", "line_smoothness_unbiased", "line_undefined")
-PATHS, STEPS = 500, 11  # of the smoothness in feature space
-LINE_PAIRS, LINE_STEPS = 256, 16  # ACAI, 1807.07543, section 3.2
+LINES = ("mean_distance", "line_smoothness", "line_smoothness_unbiased", "line_undefined")
+STEPS = 11  # of paths in feature space
+LINE_STEPS = 16  # ACAI, 1807.07543, section 3.2
 PAIRS = 20  # key of a random stream
 
 
-def interpolations(context: EvalContext) -> dict[str, float]:
+def interpolations(context: EvalContext) -> list[Measurement]:
     """The Fréchet distance of N midpoints to the split, the smoothness of paths in feature space, and ACAI's numbers on lines."""
     model = context.model
     if not model.can_encode:
-        return {}
+        return []
     scores: dict[str, float] = {}
     if context.features is not None and context.wants("frechet"):
         scores |= midpoint_distance(context, *pairs(context, context.count))
     if context.features is not None and context.wants("smoothness"):
         scores |= feature_smoothness(context, *pairs(context, min(PATHS, context.count)))
-    if context.store.manifest["name"] == "lines" and context.wants(*NAMES[2:]):
+    if context.store.manifest["name"] == "lines" and context.wants(*LINES):
         scores |= line_scores(context)
-    return scores
+    return context.records("interpolations", scores)
 
 
 def pairs(context: EvalContext, count: int) -> tuple[Tensor, Tensor]:
@@ -71,7 +73,7 @@ def feature_smoothness(context: EvalContext, codes: Tensor, partners: Tensor) ->
 
 def line_scores(context: EvalContext) -> dict[str, float]:
     """ACAI's mean distance and smoothness: 512 images make 256 pairs, first half with second half."""
-    codes = context.codes(context.split, min(2 * LINE_PAIRS, context.count)).latents
+    codes = context.codes(context.split, min(LINE_IMAGES, context.count)).latents
     half = len(codes) // 2
     first, second = codes[:half], codes[half : 2 * half]
 
@@ -79,5 +81,4 @@ def line_scores(context: EvalContext) -> dict[str, float]:
         return context.model.interpolate(first[start:stop], second[start:stop], LINE_STEPS).float()
 
     found = mean_distance_and_smoothness(context.rows(len(second), "interpolations of lines", walk, size=16))
-    named = dict(zip(NAMES[2:], found, strict=True))
-    return {name: value for name, value in named.items() if context.wants(name)}
+    return dict(zip(LINES, found, strict=True))

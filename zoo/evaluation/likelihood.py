@@ -9,31 +9,32 @@ import torch
 from torch import Tensor
 
 from zoo.evaluation.context import EvalContext
+from zoo.evaluation.descriptors import DRAWS, DRAWS_IMAGES
 from zoo.losses import LEVEL, bits_per_dim
+from zoo.runs.measurements import Measurement
 
-DRAWS, DRAWS_IMAGES = 64, 1_000  # importance-weighted: K, and images
-NAMES = ("bits_per_dim", "elbo_bits_per_dim", f"iw{DRAWS}_bits_per_dim")
+EXACT, ELBO, WEIGHTED = "bits_per_dim", "elbo_bits_per_dim", f"iw{DRAWS}_bits_per_dim"
 DEQUANTISE = 30  # key of a random stream
 
 
-def likelihood(context: EvalContext) -> dict[str, float]:
+def likelihood(context: EvalContext) -> list[Measurement]:
     """The ELBO of all images with one draw each, and the importance-weighted bound (IWAE, 1509.00519) with 64 draws of 1,000 images.
 
     A method that knows log p(x) exactly gives `bits_per_dim` alone.
     """
     exact = draws_of(context, 2, 2)
     if exact is None:
-        return {}
+        return []
     dimensions, originals = math.prod(context.model.image_shape), context.store.original_values
     scores: dict[str, float] = {}
-    single = NAMES[0] if exact.shape[1] == 1 else NAMES[1]
+    single = EXACT if exact.shape[1] == 1 else ELBO
     if context.wants(single) and (weights := draws_of(context, 1, context.count)) is not None:
         scores[single] = bits_per_dim(-weights, dimensions, originals=originals).mean().item()
-    if exact.shape[1] > 1 and context.wants(NAMES[2]):
+    if exact.shape[1] > 1 and context.wants(WEIGHTED):
         weights = draws_of(context, DRAWS, min(DRAWS_IMAGES, context.count))
         assert weights is not None
-        scores[NAMES[2]] = bits_per_dim(math.log(DRAWS) - torch.logsumexp(weights, 1), dimensions, originals=originals).mean().item()
-    return scores
+        scores[WEIGHTED] = bits_per_dim(math.log(DRAWS) - torch.logsumexp(weights, 1), dimensions, originals=originals).mean().item()
+    return context.records("likelihood", scores)
 
 
 def draws_of(context: EvalContext, draws: int, count: int) -> Tensor | None:

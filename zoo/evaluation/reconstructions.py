@@ -6,20 +6,19 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from zoo.batch import to_unit_range
 from zoo.evaluation.context import EvalContext, quantised
-from zoo.evaluation.samples import quantised_energy, sharpness
+from zoo.evaluation.samples import laplacian_energy_ratio, quantised_energy
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.lpips import SMALLEST, WEIGHTS, lpips_network
 from zoo.metrics.reconstruction import psnr, squared_error
+from zoo.runs.measurements import Measurement
 
-NAMES = ("mse", "psnr", "ssim", "lpips", "sharpness", "frechet")
 
-
-def reconstructions(context: EvalContext) -> dict[str, float]:
-    """Means over the split's images of mse (per value on [0, 1]), psnr (dB), ssim, lpips; of the whole set its sharpness (1 = as sharp as
-    the data) and its Fréchet distance."""
+def reconstructions(context: EvalContext) -> list[Measurement]:
+    """Means over the split's images of mse (per value on [0, 1]), psnr (dB), ssim, lpips; of the whole set the ratio of its Laplacian
+    energy to that of the data (1 = as sharp) and its Fréchet distance."""
     model, features = context.model, context.features if context.wants("frechet") else None
     if not model.can_encode:
-        return {}
+        return []
     perceptual = None
     if context.wants("lpips") and context.store.image_size < SMALLEST:
         context.notes.append(f"lpips was not measured: it needs images of at least {SMALLEST} pixels.")
@@ -42,13 +41,13 @@ def reconstructions(context: EvalContext) -> dict[str, float]:
     rows = context.rows(len(positions), f"reconstructions of {context.split} images", measure)
     means = rows[:, : len(per_image)].double().mean(0).tolist()
     energy, fake = rows[:, len(per_image)], rows[:, len(per_image) + 1 :]
-    scores = {name: mean for name, mean in zip(per_image, means, strict=True) if context.wants(name)}
-    if context.wants("sharpness"):
-        scores["sharpness"] = sharpness(context, energy)
+    scores = dict(zip(per_image, means, strict=True))
+    if context.wants("laplacian_energy_ratio"):
+        scores["laplacian_energy_ratio"] = laplacian_energy_ratio(context, energy)
     if features is not None:
         real = context.reference()
         scores["frechet"] = frechet_distance(context.once("moments", lambda: moments(real)), moments(fake))
-    return scores
+    return context.records("reconstructions", scores)
 
 
 def ssim(target: Tensor, output: Tensor) -> Tensor:

@@ -8,31 +8,32 @@ from zoo.metrics.clustering import clustering_accuracy
 from zoo.metrics.disentanglement import mutual_information_gap
 from zoo.metrics.probes import factor_r2, knn_accuracy, knn_balanced_accuracy, linear_probe_attributes, linear_probe_classes, reduce
 from zoo.progress import busy
+from zoo.runs.measurements import Measurement
 
 CLASSES = ("linear_accuracy", "knn_accuracy", "clustering_accuracy")
 ATTRIBUTES = ("linear_balanced_accuracy", "linear_average_precision", "knn_balanced_accuracy")  # means over attributes
 FACTORS = ("factor_r2", "mig")  # means over factors
-NAMES = (*CLASSES, *ATTRIBUTES, *FACTORS)
 TRAIN_IMAGES = 5  # codes to fit on, for each one to score on
 
 
-def representation(context: EvalContext) -> dict[str, float]:
+def representation(context: EvalContext) -> list[Measurement]:
     """Linear and nearest-neighbour probes of labels, clustering of classes, how linearly and how separately known factors are coded."""
     store = context.store
     if not context.model.can_encode or not (store.attribute_names or store.factors is not None):
-        return {}
-    train = context.codes("train", TRAIN_IMAGES * context.count, use_attributes=False)  # nobody may read labels from codes that were told them
+        return []
+    # Nobody may read labels from codes that were made with them.
+    train = context.codes("train", TRAIN_IMAGES * context.count, use_attributes=False)
     test = context.codes(context.split, context.count, use_attributes=False)
     a, b, reduced = reduce(train.latents, test.latents)
     if reduced:
         context.notes.append(f"For probes, {context.model.latent_dim} latent dimensions were reduced to {a.shape[1]} principal components.")
     with busy(f"probing {len(a):,} codes"):
         scores = probe(context, a, train, b, test, reduced)
-    return {name: value for name, value in scores.items() if context.wants(name)}
+    return context.records("representation", scores)
 
 
 def probe(context: EvalContext, a: Tensor, train: Codes, b: Tensor, test: Codes, reduced: bool) -> dict[str, float]:
-    """The wanted scores; `a` and `b` are the latents of `train` and `test`, or their principal components."""
+    """The scores; `a` and `b` are the latents of `train` and `test`, or their principal components."""
     store = context.store
     scores: dict[str, float] = {}
     if store.has_classes and context.wants(*CLASSES):

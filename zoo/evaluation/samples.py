@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from zoo.errors import ZooError
 from zoo.evaluation.context import CHUNK, EvalContext, quantised
+from zoo.evaluation.descriptors import METRICS
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.kernel import kernel_distance
 from zoo.metrics.manifold import manifold_scores
@@ -16,36 +17,41 @@ from zoo.metrics.sharpness import laplacian_energy
 from zoo.models.base import seed_of
 from zoo.priors import Flow, Gaussian, Mixture, Prior
 from zoo.progress import busy
+from zoo.runs.measurements import Measurement
 
-NAMES = ("frechet", "kernel", "precision", "recall", "density", "coverage", "sharpness", "latent_nll")
+MANIFOLD = ("precision", "recall", "density", "coverage")
+IN_FEATURE_SPACE = tuple(name for name, metric in METRICS["samples"].items() if metric.uses_features)
 PRIOR_IMAGES = 10_000  # training images whose latents a prior is fitted to
 FITTED: dict[str, type[Prior]] = {"gaussian": Gaussian, "mixture": Mixture, "flow": Flow}
 LARGEST_LATENT = 1024  # dimensions up to which densities are fitted to latents
 FIT, HELD_OUT, DRAW = 10, 11, 12  # keys of random streams
 
 
-def samples(context: EvalContext) -> dict[str, float]:
+def samples(context: EvalContext) -> list[Measurement]:
     """For each prior: distances and precision, recall, density, coverage of N samples against N real images, in feature space.
 
-    `sharpness` compares the images themselves (1 = as sharp as the data). `latent_nll` is the prior's negative log-likelihood, in nats,
-    of latents of the measured split: fitted priors can overfit.
+    `laplacian_energy_ratio` compares the images themselves (1 = as sharp as the data). `latent_nll` is the prior's negative
+    log-likelihood, in nats, of latents of the measured split: fitted priors can overfit.
     """
-    scores: dict[str, float] = {}
-    with_features = context.features is not None and context.wants(*NAMES[:-2])
+    found: list[Measurement] = []
+    with_features = context.features is not None and context.wants(*IN_FEATURE_SPACE)
+    if context.features is not None and context.wanted and (other := {"kid", "kernel_distance"} & context.wanted - {kernel_name(context)}):
+        context.notes.append(f"{other.pop()} is not measured: the kernel distance is called kid with features=inception alone.")
     for name, prior in priors(context).items():
-        if with_features or context.wants("sharpness"):
+        scores: dict[str, float] = {}
+        if with_features or context.wants("laplacian_energy_ratio"):
             energy, fake = generated(context, prior, with_features)
-        if context.wants("sharpness"):
-            scores[f"{name}/sharpness"] = sharpness(context, energy)
+        if context.wants("laplacian_energy_ratio"):
+            scores["laplacian_energy_ratio"] = laplacian_energy_ratio(context, energy)
         if with_features:
             real = context.reference()
             with busy(f"comparing {len(fake):,} samples from the {name} prior with as many real images"):
-                found = compare(context, real, fake)
-            scores |= {f"{name}/{metric}": value for metric, value in found.items()}
+                scores |= compare(context, real, fake)
         if context.model.can_encode and context.wants("latent_nll"):
             held_out = latents(context, context.split, context.count, HELD_OUT).split(CHUNK)
-            scores[f"{name}/latent_nll"] = -torch.cat([prior.log_prob(part) for part in held_out]).double().mean().item()
-    return scores
+            scores["latent_nll"] = -torch.cat([prior.log_prob(part) for part in held_out]).double().mean().item()
+        found += context.records("samples", scores, prior=name)
+    return found
 
 
 def priors(context: EvalContext) -> dict[str, Prior]:
@@ -118,7 +124,7 @@ def quantised_energy(images: Tensor) -> Tensor:
     return laplacian_energy(images.float() / 127.5 - 1)
 
 
-def sharpness(context: EvalContext, energy: Tensor) -> float:
+def laplacian_energy_ratio(context: EvalContext, energy: Tensor) -> float:
     """The mean Laplacian energy of generated images (N,) in relation to that of the N real ones: 1 = as sharp as the data."""
     positions = context.positions(context.split, context.count)
 
@@ -131,14 +137,19 @@ def sharpness(context: EvalContext, energy: Tensor) -> float:
     return (energy.double().mean() / context.once("laplacian energy", real)).item()
 
 
+def kernel_name(context: EvalContext) -> str:
+    """The kernel distance of Inception's features is the KID."""
+    return "kid" if context.features is not None and context.features.name == "inception" else "kernel_distance"
+
+
 def compare(context: EvalContext, real: Tensor, fake: Tensor) -> dict[str, float]:
     """The wanted metrics of two sets of features (N, D) of equal size."""
+    kernel = kernel_name(context)
     scores: dict[str, float] = {}
     if context.wants("frechet"):
         scores["frechet"] = frechet_distance(context.once("moments", lambda: moments(real)), moments(fake))
-    if context.wants("kernel"):
-        scores["kernel"] = kernel_distance(real, fake)
-    if context.wants("precision", "recall", "density", "coverage"):
-        found = manifold_scores(real, fake)._asdict()
-        scores |= {name: value for name, value in found.items() if context.wants(name)}
+    if context.wants(kernel):
+        scores[kernel] = kernel_distance(real, fake)
+    if context.wants(*MANIFOLD):
+        scores |= manifold_scores(real, fake)._asdict()
     return scores

@@ -16,25 +16,32 @@ from zoo.data.faces.dataset import FACTOR_GROUPS, FACTOR_NAMES, attributes_of, s
 from zoo.data.store import Store
 from zoo.evaluation.attributes import GUIDES, Edits, tied, true_images
 from zoo.evaluation.context import EvalContext, quantised
+from zoo.evaluation.descriptors import METRICS, PAIRS
 from zoo.features.classifier import Classifier
 from zoo.features.classifier_training import varying
-from zoo.metrics.edit_scores import Errors, change, error_inside, error_outside, errors, judged_as, kept
+from zoo.metrics.edit_scores import (
+    Errors,
+    attribute_preservation,
+    change,
+    errors,
+    judged_as,
+    masked_relative_mse,
+    unmasked_relative_mse,
+)
 from zoo.metrics.probes import linear_probe_attributes, mlp_probe_attribute, reduce
 from zoo.models.base import seed_of
 from zoo.models.udt import UDT
 from zoo.progress import busy
+from zoo.runs.measurements import Measurement
 
 WAYS: dict[str, Callable[[UDT, Tensor, Tensor], Tensor]] = {
     "add": UDT.add,
     "remove": lambda model, rich, guide: model.remove(rich),
     "swap": UDT.swap,
 }
-JUDGED = ("success", "success_reconstruction", "kept")
-TRUE = ("inside", "outside")
-EDITED = tuple(f"{way}_{score}" for way in WAYS for score in (*JUDGED, *TRUE))
+JUDGED = ("success", "success_reconstruction", "attribute_preservation")
 CONTENT = ("content_linear", "content_mlp")
-NAMES = (*EDITED, *CONTENT)
-PAIRS = 1_000  # of each way, at most
+EDITED = tuple(name for name in METRICS["transfer"] if name not in CONTENT)
 LEAST = 10  # images of each domain
 TRAIN_IMAGES = 20_000  # codes that the probes are fitted to
 TRANSFERS = 30  # key of a random stream
@@ -47,14 +54,15 @@ class Pairs(NamedTuple):
     guides: np.ndarray  # (P,) int64, position in the store
 
 
-def transfer(context: EvalContext) -> dict[str, float]:
+def transfer(context: EvalContext) -> list[Measurement]:
     """The numbers of a UDT: of each way `add`, `remove` and `swap`, of up to 1,000 pairs, and of its content code.
 
     `<way>_success`, `<way>_success_reconstruction`: share of edits, and of plain reconstructions, whose attribute the classifier judges
-    as wanted: absent after a removal, else present. `<way>_kept`: share of the other attributes that it judges as in the plain
-    reconstruction, without those tied to the edited one. Only where the features network is a classifier of these attributes.
-    `<way>_inside`, `<way>_outside` (`faces` only): see `error_inside`, `error_outside`. The truth of a removal is drawn after the one of
-    several faces without the attribute that makes the change most like the one that was made; without glasses all are the same.
+    as wanted: absent after a removal, else present. `<way>_attribute_preservation`: share of the other attributes that it judges as in
+    the plain reconstruction, without those tied to the edited one. Only where the features network is a classifier of these attributes.
+    `<way>_masked_relative_mse`, `<way>_unmasked_relative_mse` (`faces` only): see `masked_relative_mse`, `unmasked_relative_mse`. The
+    truth of a removal is drawn after the one of several faces without the attribute that makes the change most like the one that was
+    made; without glasses all are the same.
     `content_linear`, `content_mlp`: balanced accuracy of telling rich from poor by the content code, 0.5 = not at all; probes fitted to
     codes of 20,000 training images.
 
@@ -62,18 +70,18 @@ def transfer(context: EvalContext) -> dict[str, float]:
     """
     model, store = context.model, context.store
     if not isinstance(model, UDT):
-        return {}
+        return []
     column = int(model.column)
     rich = int(store.attributes[store.indices(context.split), column].sum())
     poor = len(store.indices(context.split)) - rich
     if min(rich, poor) < LEAST:
         counts = f"{rich} images of the split '{context.split}' have {store.attribute_names[column]} and {poor} lack it"
         context.notes.append(f"Transfer is not measured: {counts}, and {LEAST} of each are needed.")
-        return {}
+        return []
     scores = edited_scores(context, model, column) if context.wants(*EDITED) else {}
     if context.wants(*CONTENT):
         scores |= content_scores(context, model, column)
-    return {name: value for name, value in scores.items() if context.wants(name)}
+    return context.records("transfer", scores)
 
 
 def edited_scores(context: EvalContext, model: UDT, column: int) -> dict[str, float]:
@@ -107,7 +115,8 @@ def scores_of(context: EvalContext, model: UDT, way: str, pairs: Pairs, column: 
         if judge is not None:
             columns, wanted = (torch.from_numpy(field).to(context.device) for field in (edits.columns, edits.wanted))
             was, now = judge.predict(before), judge.predict(after)
-            rows += [judged_as(now, columns, wanted), judged_as(was, columns, wanted), kept(now, was, others.expand_as(now))]
+            rows += [judged_as(now, columns, wanted), judged_as(was, columns, wanted)]
+            rows.append(attribute_preservation(now, was, others.expand_as(now)))
         if with_truths:
             truths = to_uint8(true_images(store, edits, change(plain, edited)))
             rows += errors(to_uint8(batch.image), before, after, truths)
@@ -119,7 +128,7 @@ def scores_of(context: EvalContext, model: UDT, way: str, pairs: Pairs, column: 
         scores |= {name: values.mean().item() for name, values in zip(JUDGED, columns, strict=False)}
     if with_truths:
         summed = Errors(*columns[-len(Errors._fields) :])
-        scores |= {"inside": error_inside(summed), "outside": error_outside(summed)}
+        scores |= {"masked_relative_mse": masked_relative_mse(summed), "unmasked_relative_mse": unmasked_relative_mse(summed)}
     return scores
 
 

@@ -11,13 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from zoo import hardware
 from zoo.files import write_atomically
+from zoo.runs.measurements import Measurement, by_flat_name, measurements_of
 
 FOLDER = "pretrain"  # of the stage that is trained here, inside the run's
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    """The final metrics of a run, from its summary.json; empty if there are none."""
-    return read_json(folder / "summary.json").get("metrics", {})
+    """What a run logged last and what was measured at its end, by flat names, from its summary.json; empty if there is none."""
+    summary = read_json(folder / "summary.json")
+    return summary.get("metrics", {}) | by_flat_name(map(Measurement.from_dict, summary.get("measurements", [])))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -53,18 +55,18 @@ def json_of(path: Path) -> dict[str, Any] | None:
 
 
 def is_whole(what: str, content: dict[str, Any]) -> bool:
-    """Whether summary.json, evaluation.json, cost.json or job.json has what is read from it, in the shape that is expected."""
+    """Whether summary.json or job.json has what is read from it, in the shape that is expected."""
     if what == "job":
         told = content.get("overrides", [])
         return isinstance(told, list) and all(isinstance(override, str) for override in told)
-    if what == "cost":
-        return all(value is None or isinstance(value, str) or is_number(value) for value in content.values())
     if not is_number(content.get("images_seen")) or not isinstance(content.get("metrics"), dict):
         return False
     if not is_texts(content.get("versions", {})):
         return False
-    if what == "evaluation":
-        return True
+    try:
+        measurements_of(content)
+    except ValueError:
+        return False
     earlier = content.get("pretrain", {})
     if not isinstance(earlier, dict) or not all(is_number(earlier.get(name, 0)) for name in ("images_seen", "train_hours")):
         return False

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.runs.files import config_of, is_whole, json_of
+from zoo.runs.measurements import fault_of_format
+from zoo.runs.results_file import DAMAGED, Found, read_cost, read_evaluation
 
 Notes = list[str]  # sentences on what is damaged and was left out
 
@@ -18,7 +20,7 @@ class Folder(NamedTuple):
     evaluation: dict[str, Any]
     cost: dict[str, Any]
     job: dict[str, Any]
-    damaged: str = ""  # the file without which it cannot be compared
+    damaged: str = ""  # why it cannot be compared: "summary.json is damaged"
 
 
 def read(path: Path, root: Path, notes: Notes) -> Folder:
@@ -27,23 +29,30 @@ def read(path: Path, root: Path, notes: Notes) -> Folder:
     config, damaged = {}, ""
     if (path / "config.yaml").exists():
         config = config_of(path / "config.yaml")
-        damaged = "" if config else "config.yaml"
+        damaged = "" if config else f"config.yaml {DAMAGED}"
     found: dict[str, dict[str, Any]] = {}
-    for what in ("summary", "evaluation", "cost", "job"):
+    for what, read_file in (("summary", _read), ("evaluation", read_evaluation), ("cost", read_cost), ("job", _read)):
         file = path / f"{what}.json"
-        content = json_of(file) if file.exists() else {}
-        if content is None or (content and not is_whole(what, content)):
-            damaged = damaged or (file.name if what == "summary" else "")
-            notes.append(f"{name}/{file.name} is damaged and was left out.")
-            content = {}
-        found[what] = content
+        found[what], fault = read_file(file)
+        if fault:
+            damaged = damaged or (f"{file.name} {fault}" if what == "summary" else "")
+            notes.append(f"{name}/{file.name} {fault} and was left out.")
     evaluated = found["evaluation"].get("images_seen")
     if found["summary"] and evaluated is not None and evaluated != found["summary"]["images_seen"]:
         notes.append(f"{name} has been trained on since it was evaluated (python -m zoo.evaluate run=RUN), so that is left out.")
         found["evaluation"] = {}
-    if damaged == "config.yaml":
+    if damaged.startswith("config.yaml"):
         notes.append(f"{name}/config.yaml is damaged, so the run was left out.")
     return Folder(path, name, config, **found, damaged=damaged)
+
+
+def _read(path: Path) -> Found:
+    """summary.json or job.json."""
+    content = json_of(path) if path.exists() else {}
+    if content and path.stem == "summary" and (fault := fault_of_format(content, "train the run again")):
+        return {}, fault
+    whole = content is not None and (not content or is_whole(path.stem, content))
+    return (content or {}, "") if whole else ({}, DAMAGED)
 
 
 def pictures_of(folder: Folder, split: str, prior: str) -> dict[str, Path]:

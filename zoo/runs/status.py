@@ -54,7 +54,7 @@ RECENT = 600  # seconds since its files were written to, for which a run without
 def status_of(folder: Folder, seen: float) -> tuple[str, str]:
     """finished, training, interrupted or failed; and why, or how far it is. `seen` is the last of its log."""
     if folder.damaged:
-        return "failed", f"{folder.damaged} is damaged."
+        return "failed", f"{folder.damaged}."
     config, job = folder.config, folder.job
     if config and is_complete(folder.summary, config):
         return "finished", ""

@@ -6,6 +6,7 @@ from typing import Any
 from zoo.files import write_json
 from zoo.hardware import machine, peak_memory_mib
 from zoo.models.base import Autoencoder
+from zoo.runs.measurements import FORMAT, Measurement
 from zoo.runs.provenance import versions
 
 
@@ -21,6 +22,7 @@ def write_summary(
     settings: dict[str, Any],
     model: Autoencoder,
     metrics: dict[str, float],
+    measurements: list[Measurement],
     images_seen: int,
     train_seconds: float,
     complete: bool,
@@ -32,7 +34,8 @@ def write_summary(
         run: The run's folder.
         settings: Its settled configuration.
         model: Its model, on its device; its provenance tells of an earlier stage.
-        metrics: The last measurement of the validation split.
+        metrics: What training logged last of the validation split.
+        measurements: Those of the final evaluation on the validation split.
         images_seen: Images trained on, in this stage.
         train_seconds: Seconds spent training this stage, over all sessions, without validation, pictures and checkpoints.
         complete: Whether nothing is left to train for this budget.
@@ -43,12 +46,14 @@ def write_summary(
     spent = total_spent(settings, images_seen, train_seconds, earlier)
     rate = spent["images_seen"] / (3600 * spent["train_hours"]) if train_seconds else None  # over all stages, as the hours are
     summary = {
+        "format": FORMAT,
         "model": settings["model"]["name"],
         "data": settings["data"]["name"],
         "seed": settings["seed"],
         "command": model.provenance["command"],
         "split": "val",
         "metrics": metrics,
+        "measurements": [measurement.to_dict() for measurement in measurements],
         "images_seen": spent["images_seen"],
         "training": {"budget": settings["budget"], "complete": complete},  # a model may end it before the budget is spent
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -131,7 +131,7 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
             latest = watch.latest | {name: value for probe in probes for name, value in probe.latest.items()}
             complete = trainer.global_step >= trainer.max_steps and not trainer.strategy.checkpoint_io.failed
             spent = (images, monitor.train_seconds)
-            summary = write_summary(folder, settings, model, latest, *spent, complete, watch.peak_memory_mib)
+            summary = write_summary(folder, settings, model, latest, watch.measurements, *spent, complete, watch.peak_memory_mib)
             print_summary(folder, summary)
             log_summary(loggers, summary)
     finally:
