@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from tests.evaluation.numbers import evaluate
 from zoo.data.faces.dataset import Faces
 from zoo.data.store import Store, prepare
 from zoo.evaluation.context import EvalContext
-from zoo.evaluation.protocol import evaluate
 from zoo.features.classifier import classifier_of
 from zoo.models.vae import VAE
 from zoo.nets.conv import ConvBackbone

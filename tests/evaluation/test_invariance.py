@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from tests.evaluation.numbers import evaluate
 from zoo.data.arrays import Arrays
 from zoo.data.store import prepare
 from zoo.evaluation.context import EvalContext
-from zoo.evaluation.invariance import IMAGES, NAMES
-from zoo.evaluation.protocol import GROUPS, evaluate
+from zoo.evaluation.descriptors import INVARIANCE_IMAGES
 from zoo.metrics.relative_distance import relative_distance
 from zoo.models.base import Autoencoder, seed_of
 from zoo.nets.perturbations import PERTURBATIONS
@@ -132,13 +132,11 @@ def test_grey_images_have_no_channels_to_reverse(tmp_path, digits):
     assert set(found) == {"invariance/distance@36", *(f"invariance/{name}/distance@36" for name in names)}
 
 
-def test_its_count_is_in_its_name_even_at_full_n(context):
-    from zoo.evaluation.protocol import full_name
-
+def test_its_count_is_that_of_its_images_even_at_full_n(context):
     probe = context(count=64)
     probe.count = 10_000
-    assert full_name(probe, "invariance", "hflip/distance") == f"invariance/hflip/distance@{IMAGES}"
-    assert GROUPS["invariance"].names == NAMES
+    (record,) = probe.records("invariance", {"distance": 0.5}, item="hflip")
+    assert (record.n, record.item) == (INVARIANCE_IMAGES, "hflip")
 
 
 def test_who_cannot_encode_is_left_out(context):

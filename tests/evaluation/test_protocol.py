@@ -4,20 +4,23 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.evaluation.numbers import evaluate
 from zoo.batch import Batch
 from zoo.data.arrays import Arrays
 from zoo.data.lines import Lines
 from zoo.data.store import prepare
 from zoo.errors import ZooError
-from zoo.evaluation import interpolations, protocol, samples
+from zoo.evaluation import interpolations, samples
 from zoo.evaluation.context import EvalContext, rows_of
-from zoo.evaluation.protocol import GROUPS, evaluate, selected
+from zoo.evaluation.descriptors import METRICS, PATHS
+from zoo.evaluation.protocol import GROUPS, selected
 from zoo.metrics.line_scores import mean_distance_and_smoothness
 from zoo.models.ae import AE
 from zoo.models.base import Autoencoder
 from zoo.nets.conv import ConvBackbone
 from zoo.nets.latent_flows import CouplingFlow
 from zoo.priors import Flow, Prior
+from zoo.runs.measurements import Measurement
 
 
 class Memory(Autoencoder):
@@ -80,7 +83,7 @@ class Recall(Prior):
 def test_a_model_that_knows_the_data_by_heart_gets_the_best_numbers(context, faces):
     numbers = evaluate(context(Memory(faces, "test")), ["samples", "reconstructions", "representation"])
     assert numbers["samples/recall/frechet@200"] == pytest.approx(0, abs=1e-4)
-    assert numbers["samples/recall/kernel@200"] < 1e-3
+    assert numbers["samples/recall/kernel_distance@200"] < 1e-3
     for name in ("precision", "recall", "coverage"):
         assert numbers[f"samples/recall/{name}@200"] == 1
     assert numbers["reconstructions/mse@200"] < 1e-12
@@ -93,7 +96,7 @@ def test_a_model_that_knows_the_data_by_heart_gets_the_best_numbers(context, fac
 @torch.no_grad()
 def test_an_untrained_model_scores_worse_wherever_it_should(context, faces, untrained):
     good, bad = evaluate(context(Memory(faces, "test"))), untrained
-    for name in ("frechet", "kernel"):
+    for name in ("frechet", "kernel_distance"):
         assert bad[f"samples/normal/{name}@200"] > 10 * max(good[f"samples/recall/{name}@200"], 0) + 0.1
     for name in ("recall", "coverage"):
         assert bad[f"samples/normal/{name}@200"] < 0.2
@@ -226,7 +229,7 @@ def test_the_same_evaluation_twice_gives_the_same_numbers(context, untrained):
 @torch.no_grad()
 def test_without_labels_nothing_is_measured_in_feature_space(context):
     numbers = evaluate(context(features=None, count=64), ["samples", "reconstructions", "interpolations"])
-    assert {name.split("/")[-1] for name in numbers} == {"latent_nll@64", "mse@64", "psnr@64", "ssim@64", "sharpness@64"}
+    assert {name.split("/")[-1] for name in numbers} == {"latent_nll@64", "mse@64", "psnr@64", "ssim@64", "laplacian_energy_ratio@64"}
 
 
 @torch.no_grad()
@@ -239,15 +242,39 @@ def test_a_model_that_cannot_encode_is_measured_by_its_samples_only(context):
     assert not any("latent_nll" in name for name in numbers)
 
 
-def test_the_features_name_is_part_of_the_number_unless_it_is_the_default(context):
+def test_every_group_declares_its_metrics():
+    assert list(GROUPS) == list(METRICS)
+
+
+def test_records_hold_the_network_whose_features_they_depend_on_and_the_n_of_their_metric(context):
     measured = context(count=64)
-    assert protocol.full_name(measured, "samples", "normal/frechet") == "samples/normal/frechet@64"
+
+    def record(group, metric, **of):
+        (found,) = measured.records(group, {metric: 0.5}, **of)
+        return found
+
+    assert record("samples", "frechet", prior="normal") == Measurement("samples", "frechet", 0.5, "test", 64, "normal", "classifier")
     measured.features.name = "inception"
-    assert protocol.full_name(measured, "samples", "normal/frechet") == "samples/normal/frechet_inception@64"
-    assert protocol.full_name(measured, "samples", "normal/latent_nll") == "samples/normal/latent_nll@64"
-    measured.count = 10_000
-    assert protocol.full_name(measured, "reconstructions", "mse") == "reconstructions/mse"
-    assert protocol.full_name(measured, "interpolations", "smoothness") == f"interpolations/smoothness_inception@{interpolations.PATHS}"
+    try:
+        assert record("samples", "frechet", prior="normal").features == "inception"
+        assert record("samples", "latent_nll", prior="normal").features is None
+        measured.count = 10_000
+        assert record("reconstructions", "mse") == Measurement("reconstructions", "mse", 0.5, "test", 10_000)
+        assert record("interpolations", "smoothness").n == PATHS
+        assert samples.kernel_name(measured) == "kid"
+    finally:
+        measured.features.name = "classifier"
+    measured.wanted = {"mse"}
+    assert measured.records("reconstructions", {"psnr": 1.0}) == []
+    with pytest.raises(KeyError, match="mze"):
+        context(count=64).records("reconstructions", {"mze": 0.5})  # every metric is declared
+
+
+@torch.no_grad()
+def test_the_kid_of_a_classifier_is_said_to_be_none(context):
+    measured = context(count=64)
+    assert evaluate(measured, ["kid"]) == {}
+    assert measured.notes == ["kid is not measured: the kernel distance is called kid with features=inception alone."]
 
 
 def test_everyone_has_another_partner():

@@ -4,8 +4,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from tests.evaluation.numbers import evaluate
 from zoo.evaluation.context import rows_of
-from zoo.evaluation.protocol import evaluate
 
 
 def measure(rank: int, world: int, folder: str, make, arguments) -> None:
