@@ -78,8 +78,8 @@ def test_another_format_is_named():
     assert fault_of_format({}, "again") == "is of format 1, not 2 (again)"
 
 
-def test_a_comparison_and_the_metrics_it_shows_need_no_torch():
-    code = "import sys, zoo.comparison.collect, zoo.evaluation.descriptors, zoo.runs.results_file; print('torch' in sys.modules)"
+def test_records_and_columns_need_no_torch():
+    code = "import sys, zoo.comparison.columns, zoo.runs.measurements; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 

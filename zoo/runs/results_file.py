@@ -1,4 +1,4 @@
-"""evaluation.json and cost.json of a run: how they are written, read and checked. Nothing here imports torch."""
+"""evaluation.json and cost.json of a run: how they are written, read and checked."""
 
 import shlex
 from pathlib import Path
