@@ -82,7 +82,7 @@ class Watch(pl.Callback):
         """
         data, seen = trainer.datamodule, images_seen(trainer, pl_module)
         known = read_json(self.run / "summary.json")
-        if seen == self.begin == known.get("images_seen"):  # of these very weights
+        if seen == self.begin == known.get("images_seen") and "measurements" in known:  # of these very weights
             self.latest |= known["metrics"]
             self.measurements = measurements_of(known)
             self.peak_memory_mib = known["peak_memory_mib"]

@@ -19,20 +19,12 @@ from zoo.data.store import Store
 from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import EDITS, METRICS
 from zoo.features.classifier import Classifier
-from zoo.metrics.edit_scores import (
-    Changes,
-    attribute_preservation,
-    change,
-    change_cosine,
-    change_share,
-    changes,
-    judged_as,
-    nearest,
-)
+from zoo.metrics.edit_scores import Changes, attribute_preservation, change, change_cosine, change_share, changes, judged_as, nearest
 from zoo.metrics.edits import attribute_vectors
 from zoo.runs.measurements import Measurement
 
-JUDGED, TRUE = tuple(METRICS["attributes"])[:3], tuple(METRICS["attributes"])[3:]
+JUDGED = tuple(name for name, metric in METRICS["attributes"].items() if metric.uses_features)  # by a classifier
+TRUE = tuple(name for name in METRICS["attributes"] if name not in JUDGED)  # against the true edit
 VECTOR_IMAGES = 10_000  # training images that the vectors are made of
 CANDIDATES = 10_000  # images of the split among which those to be edited are found, whatever N is
 LEAST = 10  # of each direction; an attribute with fewer is left out

@@ -35,8 +35,9 @@ def samples(context: EvalContext) -> list[Measurement]:
     """
     found: list[Measurement] = []
     with_features = context.features is not None and context.wants(*IN_FEATURE_SPACE)
-    if context.features is not None and context.wanted and (other := {"kid", "kernel_distance"} & context.wanted - {kernel_name(context)}):
-        context.notes.append(f"{other.pop()} is not measured: the kernel distance is called kid with features=inception alone.")
+    (other,) = {"kid", "kernel_distance"} - {kernel_name(context)}
+    if with_features and context.wanted is not None and other in context.wanted:
+        context.notes.append(f"{other} is not measured: the kernel distance is called kid with features=inception alone.")
     for name, prior in priors(context).items():
         scores: dict[str, float] = {}
         if with_features or context.wants("laplacian_energy_ratio"):

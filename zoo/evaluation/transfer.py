@@ -19,15 +19,7 @@ from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import METRICS, PAIRS
 from zoo.features.classifier import Classifier
 from zoo.features.classifier_training import varying
-from zoo.metrics.edit_scores import (
-    Errors,
-    attribute_preservation,
-    change,
-    errors,
-    judged_as,
-    masked_relative_mse,
-    unmasked_relative_mse,
-)
+from zoo.metrics.edit_scores import Errors, attribute_preservation, change, errors, judged_as, masked_relative_mse, unmasked_relative_mse
 from zoo.metrics.probes import linear_probe_attributes, mlp_probe_attribute, reduce
 from zoo.models.base import seed_of
 from zoo.models.udt import UDT
