@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from zoo.config.check import check
 from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError
+from zoo.runs.measurements import Measurement
 from zoo.training.loggers import CsvLogger, build_loggers, close_loggers, has_wandb_account, log_summary
 
 
@@ -84,7 +85,8 @@ LOGGER = {
     "name": "vae-faces-s0", "id": "abc",
 }  # fmt: skip
 SUMMARY = {
-    "model": "vae", "data": "faces", "seed": 3, "command": "…", "metrics": {"val/mse": 0.5, "val/samples/normal/frechet@2000": 7.25},
+    "measurements": [Measurement("samples", "frechet", 7.25, "val", 2000, "normal", "classifier").to_dict()],
+    "model": "vae", "data": "faces", "seed": 3, "command": "…", "metrics": {"val/mse": 0.5},
     "images_seen": 64, "parameters": 1000, "images_per_second": 12.5, "device_hours": 0.25, "accelerator": "cpu", "versions": {"zoo": "1"},
 }  # fmt: skip
 

@@ -18,8 +18,9 @@ import yaml
 from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
 from zoo.files import write_atomically
+from zoo.runs.measurements import Measurement, by_flat_name, measurements_of
 
-FORMAT = 2  # of config.yaml and checkpoints; raised with any change that this version cannot read
+FORMAT = 2  # of a run's files; raised with any change that this version cannot read
 CONFIG, SUMMARY, METRICS, JOB, LOG = "config.yaml", "summary.json", "metrics.csv", "job.json", "log.txt"
 CHECKPOINTS, PICTURES, PRETRAIN = "checkpoints", "pictures", "pretrain"
 
@@ -75,24 +76,31 @@ def read_json(path: Path) -> dict[str, Any]:
     return {}
 
 
+def fault_of_format(content: dict[str, Any], advice: str) -> str:
+    """ "is of format 1, not 2 (ADVICE)" where summary.json or evaluation.json is of another format; otherwise ""."""
+    found = content.get("format", 1)
+    return "" if found == FORMAT else f"is of format {found}, not {FORMAT} ({advice})"
+
+
 def read_metrics(run: Path) -> dict[str, float]:
-    """The final metrics of a run, from its summary.json; empty if there are none."""
-    return read_json(run / SUMMARY).get("metrics", {})
+    """What a run logged last and what was measured at its end, by flat names, from its summary.json; empty if there is none."""
+    summary = read_json(run / SUMMARY)
+    return summary.get("metrics", {}) | by_flat_name(map(Measurement.from_dict, summary.get("measurements", [])))
 
 
 def is_whole(what: str, content: dict[str, Any]) -> bool:
-    """Whether summary.json, evaluation.json, cost.json or job.json has what is read from it, in the shape that is expected."""
+    """Whether summary.json or job.json has what is read from it, in the shape that is expected."""
     if what == "job":
         overrides = content.get("overrides", [])
         return isinstance(overrides, list) and all(isinstance(override, str) for override in overrides)
-    if what == "cost":
-        return all(value is None or isinstance(value, str) or is_number(value) for value in content.values())
     if not is_number(content.get("images_seen")) or not isinstance(content.get("metrics"), dict):
         return False
     if not is_texts(content.get("versions", {})):
         return False
-    if what == "evaluation":
-        return True
+    try:
+        measurements_of(content)
+    except ValueError:
+        return False
     earlier = content.get("pretrain", {})
     if not isinstance(earlier, dict) or not all(is_number(earlier.get(name, 0)) for name in ("images_seen", "train_hours")):
         return False

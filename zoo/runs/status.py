@@ -41,8 +41,8 @@ def has_checkpoint(run: Path) -> bool:
 
 def status_of(folder: RunFolder, seen: float) -> tuple[str, str]:
     """finished, training, interrupted or failed; and why, or how far it is. `seen` is the last of its log."""
-    if folder.damaged:
-        return "failed", f"{folder.damaged} is damaged."
+    if folder.unusable:
+        return "failed", f"{folder.unusable}."
     config, job = folder.config, folder.job
     if config and is_complete(folder.summary, config):
         return "finished", ""

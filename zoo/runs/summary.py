@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config.schema import TrainSettings
-from zoo.files import write_json
+from zoo.files import write_atomically
 from zoo.hardware import machine
 from zoo.models.base import Autoencoder
-from zoo.runs.files import SUMMARY
+from zoo.runs.files import FORMAT, SUMMARY
+from zoo.runs.measurements import Measurement, json_of_records
 from zoo.runs.provenance import versions
 
 
@@ -23,6 +24,7 @@ def write_summary(
     settings: TrainSettings,
     model: Autoencoder,
     metrics: dict[str, float],
+    measurements: list[Measurement],
     images_seen: int,
     train_seconds: float,
     complete: bool,
@@ -34,7 +36,8 @@ def write_summary(
         run: The run's folder.
         settings: Its resolved settings.
         model: Its model, on its device; its provenance tells of an earlier stage.
-        metrics: The last measurement of the validation split.
+        metrics: What training logged last of the validation split.
+        measurements: Those of the final evaluation on the validation split.
         images_seen: Images trained on, in this stage.
         train_seconds: Seconds spent training this stage, over all sessions, without validation, pictures and checkpoints.
         complete: Whether nothing is left to train for this budget.
@@ -43,12 +46,14 @@ def write_summary(
     trainer, earlier = settings.trainer, model.provenance.get("pretrain", {})
     spent = total_spent(settings, images_seen, train_seconds, earlier)
     summary = {
+        "format": FORMAT,
         "model": settings.model["name"],
         "data": settings.data.name,
         "seed": settings.seed,
         "command": model.provenance["command"],
         "split": "val",
         "metrics": metrics,
+        "measurements": [measurement.to_dict() for measurement in measurements],
         "images_seen": spent["images_seen"],
         "training": {"budget": settings.budget, "complete": complete},  # a model may end it before the budget is spent
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -63,5 +68,6 @@ def write_summary(
         "machine": machine(model.device),
         "versions": versions(),
     } | ({"pretrain": earlier} if earlier else {})
-    write_json(run / SUMMARY, summary)
+    text = json_of_records(summary)
+    write_atomically(run / SUMMARY, lambda file: file.write(text.encode()))
     return summary

@@ -27,6 +27,7 @@ from zoo.runs import checkpoint
 from zoo.runs.build import build_data, build_trainable
 from zoo.runs.files import FORMAT, METRICS, PICTURES, SUMMARY, read_json, write_config
 from zoo.runs.load import Run, fit_weights
+from zoo.runs.measurements import Measurement
 from zoo.runs.provenance import versions
 from zoo.runs.summary import write_summary
 from zoo.training.final_evaluation import evaluate_validation
@@ -120,14 +121,15 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         known = known if seen == begin == known.get("images_seen") else {}  # of these very weights, if nothing was left to train
         peak_memory_mib = known.get("peak_memory_mib") or hardware.peak_memory_mib(model.device)
         latest = validation.latest | known.get("metrics", {})
-        if complete:
+        measurements = [Measurement.from_dict(record) for record in known.get("measurements", [])]
+        if complete and not measurements:
             with stop.remembering():
-                latest |= evaluate_validation(trainer, model, data, settings, folder, latest)
+                measurements = evaluate_validation(trainer, model, data, settings, folder)
         if trainer.is_global_zero:
             latest |= {name: value for probe in probes for name, value in probe.latest.items()}
             complete = complete and not trainer.strategy.checkpoint_io.failed
             spent = (seen - before, monitor.train_seconds)
-            summary = write_summary(folder, settings, model, latest, *spent, complete, peak_memory_mib)
+            summary = write_summary(folder, settings, model, latest, measurements, *spent, complete, peak_memory_mib)
             print_summary(folder, summary)
             log_summary(loggers, summary)
     finally:

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
 from zoo.hardware import is_first_process
+from zoo.runs.measurements import by_flat_name, measurements_of
 from zoo.runs.metrics_csv import MetricsCsv
 
 
@@ -39,9 +40,9 @@ class CsvLogger(Logger):
 
 
 def final_numbers(summary: dict[str, Any]) -> dict[str, float]:
-    """What the W&B summary of a finished run holds of its summary.json: the metrics as they were logged, and `cost/…`."""
-    costs = {f"cost/{name}": value for name, value in summary.items() if isinstance(value, int | float) and name != "seed"}
-    return summary["metrics"] | costs
+    """What the W&B summary of a finished run holds of its summary.json: metrics and measurements as they were logged, and `cost/…`."""
+    costs = {f"cost/{name}": value for name, value in summary.items() if isinstance(value, int | float) and name not in ("seed", "format")}
+    return summary["metrics"] | by_flat_name(measurements_of(summary)) | costs
 
 
 def log_summary(loggers: list[Logger], summary: dict[str, Any]) -> None:
