@@ -232,6 +232,7 @@ def test_without_optuna(search, monkeypatch):
     assert "pip install 'zoo[sweep]'" in done.err
 
 
+@pytest.mark.slow  # all ranks of a job: tests/sweeps/test_scheduler.py
 def test_a_search_that_trains_on_two_ranks(zoo, tiny, tmp_path, assert_two_ranks_alike):
     """Both ranks have the settings that were drawn; the metric is that of the validation after training."""
     own = [override for override in tiny if not override.startswith(("logger", "budget", "batch_size"))]

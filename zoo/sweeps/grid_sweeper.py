@@ -23,7 +23,8 @@ class ParamsSweeper(Sweeper):
     config: Any  # set by `setup`
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config, self.parser = config, OverridesParser.create(config_loader=hydra_context.config_loader)
+        self.config: Any = config
+        self.parser = OverridesParser.create(config_loader=hydra_context.config_loader)
         plugins = Plugins.instance()
         self.launcher: Any = plugins.instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
 

@@ -92,7 +92,8 @@ def run_jobs(jobs: Sequence[Any], backend: Backend) -> list[Outcome]:
                         print_line(f"{one.job.label}  {one.message}")
                 time.sleep(backend.poll_seconds)
                 if len(received) > passed_on:
-                    kill, passed_on = passed_on > 0, len(received)
+                    passed_on = len(received)
+                    kill = passed_on > 1
                     if last_words := backend.stop([*running.values()], kill):
                         break
                     if of_sweep and not kill:
