@@ -1,11 +1,11 @@
 """Jobs of a sweep: names, folders, settings, and what is refused before anything is written."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from tests.sweeps.helpers import read, statuses
 from zoo.config.overrides import quoted, unquoted
@@ -18,7 +18,7 @@ def test_a_folder_named_on_the_command_line_is_gone_on_with_and_no_other_jobs_en
     again = zoo("train", "-m", *tiny, "seed=0,10", "hydra.sweep.dir='a b'")
     assert again.code == 0
     assert again.out.count("skipped") == 2
-    other = zoo("train", "-m", *tiny, "clip=1", "seed=0,10", "hydra.sweep.dir='a b'")
+    other = zoo("train", "-m", *tiny, "trainer.gradient_clip_val=1", "seed=0,10", "hydra.sweep.dir='a b'")
     assert other.code == 2
     assert "00-seed-0 holds another run than seed=0; name another hydra.sweep.dir" in other.err
     config = tmp_path / "a b" / "01-seed-10" / "config.yaml"
@@ -117,7 +117,7 @@ def test_torn_settings_of_a_job_are_no_error(tmp_path, torn):
     (tmp_path / "config.yaml").write_text(torn)
     (tmp_path / "summary.json").write_text('{"images_seen": 64}')
     assert state_of(tmp_path) == "new"
-    config = OmegaConf.create({"logger": {"kind": "wandb", "group": "all"}})
-    job = Job("[1/1] seed=1", ["seed=1"], "seed=1", tmp_path, config)
+    settings = SimpleNamespace(logger=SimpleNamespace(kind="wandb", group="all"))
+    job = Job("[1/1] seed=1", ["seed=1"], "seed=1", tmp_path, settings)
     assert overrides_to_start(job) == ["seed=1", "logger.group=all"]
     assert not (tmp_path / "config.yaml").exists()

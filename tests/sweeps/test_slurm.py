@@ -37,7 +37,7 @@ if given.get("seed") == "1" and rank == "1":
     print("zoo: This rank has no luck.")
     sys.exit(2)
 if rank == "0":
-    (run / "config.yaml").write_text("budget: 32\\nbatch_size: 32\\n")
+    (run / "config.yaml").write_text("{format: 2, budget: 32, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}")
 if "resume" not in given and given.get("seed") != "2":
     told = []
     signal.signal(signal.SIGTERM, lambda *_: told.append(1))
@@ -52,7 +52,8 @@ if "resume" not in given and given.get("seed") != "2":
 while not all((run / f"{what}-{other}.json").exists() for other in range(int(os.environ["SLURM_NTASKS"]))):
     time.sleep(0.02)  # ranks wait for each other
 if rank == "0":
-    (run / "summary.json").write_text(json.dumps({"images_seen": 32, "metrics": {"val/mse": 0.5}}))
+    summary = {"format": 2, "training": {"budget": 32, "complete": True}, "images_seen": 32, "metrics": {"val/mse": 0.5}}
+    (run / "summary.json").write_text(json.dumps(summary))
 """
 
 
