@@ -28,7 +28,7 @@ def print_metrics(console: Console, title: str, measurements: list[Measurement],
     console.print(table)
     if by_prior:
         columns = list(dict.fromkeys(metric for row in by_prior.values() for metric in row))
-        table = Table("samples", *by_prior)
+        table = Table("metric", *by_prior)
         for metric in columns:
             table.add_row(metric, *(f"{row[metric]:,.5g}" if metric in row else "–" for row in by_prior.values()))
         for column in table.columns[1:]:
