@@ -8,7 +8,7 @@ import torch
 
 from zoo.evaluation.context import CHUNK, EvalContext
 from zoo.hardware import machine
-from zoo.runs.files import read_json
+from zoo.runs.files import read_summary
 from zoo.runs.load import Run
 
 ROUNDS = 9  # of CHUNK samples; the first warms up
@@ -17,7 +17,7 @@ FROM_TRAINING = ("images_seen", "images_per_second", "device_hours", "devices", 
 
 def cost(run: Run, context: EvalContext) -> dict[str, Any]:
     """Numbers that depend on the machine; those of training are absent where the run's summary.json is."""
-    written = read_json(run.folder / "summary.json")
+    written = read_summary(run.folder)
     training = {f"train/{name}": written[name] for name in FROM_TRAINING if name in written}
     sampling = {"sampling/images_per_second": sampling_rate(context), "sampling/batch": CHUNK, "sampling/threads": torch.get_num_threads()}
     return training | sampling | {"sampling/machine": machine(context.device)}

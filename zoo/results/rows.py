@@ -12,7 +12,7 @@ from zoo.comparison.comparable import differences, sentence
 from zoo.comparison.labels import PRIVATE
 from zoo.errors import ZooError
 from zoo.files import write_atomically
-from zoo.runs.files import read_json
+from zoo.runs.files import read_summary
 from zoo.runs.measurements import json_of_records
 from zoo.runs.results_file import read_cost, read_evaluation
 
@@ -100,4 +100,4 @@ def is_evaluated(run: Path) -> bool:
     """Whether a run has been evaluated to the end (cost.json comes last) since it was trained."""
     if not (run / "cost.json").is_file():
         return False
-    return read_evaluation(run / "evaluation.json")[0].get("images_seen") == read_json(run / "summary.json").get("images_seen")
+    return read_evaluation(run / "evaluation.json")[0].get("images_seen") == read_summary(run).get("images_seen")

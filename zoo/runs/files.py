@@ -82,6 +82,14 @@ def fault_of_format(content: dict[str, Any], advice: str) -> str:
     return "" if found == FORMAT else f"is of format {found}, not {FORMAT} ({advice})"
 
 
+def read_summary(run: Path) -> dict[str, Any]:
+    """summary.json; empty if there is none. Raises ZooError if it is damaged."""
+    content = read_json(run / SUMMARY)
+    if not content and (run / SUMMARY).exists():
+        raise ZooError(f"{run / SUMMARY} is damaged; remove it, and resume={run} writes it anew.")
+    return content
+
+
 def read_metrics(run: Path) -> dict[str, float]:
     """What a run logged last and what was measured at its end, by flat names, from its summary.json; empty if there is none."""
     summary = read_json(run / SUMMARY)
