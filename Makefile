@@ -1,7 +1,8 @@
 # make demo: trains a VAE on the embedded faces, evaluates it, says where the pictures and numbers lie.
-# make test: runs all tests.          Both create .venv first if it is not there.
+# make test: runs the tests, make test-all the slow ones, too.   All create .venv first if it is not there.
+# make references: trains all models and compares their final numbers with stored ones, for changes of the structure.
 # make results: trains all models with three seeds, evaluates, publishes and compares them; stopped, it goes on (EXPERIMENT=compare_full for GPUs).
-.PHONY: demo test test-slow lint bench results clean
+.PHONY: demo test test-all lint bench references results clean
 PYTHON ?= python3
 BUDGET ?= 40_000
 EXPERIMENT ?= compare
@@ -14,13 +15,17 @@ demo: .venv/ready
 test: .venv/ready-dev
 	$(PY) -m pytest -n auto --maxprocesses=4 --dist=worksteal
 
-test-slow: .venv/ready-dev
-	$(PY) -m pytest -m slow
+test-all: .venv/ready-dev
+	$(PY) -m pytest -n auto --maxprocesses=4 --dist=worksteal -m "slow or not slow"
+
+references: .venv/ready-dev
+	$(PY) -m tests.references
 
 lint: .venv/ready-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	.venv/bin/lint-imports
 
 bench: .venv/ready
 	$(PY) -m zoo.bench

@@ -14,7 +14,7 @@ from zoo.benchmarks import flow_steps, games, loading, steps
 from zoo.benchmarks.games import GAMES, optimizers_of, recomputing_step
 from zoo.benchmarks.loading import TorchvisionCelebA, write_celeba
 from zoo.benchmarks.measure import PeakMemory, process_memory
-from zoo.benchmarks.steps import OneLayer, TakeTurns, random_batch, ready, step, train_config
+from zoo.benchmarks.steps import OneLayer, TakeTurns, random_batch, ready, step, train_settings
 from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError
 
@@ -37,8 +37,8 @@ def found(tmp_path_factory):
         patch.setattr(games, "BATCH_SIZE", 4)
         patch.setattr(flow_steps, "MEMORY", flow_steps.Size((3, 16, 16), 1, 4, 16, 4))
         patch.setattr(flow_steps, "SPEED", flow_steps.Size((3, 16, 16), 2, 2, 8, 4))
-        patch.setattr(steps, "train_config", lambda *options: train_config(*options, "budget=3200", "model.backbone.width=16"))
-        patch.setattr(games, "train_config", lambda *options: train_config(*options, "data.image_size=32", "model.backbone.width=16"))
+        patch.setattr(steps, "train_settings", lambda *options: train_settings(*options, "budget=3200", "model.backbone.width=16"))
+        patch.setattr(games, "train_settings", lambda *options: train_settings(*options, "data.image_size=32", "model.backbone.width=16"))
         numbers = bench(settings(*TINY, f"out={out}"))
     assert torch.get_num_threads() == before
     assert json.loads(out.read_text()) == json.loads(json.dumps(numbers))
@@ -84,7 +84,7 @@ def small_game(name):
     """A model with its default settings, but for its size, in float64, and a batch for it."""
     torch.manual_seed(0)
     device = torch.device("cpu")
-    model = ready(train_config(f"model={name}", "data.image_size=32", "model.backbone.width=16"), device).double()
+    model = ready(train_settings(f"model={name}", "data.image_size=32", "model.backbone.width=16"), device).double()
     if name == "udt":
         model.rateweight = 0.01  # else its code has no noise
     batch = random_batch(4, 32, device)
@@ -171,7 +171,7 @@ def test_training_rows_hang_together(found):
 @pytest.mark.parametrize("model", ["glow", "fvae", "two_stage", "cross_ae"])  # fragile ones, and those with a model inside
 def test_a_step_of_every_kind_of_model_can_be_clocked(model):
     small = ["model.flow.width=8", "model.flow.depth=1"] if model in ("glow", "fvae") else []
-    config = train_config(f"model={model}", "data.image_size=32", *small)
+    config = train_settings(f"model={model}", "data.image_size=32", *small)
     ready_model = ready(config, torch.device("cpu"))
     optimizer = ready_model.configure_optimizers()
     before = [parameter.detach().clone() for group in optimizer.param_groups for parameter in group["params"]]

@@ -4,9 +4,11 @@ import sys
 
 import pytest
 
-from zoo.callbacks import validate
 from zoo.evaluation.protocol import evaluate
+from zoo.runs.files import read_metrics
+from zoo.runs.measurements import by_flat_name, measurements_of
 from zoo.train import main as start_training
+from zoo.training import final_evaluation
 
 FACES = ["data=faces", "data.image_size=32", "data.source.train=300", "data.source.val=24", "data.source.test=80", "logger=none"]
 SMALL = ["model.latent_dim=4", "model.backbone.width=16", "batch_size=16", "budget=320", "hydra.run.dir=run"]
@@ -31,7 +33,7 @@ def run(trained, tmp_path):
 
 
 def test_the_final_evaluation_of_a_run_is_the_protocol_with_a_small_n(run):
-    metrics = json.loads((run / "summary.json").read_text())["metrics"]
+    metrics = read_metrics(run)
     assert {"val/samples/normal/frechet@24", "val/reconstructions/ssim@24", "val/representation/mig@24"} <= set(metrics)
     assert metrics["val/samples/normal/frechet@24"] > 0
     assert metrics["val/reconstructions/mse@24"] == pytest.approx(metrics["val/mse"], rel=1e-5)
@@ -39,10 +41,15 @@ def test_the_final_evaluation_of_a_run_is_the_protocol_with_a_small_n(run):
     assert "val/samples/normal/frechet@24" in header
 
 
+def numbers_of(path) -> dict[str, float]:
+    """The measurements of a file by their flat names."""
+    return by_flat_name(measurements_of(json.loads(path.read_text())))
+
+
 def test_resuming_a_run_at_its_end_measures_only_what_is_missing(zoo, run, monkeypatch):
     """As if it had been killed before summary.json, written by a version that lost the numbers, or resumed for nothing."""
     summary, evaluated = json.loads((run / "summary.json").read_text()), []
-    monkeypatch.setattr(validate, "evaluate", lambda *arguments: evaluated.append(1) or evaluate(*arguments))
+    monkeypatch.setattr(final_evaluation, "evaluate", lambda *arguments: evaluated.append(1) or evaluate(*arguments))
 
     def resumed() -> tuple[dict, int]:
         evaluated.clear()
@@ -51,13 +58,15 @@ def test_resuming_a_run_at_its_end_measures_only_what_is_missing(zoo, run, monke
         return json.loads((run / "summary.json").read_text()), len(evaluated)
 
     found, times = resumed()
-    assert (found["metrics"], found["peak_memory_mib"], times) == (summary["metrics"], summary["peak_memory_mib"], 0)
+    assert times == 0
+    assert all(found[name] == summary[name] for name in ("metrics", "measurements", "peak_memory_mib"))
+    known = by_flat_name(measurements_of(summary))
     (run / "summary.json").unlink()
     found, times = resumed()
     assert (found["metrics"], times) == (pytest.approx(summary["metrics"], rel=1e-5), 1)
-    lost = {name: value for name, value in summary["metrics"].items() if name.count("/") == 1}
-    (run / "summary.json").write_text(json.dumps(summary | {"metrics": lost}))
-    assert resumed()[0]["metrics"] == found["metrics"]
+    assert by_flat_name(measurements_of(found)) == pytest.approx(known, rel=1e-5)
+    (run / "summary.json").write_text(json.dumps(summary | {"measurements": []}))
+    assert resumed()[0]["measurements"] == found["measurements"]
 
 
 def test_everything_is_written_and_the_same_twice(zoo, run):
@@ -69,7 +78,8 @@ def test_everything_is_written_and_the_same_twice(zoo, run):
     assert content["measured"]["split"] == "test"
     assert content["command"].startswith("python -m zoo.train data=faces")
     assert content["features"]["classifier"]["accuracy"] > 0.8
-    assert content["metrics"]["samples/mixture/coverage@80"] >= 0
+    assert by_flat_name(measurements_of(content))["samples/mixture/coverage@80"] >= 0
+    assert '    { "group": "samples", "metric": "laplacian_energy_ratio", ' in first.decode()  # a record a line
     cost = json.loads((run / "cost.json").read_text())
     assert cost["sampling/images_per_second"] > 0
     assert cost["train/images_seen"] == 320
@@ -85,12 +95,17 @@ def test_other_measurements_join_those_of_the_same_weights_and_images(zoo, run):
     assert zoo("evaluate", "run=run", "metrics=[mse]", FAST).code == 0
     assert zoo("evaluate", "run=run", "metrics=[mse]", FAST, "samples=40").code == 0
     content = json.loads((run / "evaluation.json").read_text())
-    assert set(content["metrics"]) == {"reconstructions/mse@80", "reconstructions/mse@40"}
+    assert set(numbers_of(run / "evaluation.json")) == {"reconstructions/mse@80", "reconstructions/mse@40"}
     assert zoo("evaluate", "run=run", "metrics=[mse]", FAST, "split=val").code == 0
-    assert set(json.loads((run / "evaluation-val.json").read_text())["metrics"]) == {"reconstructions/mse@24"}
+    assert set(numbers_of(run / "evaluation-val.json")) == {"val/reconstructions/mse@24"}
     assert json.loads((run / "evaluation.json").read_text()) == content
-    assert zoo("evaluate", "run=run", "metrics=[mse]", FAST, "seed=1").code == 0  # another seed begins a new book
-    assert set(json.loads((run / "evaluation.json").read_text())["metrics"]) == {"reconstructions/mse@80"}
+    assert zoo("evaluate", "run=run", "metrics=[mse]", FAST, "seed=1").code == 0  # another seed begins a new file
+    assert set(numbers_of(run / "evaluation.json")) == {"reconstructions/mse@80"}
+    (run / "evaluation.json").write_text(json.dumps(content | {"format": 1, "metrics": {"reconstructions/mse@40": 1.0}}))
+    assert zoo("evaluate", "run=run", "metrics=[psnr]", FAST).code == 0  # and so does an older format
+    assert set(numbers_of(run / "evaluation.json")) == {"reconstructions/psnr@80"}
+    (run / "evaluation.json").write_text("{")
+    assert "evaluation.json is damaged; remove it" in zoo("evaluate", "run=run", "metrics=[psnr]", FAST).err
 
 
 def test_a_checkpoint_alone_is_enough(zoo, run, tmp_path):
@@ -99,7 +114,7 @@ def test_a_checkpoint_alone_is_enough(zoo, run, tmp_path):
     shutil.copy(next((run / "checkpoints").glob("*320.ckpt")), alone / "model.ckpt")
     outcome = zoo("evaluate", "run=alone/model.ckpt", "metrics=[psnr]", FAST)
     assert outcome.code == 0, outcome.err
-    assert json.loads((alone / "evaluation.json").read_text())["metrics"]["reconstructions/psnr@80"] > 0
+    assert numbers_of(alone / "evaluation.json")["reconstructions/psnr@80"] > 0
 
 
 @pytest.mark.parametrize(
@@ -153,14 +168,14 @@ def test_a_trained_model_scores_better_than_an_untrained_one(zoo, tmp_path):
     for budget, warmup in ((32, 0), (40_000, 0.05)):
         assert zoo("train", *faces, f"budget={budget}", f"scheduler.warmup={warmup}", f"hydra.run.dir={budget}").code == 0
         assert zoo("evaluate", f"run={budget}", FAST).code == 0
-        numbers[budget] = json.loads((tmp_path / str(budget) / "evaluation.json").read_text())["metrics"]
+        numbers[budget] = numbers_of(tmp_path / str(budget) / "evaluation.json")
     lower = ["reconstructions/mse", "reconstructions/frechet", "interpolations/frechet", "likelihood/elbo_bits_per_dim"]
     higher = ["reconstructions/psnr", "reconstructions/ssim", "attributes/success", "attributes/truth_cosine", "representation/mig"]
     higher += [
         f"representation/{name}" for name in ("linear_balanced_accuracy", "linear_average_precision", "knn_balanced_accuracy", "factor_r2")
     ]
     for prior in ("normal", "gaussian", "mixture"):
-        lower += [f"samples/{prior}/{name}" for name in ("frechet", "kernel")]
+        lower += [f"samples/{prior}/{name}" for name in ("frechet", "kernel_distance")]
         higher += [f"samples/{prior}/{name}" for name in ("precision", "density", "coverage")]
     for name in (*lower, *higher):
         count = 100 if name.startswith("attributes/") else 500

@@ -153,7 +153,7 @@ def test_the_animation_shows_all_rows_and_ends_where_the_strips_end(zoo, run, tm
 
 
 def test_attribute_strips_start_from_images_that_lack_it_and_go_along_its_vector(zoo, run, tmp_path):
-    from zoo.evaluation.context import Subject
+    from zoo.evaluation.context import EvalContext
     from zoo.metrics.edits import attribute_vectors
     from zoo.runs.load import open_run
 
@@ -167,7 +167,7 @@ def test_attribute_strips_start_from_images_that_lack_it_and_go_along_its_vector
         expected = store.images[test[store.attributes[test, column] == has]].transpose(0, 2, 3, 1)
         np.testing.assert_array_equal([cell(grid, row, 0, top=18) for row in range(count)], expected)
         with torch.no_grad():
-            codes = Subject(model, store).codes("train")
+            codes = EvalContext(model, store).codes("train")
             vector = attribute_vectors(codes.latents, codes.attributes)[column]
             first = torch.from_numpy(expected[:1].copy()).permute(0, 3, 1, 2) / 127.5 - 1
             ends = grid_of(model.decode(torch.cat([model.encode(first) + t * vector for t in (0, strength)])), 2).permute(1, 2, 0).numpy()

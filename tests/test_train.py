@@ -64,11 +64,11 @@ def test_the_summary_is_what_the_loaded_model_gives(zoo, tiny, tmp_path):
     from zoo.batch import to_float
     from zoo.config.instantiate import build
     from zoo.data.module import DataModule
-    from zoo.training.resume import resumed_config
+    from zoo.training.resume import resumed_settings
 
     assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
-    model, config = package.load(tmp_path / "run"), resumed_config(tmp_path / "run", [])
-    data = DataModule(build(config.data.source), 8)
+    model, settings = package.load(tmp_path / "run"), resumed_settings(tmp_path / "run", [])
+    data = DataModule(build(settings.data.source), 8)
     batch = to_float(next(iter(data.loader("val"))))
     with torch.no_grad():
         error = ((model.reconstruct(batch.image).clamp(-1, 1) - batch.image) / 2).square().mean()
@@ -97,7 +97,7 @@ def test_pictures_show_the_same_images_and_latents_each_time(zoo, tiny, tmp_path
 @pytest.mark.parametrize("options", [
     ["trainer.precision=bf16-mixed"],
     ["compile=true"],
-    ["trainer.accumulate=2", "clip=1.0", "ema=0.9", "scheduler=cosine", "optimizer=adamw"],
+    ["trainer.accumulate=2", "trainer.gradient_clip_val=1.0", "ema=0.9", "scheduler=cosine", "optimizer=adamw"],
     ["data.storage=device", "data.flip=true", "model.gamma=0.1", "model.beta=4", "model.kl_warmup=32"],
     ["model=ae", "model.prior._target_=zoo.priors.Mixture"],
     ["data.image_size=32", "model.backbone.norm=group", "model.backbone.output=linear"],

@@ -1,7 +1,7 @@
 """Measures a trained model on the test split by one protocol: samples, reconstructions, interpolations, codes, likelihood, edits, cost.
 
     python -m zoo.evaluate run=runs/…
-    python -m zoo.evaluate run=runs/… metrics=[frechet,kernel] features=inception features.weights=FILE
+    python -m zoo.evaluate run=runs/… metrics=[frechet,kid] features=inception features.weights=FILE
 
 Writes evaluation.json (what the weights and the protocol decide), cost.json (what the machine decides) and pictures in evaluation/.
 """
@@ -16,15 +16,15 @@ from zoo.config.app import run_verb
 from zoo.data.source import SPLITS
 from zoo.errors import ZooError
 from zoo.evaluation import samples
-from zoo.evaluation.context import Subject, features_of
+from zoo.evaluation.context import EvalContext, features_of
 from zoo.evaluation.cost import cost
+from zoo.evaluation.descriptors import METRICS
 from zoo.evaluation.metric_tables import show
 from zoo.evaluation.protocol import by_group, check_count, selected
-from zoo.evaluation.results_file import Book
 from zoo.evaluation.validation import quiet
-from zoo.files import write_json
 from zoo.generation import evaluation_images
 from zoo.runs.load import open_run
+from zoo.runs.results_file import ResultsFile, write_cost
 
 
 def main() -> None:
@@ -46,19 +46,21 @@ def measure(config: DictConfig) -> None:
     if out.exists() and not out.is_dir():
         raise ZooError(f"out={config.out} is a file; name a folder.")
     data = run.data(config.data_root, config.cache)
-    subject = Subject(run.model, data.store, config.split, config.samples, cache=data.cache, seed=config.seed, priors=priors)
-    check_count(subject)
-    subject.features = features_of(subject, config.features.name, config.features.weights)
+    context = EvalContext(run.model, data.store, config.split, config.samples, cache=data.cache, seed=config.seed, priors=priors)
+    check_count(context)
+    network = context.features = features_of(context, config.features.name, config.features.weights)
     out.mkdir(parents=True, exist_ok=True)
-    book = Book(out, run, subject, list(HydraConfig.get().overrides.task))
+    measured = {"images_sha256": data.store.sha256, "split": config.split, "seed": config.seed, "device": context.device.type}
+    features = {network.name: network.identity()} if network else {}
+    results = ResultsFile(out, run, measured, features, list(HydraConfig.get().overrides.task))
     with quiet(run.model):
-        for numbers in by_group(subject, selection):
-            book.add(numbers)
-        spent = cost(run, subject)
-        write_json(out / "cost.json", spent)
-        with_samples = selection is None or not {"samples", *samples.NAMES}.isdisjoint(selection)
-        evaluation_images.draw(out / "evaluation", subject, samples.priors(subject) if with_samples else {})  # fitting them takes a while
-    show(out, book, spent)
+        for found in by_group(context, selection):
+            results.add(found, context.notes)
+        spent = cost(run, context)
+        write_cost(out / "cost.json", spent)
+        with_samples = selection is None or not {"samples", *METRICS["samples"]}.isdisjoint(selection)
+        evaluation_images.draw(out / "evaluation", context, samples.priors(context) if with_samples else {})  # fitting them takes a while
+    show(out, results, spent)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the machine has, and the Trainer for it."""
+"""What the machine has: GPUs, memory, and which of the processes of a run this one is."""
 
 import contextlib
 import ctypes
@@ -7,17 +7,23 @@ import platform
 import re
 import resource
 from pathlib import Path
-from typing import Any
 
 import torch
-from pytorch_lightning.utilities import rank_zero_only
+import torch.distributed as dist
 
 from zoo.errors import ZooError
 
 
 def is_first_process() -> bool:
     """Whether this process is rank 0, before and after the Trainer has started the others."""
-    return getattr(rank_zero_only, "rank", 0) == 0
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank() == 0
+    return rank_in_environment() == 0
+
+
+def rank_in_environment() -> int:
+    """The rank that torchrun, Lightning or srun has given this process; 0 where none has."""
+    return int(next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), 0))
 
 
 def visible_gpus() -> list[str]:
@@ -34,41 +40,6 @@ def processes_started_outside() -> int:
     if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):  # as Lightning decides
         return int(os.environ["SLURM_NTASKS"])
     return 0
-
-
-def resolve(config: Any) -> tuple[str, int, Any]:
-    """The `trainer` node -> (accelerator, devices per node, precision). Raises ZooError for what this machine cannot do."""
-    gpus = torch.cuda.device_count()
-    accelerator = config["accelerator"]
-    if accelerator == "auto":
-        accelerator = "gpu" if gpus else "cpu"
-    if accelerator not in ("cpu", "gpu"):
-        raise ZooError(f"trainer.accelerator={accelerator} is not known; use auto, cpu or gpu.")
-    devices = config["devices"]
-    if devices == "auto":
-        devices = max(gpus, 1) if accelerator == "gpu" else 1
-    if not isinstance(devices, int) or devices < 1:
-        raise ZooError(f"trainer.devices={devices} is not a number of devices; give a whole number of at least 1, or auto.")
-    if accelerator == "gpu" and devices > gpus:
-        raise ZooError(f"{devices} GPUs were asked for, but this machine has {gpus}; lower trainer.devices or take the CPU.")
-    if config["accelerator"] == "auto" and accelerator == "cpu" and devices > 1:
-        raise ZooError(
-            f"{devices} devices were asked for, but this machine has no GPU; set trainer.devices=1, "
-            f"or trainer.accelerator=cpu to run {devices} processes."
-        )
-    if "TORCHELASTIC_RUN_ID" in os.environ and processes_started_outside() != devices * config["num_nodes"]:
-        raise ZooError(
-            f"torchrun has started {processes_started_outside()} processes, but trainer.devices={devices} and "
-            f"trainer.num_nodes={config['num_nodes']} are for {devices * config['num_nodes']}; make them --nproc-per-node and --nnodes."
-        )
-    precision = config["precision"]
-    if precision == "auto":
-        precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
-    if precision not in ("32-true", "bf16-mixed", "16-mixed"):
-        raise ZooError(f"trainer.precision={precision} is not known; use 32-true, bf16-mixed or 16-mixed.")
-    if precision == "16-mixed" and accelerator == "cpu":
-        raise ZooError("trainer.precision=16-mixed needs a GPU; use bf16-mixed or 32-true on a CPU.")
-    return accelerator, devices, precision
 
 
 def single(device: str) -> str:

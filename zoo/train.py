@@ -25,15 +25,16 @@ from omegaconf import DictConfig
 from zoo import hardware
 from zoo.callbacks.stop_on_signal import StopOnSignal
 from zoo.config.app import run_verb
+from zoo.config.check import check
 from zoo.config.messages import sentences
 from zoo.errors import ZooError
-from zoo.runs.files import FOLDER
+from zoo.runs.files import CONFIG, PRETRAIN
 from zoo.sweeps.command_line import point_hydra_at_sweep
 from zoo.sweeps.finish import finalize_sweep
 from zoo.sweeps.processes import die_with_parent
 from zoo.training.fit import train_stage
 from zoo.training.resolve import settle
-from zoo.training.resume import point_hydra_at_run, resumed_config
+from zoo.training.resume import point_hydra_at_run, resumed_settings
 from zoo.training.stages import stages_of
 
 
@@ -60,18 +61,16 @@ def train(config: DictConfig) -> None:
         raise ZooError("This launcher runs all jobs in one process; use hydra/launcher=local, gpus, cpus or slurm.")
     run, overrides = Path(HydraConfig.get().runtime.output_dir), list(HydraConfig.get().overrides.task)
     resuming = config.resume is not None
-    if resuming:
-        config = resumed_config(run, overrides, config)
-    elif hardware.is_first_process() and any((folder / "config.yaml").exists() for folder in (run, run / FOLDER)):
+    if not resuming and hardware.is_first_process() and any((folder / CONFIG).exists() for folder in (run, run / PRETRAIN)):
         raise ZooError(f"{run} already holds a run; go on with it by resume={run}, or set another hydra.run.dir.")
-    settle(config)
-    if config.trainer.accelerator == "cpu":
+    settings = settle(resumed_settings(run, overrides, config) if resuming else check(config))
+    if settings.trainer.accelerator == "cpu":
         hardware.keep_freed_memory()
-    if config.logger.get("id", "") is None:
-        config.logger.id = secrets.token_hex(4)
+    if settings.logger.kind == "wandb" and settings.logger.id is None:
+        settings.logger.id = secrets.token_hex(4)
 
     stop = StopOnSignal()
-    for stage in stages_of(config, run, resuming):
+    for stage in stages_of(settings, run, resuming):
         train_stage(stage, overrides, stop)
 
 

@@ -17,7 +17,7 @@ from zoo.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from zoo.callbacks.training_metrics import Monitor
 from zoo.data.lines import Lines, draw_uint8
 from zoo.errors import ZooError
-from zoo.evaluation.context import Subject
+from zoo.evaluation.context import EvalContext
 from zoo.evaluation.interpolations import line_scores
 from zoo.metrics import line_scores as metric
 from zoo.metrics.line_scores import draw, nearest_lines
@@ -86,9 +86,9 @@ def test_the_numbers_are_those_of_zoo_evaluate(tmp_path):
     assert 0.05 < model.shift < 0.35
     store = trainer.datamodule.store
     with torch.no_grad():
-        expected = line_scores(Subject(model, store, "val", 512))
+        expected = line_scores(EvalContext(model, store, "val", 512))
         model.shift.add_(0.1)
-        assert line_scores(Subject(model, store, "val", 512))["mean_distance"] > 1.01 * expected["mean_distance"]
+        assert line_scores(EvalContext(model, store, "val", 512))["mean_distance"] > 1.01 * expected["mean_distance"]
     named = {f"val/lines/{name.removeprefix('line_')}": value for name, value in expected.items()}
     assert {name: metrics.latest[name] for name in NAMES} == pytest.approx(named, rel=1e-6)
     assert [logged[64][name] for name in NAMES] == pytest.approx([metrics.latest[name] for name in NAMES], rel=1e-6)

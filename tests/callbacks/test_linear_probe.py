@@ -19,16 +19,20 @@ from zoo.batch import to_float
 from zoo.callbacks.linear_probe import ConcurrentProbe, LinearProbe
 from zoo.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from zoo.callbacks.training_metrics import Monitor
+from zoo.config.schema import TrainerSettings
 from zoo.data.loader import BatchLoader
 from zoo.data.module import DataModule
 from zoo.data.store import prepare
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder, Recipe
 from zoo.runs import checkpoint
+from zoo.runs.files import FORMAT
 from zoo.training.loggers import CsvLogger
 from zoo.training.trainer import build_trainer
 
-CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "precision": "32-true", "accumulate": 1, "deterministic": False}
+CPU = TrainerSettings(
+    accelerator="cpu", devices=1, num_nodes=1, precision="32-true", accumulate=1, deterministic=False, channels_last=False
+)
 
 
 class Tiny(Autoencoder):
@@ -75,8 +79,8 @@ def fit(folder, model, source, callbacks, steps, resume=None, batch_size=16, lr=
     """Trains under the Trainer of `zoo.train`; returns it and the rows of metrics.csv."""
     data = DataModule(source, batch_size, cache=folder / "cache", seed=seed)
     model.recipe = Recipe(batch_size, steps * batch_size, lambda groups: torch.optim.Adam(groups, lr=lr), seed=seed)
-    model.provenance = {"config": {}}
-    trainer = build_trainer(CPU | trainer_options, folder, steps, callbacks, [CsvLogger(folder / "metrics.csv")])
+    model.provenance = {"format": FORMAT, "config": {}}
+    trainer = build_trainer(CPU.model_copy(update=trainer_options), folder, steps, callbacks, [CsvLogger(folder / "metrics.csv")])
     trainer.fit(model, data, ckpt_path=resume, weights_only=True)
     return trainer, rows(folder)
 

@@ -5,7 +5,32 @@ import os
 import time
 from pathlib import Path
 
+from zoo.evaluation.descriptors import METRICS
+from zoo.runs.measurements import FORMAT, Measurement, Quantity
+
 SHA = "ab" * 32
+
+
+def quantity(name: str) -> Quantity:
+    """What "samples/normal/frechet", "best_prior/recall", "attributes/success" or "mse" names: short for tests, which write many."""
+    group, *parts = name.split("/")
+    if group not in (*METRICS, "best_prior"):
+        return Quantity("", name)
+    prior = parts.pop(0) if group == "samples" else None
+    metric = parts[0].removesuffix("_inception")
+    uses_features = METRICS["samples" if group == "best_prior" else group][metric].uses_features
+    features = ("inception" if parts[0] != metric else "classifier") if uses_features else None
+    return Quantity(group, metric, features, prior, *parts[1:])
+
+
+def records(numbers: dict[str, float], split: str = "test") -> list[dict]:
+    """Measurements as JSON has them, from names like "samples/normal/frechet@2000"."""
+    found = []
+    for name, value in numbers.items():
+        plain, _, n = name.partition("@")
+        group, metric, features, prior, item = quantity(plain)
+        found.append(Measurement(group, metric, value, split, int(n or 10_000), prior, features, item).to_dict())
+    return found
 
 
 def make_run(
@@ -23,8 +48,9 @@ def make_run(
 ) -> Path:
     """A finished run of 1,000 images on 64×64 faces.
 
-    `settings` are entries of the model; `config` goes over config.yaml, `metrics` into summary.json without "val/" (None = no
-    summary.json), `evaluation` over evaluation.json (None = no such file; its `metrics` are a part of it).
+    `settings` are entries of the model; `config` goes over config.yaml, `metrics` into summary.json, those of the
+    protocol as measurements, the others with "val/" (None = no summary.json), `evaluation` over evaluation.json (None = no such file; its
+    `metrics` become its measurements).
     """
     path.mkdir(parents=True)
     source = {"_target_": "zoo.data.faces.dataset.Faces", "image_size": 64, "train": 20000, "val": 2000, "test": 10000, "seed": 0}
@@ -46,13 +72,16 @@ def make_run(
     (path / "config.yaml").write_text(json.dumps(whole, indent=1))  # JSON is YAML
     command = " ".join(filter(None, [f"python -m zoo.train model={model} seed={seed}", overrides]))
     if metrics is not None:
+        measured = {name: value for name, value in metrics.items() if name.split("/")[0] in METRICS}
         about = {
+            "format": FORMAT,
             "model": model,
             "data": whole["data"]["name"],
             "seed": seed,
             "command": command,
             "split": "val",
-            "metrics": {f"val/{name}": value for name, value in metrics.items()},
+            "metrics": {f"val/{name}": value for name, value in metrics.items() if name not in measured},
+            "measurements": records(measured, "val"),
             "images_seen": seen,
             "parameters": 1_500_000,
             "images_per_second": 100.0,
@@ -65,10 +94,11 @@ def make_run(
         (path / "summary.json").write_text(json.dumps(about | (summary or {})))
     if evaluation is not None:
         features = {"classifier": {"name": "classifier", "sha256": "f" * 64, "image_size": 64}}
-        found = {"data": whole["data"]["name"], "seed": seed, "images_seen": seen, "features": features}
+        found = {"format": FORMAT, "data": whole["data"]["name"], "seed": seed, "images_seen": seen, "features": features}
         found["measured"] = {"images_sha256": SHA, "split": "test", "seed": 0}
         for key, value in evaluation.items():
             found[key] = found[key] | value if key == "measured" else value
+        found["measurements"] = records(found.pop("metrics"))
         (path / "evaluation.json").write_text(json.dumps(found))
         (path / "cost.json").write_text(json.dumps({"train/devices": 1, "sampling/images_per_second": 50.0, "machine": "x"}))
     if rows:

@@ -4,14 +4,18 @@ from statistics import mean, stdev
 import pytest
 from scipy import stats
 
+from tests.comparison.runs import quantity
 from zoo.comparison.aggregate import cell, marks_of, tables_of, welch, with_best_prior
 from zoo.comparison.parts import Column, Entry, Row
+from zoo.runs.measurements import name_of
 
-MSE = Column("mse", "mse", "low", 2)
+ANY = quantity("mse")
+MSE = Column("mse", ANY, "low", 2)
 
 
 def row(label: str, *seeds: dict, **cost) -> Row:
-    return Row(label, [Entry(None, label, "finished", seed=k, metrics=metrics, cost=cost) for k, metrics in enumerate(seeds)])
+    found = [{quantity(name): value for name, value in metrics.items()} for metrics in seeds]
+    return Row(label, [Entry(None, label, "finished", seed=k, metrics=metrics, cost=cost) for k, metrics in enumerate(found)])
 
 
 def test_seeds_are_a_mean_and_a_sample_standard_deviation():
@@ -21,13 +25,13 @@ def test_seeds_are_a_mean_and_a_sample_standard_deviation():
 
 
 def test_one_seed_has_no_deviation():
-    assert cell(Column("parameters", "x", None, 1), [1.0, 1.0]).text == "1.0"  # a constant
-    found = cell(Column("MiB", "x", None, 1), [1234.54])
+    assert cell(Column("parameters", ANY, None, 1), [1.0, 1.0]).text == "1.0"  # a constant
+    found = cell(Column("MiB", ANY, None, 1), [1234.54])
     assert (found.deviation, found.count, found.text) == (None, 1, "1,234.5")
 
 
 def test_a_factor_scales_mean_and_deviation():
-    found = cell(Column("kernel × 10³", "kernel", "low", 1, 1000), [0.001, 0.003])
+    found = cell(Column("kernel distance × 10³", ANY, "low", 1, 1000), [0.001, 0.003])
     assert (found.mean, found.text) == (pytest.approx(2.0), "2.0 ± 1.4")
 
 
@@ -92,7 +96,7 @@ def test_tables_have_the_columns_and_lines_that_have_numbers():
     assert [column.title for column in samples.columns] == ["Fréchet"]
     assert [found[0].mark for found in samples.cells] == ["", "", "best"]
     summary = tables["Summary"]
-    assert [column.metric for column in summary.columns] == ["best_prior/frechet", "reconstructions/mse", "cost/device_hours"]
+    assert [name_of(column.quantity) for column in summary.columns] == ["best_prior/frechet", "reconstructions/mse", "cost/device_hours"]
     assert [found.text if found else None for found in summary.cells[0]] == ["2.000", "0.50000", "0.250"]
     assert [found.text if found else None for found in summary.cells[1]] == ["1.000", None, None]
     assert set(tables) == {"Summary", "Samples", "Reconstructions, interpolations, likelihood", "Cost"}
@@ -105,20 +109,20 @@ def test_the_best_prior_is_one_for_all_seeds():
         {"samples/a/frechet": 9.0, "samples/b/frechet": 3.0, "samples/b/recall": 0.5},
     ]
     found = with_best_prior(row("x", *both))
-    assert found.values("best_prior/frechet") == [2.0, 3.0]
-    assert found.values("best_prior/recall") == [0.5]
+    assert found.values(quantity("best_prior/frechet")) == [2.0, 3.0]
+    assert found.values(quantity("best_prior/recall")) == [0.5]
     assert found.priors() == ["a", "b"]
 
 
 def test_the_best_prior_is_one_that_the_most_seeds_have():
     seeds = [{"samples/normal/frechet": 5.0}, {"samples/normal/frechet": 7.0}, {"samples/normal/frechet": 6.0, "samples/flow/frechet": 1.0}]
     found = with_best_prior(row("x", *seeds))
-    assert found.values("best_prior/frechet") == [5.0, 7.0, 6.0]
+    assert found.values(quantity("best_prior/frechet")) == [5.0, 7.0, 6.0]
 
 
 def test_the_runs_own_mse_stands_in_only_where_none_was_measured():
     def titles(*rows):
-        return [column.metric for table in tables_of(list(rows)) for column in table.columns]
+        return [name_of(column.quantity) for table in tables_of(list(rows)) for column in table.columns]
 
     assert titles(row("a", {"mse": 0.5}), row("b", {"mse": 0.5})) == ["mse"]
     assert titles(row("a", {"mse": 0.5, "reconstructions/mse": 0.5})) == ["reconstructions/mse"] * 2  # in the summary, too

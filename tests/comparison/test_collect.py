@@ -5,12 +5,15 @@ import time
 import pytest
 from scipy import stats
 
-from tests.comparison.runs import age, make_run, write_log
-from zoo.comparison import baseline, folders
+from tests.comparison.runs import age, make_run, quantity, records, write_log
+from zoo.comparison import baseline
 from zoo.comparison.collect import compare
 from zoo.errors import ZooError
+from zoo.runs import status
+from zoo.runs.measurements import name_of
 
 FRECHET = "samples/normal/frechet"
+NORMAL, MSE = quantity(FRECHET), quantity("reconstructions/mse")
 
 
 def of(frechet: float, count: str = "@2000", **more: float) -> dict:
@@ -77,7 +80,7 @@ def test_the_same_seed_on_other_devices_is_another_row_and_twice_the_same_counts
     make_run(tmp_path / "b", metrics=of(2), config={"trainer": {"devices": 2}})
     make_run(tmp_path / "c", metrics=of(3), config={"trainer": {"devices": 2}})
     found = compare([tmp_path])
-    assert [(row.label, row.values(FRECHET)) for row in found.rows] == [("vae devices=1", [1.0]), ("vae devices=2", [3.0])]
+    assert [(row.label, row.values(NORMAL)) for row in found.rows] == [("vae devices=1", [1.0]), ("vae devices=2", [3.0])]
     assert "b is the same run as c, and only the second is counted." in found.notes
 
 
@@ -144,9 +147,9 @@ def test_the_test_split_is_compared_where_all_were_evaluated(tmp_path):
     assert found.protocol["split"] == "test"
     assert found.protocol["N"] == "10,000"
     assert found.protocol["features"] == "classifier ffffffffffff"
-    assert [row.values(FRECHET) for row in found.rows] == [[5.0], [6.0]]
+    assert [row.values(NORMAL) for row in found.rows] == [[5.0], [6.0]]
     assert found.rows[0].costs("sampling/images_per_second") == [50.0]
-    assert [row.values(FRECHET) for row in compare([tmp_path], split="val").rows] == [[1.0], [2.0]]
+    assert [row.values(NORMAL) for row in compare([tmp_path], split="val").rows] == [[1.0], [2.0]]
 
     make_run(tmp_path / "c", "gan", metrics=of(3))
     found = compare([tmp_path])
@@ -160,7 +163,7 @@ def test_the_test_split_is_compared_where_all_were_evaluated(tmp_path):
 def test_an_evaluation_of_older_weights_does_not_count(tmp_path):
     make_run(tmp_path / "a", metrics=of(1), evaluation={"metrics": {FRECHET: 5.0}, "images_seen": 500})
     found = compare([tmp_path])
-    assert found.rows[0].values(FRECHET) == [1.0]
+    assert found.rows[0].values(NORMAL) == [1.0]
     assert any(note.startswith("a has been trained on since it was evaluated") for note in found.notes)
 
 
@@ -187,20 +190,22 @@ def test_several_numbers_of_images_in_one_evaluation(tmp_path):
     older = {
         "samples/normal/frechet@2000": 1.0, "samples/flow/frechet@2000": 2.0, "samples/flow/frechet": 20.0,
         "samples/normal/recall": 0.1, "samples/normal/recall@20000": 0.2, "samples/normal/recall@2000": 0.3,
-        "samples/normal/kernel@2000": 4.0, "samples/flow/kernel": 5.0, "reconstructions/mse": 0.5, "reconstructions/mse@2000": 0.6,
+        "samples/normal/kernel_distance@2000": 4.0, "samples/flow/kernel_distance": 5.0,
+        "reconstructions/mse": 0.5, "reconstructions/mse@2000": 0.6,
     }  # fmt: skip
     for name, metrics in (("a", older), ("b", dict(reversed(older.items())))):
         found = compare([make_run(tmp_path / name, metrics=of(1), evaluation={"metrics": metrics})])
         numbers = found.rows[0].entries[0].metrics
-        assert {name: value for name, value in numbers.items() if not name.startswith("best_prior/")} == {
-            "samples/normal/frechet": 1.0, "samples/flow/frechet": 2.0, "samples/normal/recall": 0.2, "samples/flow/kernel": 5.0,
+        assert {name_of(own): value for own, value in numbers.items() if own.group != "best_prior"} == {
+            "samples/normal/frechet": 1.0, "samples/flow/frechet": 2.0, "samples/normal/recall": 0.2, "samples/flow/kernel_distance": 5.0,
             "reconstructions/mse": 0.5,
         }  # fmt: skip
         (note,) = (note for note in found.notes if "several N" in note)
         assert note.startswith(f"{name}: measured with several N")
-        named = note.partition("left out: ")[2].removesuffix(".").split(", ")
+        named = note.partition("left out: ")[2].removesuffix(" images.").split(" images, ")
         assert set(named) == {
-            "samples/frechet@10000", "samples/recall@2000", "samples/recall@10000", "samples/kernel@2000", "reconstructions/mse@2000",
+            "samples/frechet of 10,000", "samples/recall of 2,000", "samples/recall of 10,000", "samples/kernel_distance of 2,000",
+            "reconstructions/mse of 2,000",
         }  # fmt: skip
 
 
@@ -210,11 +215,11 @@ def test_seeds_evaluated_with_other_groups_are_one_row(tmp_path):
     make_run(tmp_path / "a", seed=0, metrics=of(1), evaluation={"metrics": one})
     make_run(tmp_path / "b", seed=1, metrics=of(1), evaluation={"metrics": more, "features": inception})
     found = compare([tmp_path])
-    assert [row.values("reconstructions/mse") for row in found.rows] == [[1.0, 2.0]]
+    assert [row.values(MSE) for row in found.rows] == [[1.0, 2.0]]
     assert not any("measured alike" in note for note in found.notes)
     make_run(tmp_path / "c", seed=2, metrics=of(1), evaluation={"metrics": {"reconstructions/mse": 9.0}})
     found = compare([tmp_path], anyway=True)
-    assert [row.values("reconstructions/mse") for row in found.rows] == [[1.0, 2.0], [9.0]]
+    assert [row.values(MSE) for row in found.rows] == [[1.0, 2.0], [9.0]]
     why = "N is 2,000 in a, b and 10,000 in c"
     assert f"Runs of the same settings were not measured alike and are 2 rows: {why}." in found.notes
 
@@ -281,12 +286,12 @@ def test_states(tmp_path):
     for name in ("1-longer", "1-raised", "1-unsaved", "3-stopped", "4-failed"):
         age(tmp_path / name)
     (tmp_path / "sweep.json").write_text(json.dumps({"jobs": [{"folder": "0-done"}, {"folder": "9-waits"}]}))
-    alive = folders.is_alive
+    alive = status.is_alive
     try:
-        folders.is_alive = lambda pid, folder: pid == os.getpid()
+        status.is_alive = lambda pid, folder: pid == os.getpid()
         found = compare([tmp_path])
     finally:
-        folders.is_alive = alive
+        status.is_alive = alive
     assert [entry.name for row in found.rows for entry in row.entries] == ["0-done", "1-ended"]
     assert [(entry.name, entry.status, entry.reason) for entry in found.others] == [
         ("1-longer", "interrupted", "1,000 of 5,000 images"),
@@ -319,7 +324,7 @@ def test_damaged_files_are_named_and_the_rest_is_compared(tmp_path):
     (tmp_path / "b/config.yaml").write_text("data: [")
     (tmp_path / "c/metrics.csv").write_text("images_seen,val/mse\n10,1\n20\n30,1\n")
     (tmp_path / "d/metrics.csv").write_bytes(b"\xff\xfe\x00")
-    (tmp_path / "e/evaluation.json").write_text('{"metrics": {}}')
+    (tmp_path / "e/evaluation.json").write_text('{"format": 2, "measurements": []}')
     (tmp_path / "f/cost.json").write_text("[]")
     (tmp_path / "g/job.json").write_text("")
     found = compare([tmp_path], split="test")
@@ -343,14 +348,15 @@ def test_damaged_files_are_named_and_the_rest_is_compared(tmp_path):
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        *(("summary", {key: None}) for key in ("pretrain", "versions", "seed", "metrics", "images_seen")),
+        *(("summary", {key: None}) for key in ("pretrain", "versions", "seed", "metrics", "measurements", "images_seen")),
         *(("summary", {key: "x"}) for key in ("device_hours", "train_hours", "parameters", "pretrain")),
         *(("summary", {key: [1]}) for key in ("machine", "accelerator", "command", "peak_memory_mib", "versions")),
         ("summary", {"seed": float("nan")}),
         ("summary", {"pretrain": {"train_hours": "x"}}),
         *(("summary", {"training": value}) for value in (None, {}, {"budget": "x", "complete": True}, {"budget": 1000, "complete": 1})),
-        *(("evaluation", {key: None}) for key in ("versions", "metrics", "measured", "features", "images_seen")),
+        *(("evaluation", {key: None}) for key in ("versions", "measurements", "measured", "features", "images_seen")),
         ("evaluation", {"versions": {"commit": ["x"]}}),
+        *((name, {"measurements": value}) for name in ("summary", "evaluation") for value in ({}, [5], [{"group": "samples"}])),
         ("evaluation", {"features": {"classifier": None}}),
         ("cost", {"machine": ["x"]}),
         ("job", {"overrides": 5}),
@@ -368,6 +374,21 @@ def test_json_of_another_shape_is_damaged(tmp_path, name, change):
     assert [entry.reason for entry in found.others] == (["summary.json is damaged."] if name == "summary" else [])
 
 
+def test_files_of_an_older_format_are_named_with_its_number_and_left_out(tmp_path):
+    for name in "abc":
+        make_run(tmp_path / name, f"ae{name}", metrics=of(1), evaluation={"metrics": {FRECHET: 5.0}})
+    for path, old in (("a/evaluation.json", {}), ("b/summary.json", {"format": 7})):
+        content = json.loads((tmp_path / path).read_text())
+        del content["format"], content["measurements"]
+        (tmp_path / path).write_text(json.dumps(content | {"metrics": {FRECHET: 5.0}} | old))
+    found = compare([tmp_path], split="test")
+    assert [row.label for row in found.rows] == ["aec"]
+    again = "evaluate it again with python -m zoo.evaluate run=RUN"
+    assert f"a/evaluation.json is of format 1, not 2 ({again}) and was left out." in found.notes
+    assert "b/summary.json is of format 7, not 2 (train the run again) and was left out." in found.notes
+    assert [(entry.name, entry.reason) for entry in found.others] == [("b", "summary.json is of format 7, not 2 (train the run again).")]
+
+
 @pytest.mark.parametrize("content", ['{"jobs": null}', '{"jobs": [{"folder": null}]}', "{", '{"jobs": [3]}'])
 def test_a_damaged_record_of_a_sweep_is_named(tmp_path, content):
     make_run(tmp_path / "a", metrics=of(1))
@@ -379,9 +400,8 @@ def test_a_damaged_record_of_a_sweep_is_named(tmp_path, content):
 
 def test_numbers_that_are_none_are_left_out(tmp_path):
     make_run(tmp_path / "a", metrics=of(1, psnr=float("nan"), ssim=float("inf"), note="x"))
-    assert set(compare([tmp_path]).rows[0].entries[0].metrics) == {FRECHET, "reconstructions/mse", "mse", "images"} | {
-        f"best_prior/{name}" for name in ("frechet",)
-    }
+    found = set(map(name_of, compare([tmp_path]).rows[0].entries[0].metrics))
+    assert found == {FRECHET, "reconstructions/mse", "mse", "images", "best_prior/frechet"}
 
 
 def test_curves_have_hours_of_training(tmp_path):
@@ -485,14 +505,14 @@ def test_sorting_by_a_number_of_samples(tmp_path):
         found = compare([tmp_path], sort=sort)
         assert [row.label for row in found.rows] == labels
         assert f"Sorted by {title}." in found.notes
-    assert any("No run has a number for best_prior/kernel" in note for note in compare([tmp_path], sort="kernel").notes)
+    assert any("No run has a number for best_prior/kernel_distance" in note for note in compare([tmp_path], sort="kernel_distance").notes)
     with pytest.raises(ZooError, match="sort=samples/flow/recal is not known"):
         compare([tmp_path], sort="samples/flow/recal")
 
 
 def test_sorting_by_what_should_be_near_a_value(tmp_path):
     for name, sharpness in (("a", 0.5), ("b", 1.4), ("c", 1.1)):
-        make_run(tmp_path / name, f"ae{name}", metrics={"reconstructions/sharpness@2000": sharpness})
+        make_run(tmp_path / name, f"ae{name}", metrics={"reconstructions/laplacian_energy_ratio@2000": sharpness})
     assert [row.label for row in compare([tmp_path], sort="sharpness").rows] == ["aec", "aeb", "aea"]
 
 
@@ -500,11 +520,11 @@ def published(tmp_path, monkeypatch, **changes):
     row = {
         "command": "python -m zoo.train model=vae budget=9_000", "model": "vae", "data": "faces", "seed": 0,
         "images_seen": 9000, "parameters": 7, "measured": {"images_sha256": "ab" * 32, "split": "test", "seed": 0},
-        "features": {"classifier": {"name": "classifier", "sha256": "f" * 64, "image_size": 64}}, "metrics": {FRECHET: 3.0},
+        "features": {"classifier": {"name": "classifier", "sha256": "f" * 64, "image_size": 64}}, "measurements": records({FRECHET: 3.0}),
         "trained_with": {"commit": "old"}, "versions": {"commit": "old"}, "cost": {"train/device_hours": 2.0},
     } | changes  # fmt: skip
     (tmp_path / "results").mkdir()
-    (tmp_path / "results/faces.json").write_text(json.dumps([row, row | {"seed": 1, "metrics": {FRECHET: 5.0}}]))
+    (tmp_path / "results/faces.json").write_text(json.dumps([row, row | {"seed": 1, "measurements": records({FRECHET: 5.0})}]))
     monkeypatch.setattr(baseline, "HERE", tmp_path / "results")
 
 
@@ -512,7 +532,7 @@ def test_published_rows_stand_beside(tmp_path, monkeypatch):
     published(tmp_path, monkeypatch)
     make_run(tmp_path / "runs/a", "ae", metrics=of(1), evaluation={"metrics": {FRECHET: 5.0}})
     found = compare([tmp_path / "runs"], baseline="zoo")
-    assert [(row.label, row.published, row.values(FRECHET)) for row in found.rows] == [("zoo: vae", True, [3.0, 5.0]), ("ae", False, [5.0])]
+    assert [(row.label, row.published, row.values(NORMAL)) for row in found.rows] == [("zoo: vae", True, [3.0, 5.0]), ("ae", False, [5.0])]
     assert found.rows[0].costs("device_hours") == [2.0, 2.0]
     assert found.differing["budget"] == ["9_000", "1_000"]
     assert "Images seen differ: 9,000 (zoo: vae); 1,000 (ae)." in found.notes
@@ -538,16 +558,16 @@ def test_published_rows_of_one_label_in_several_files(tmp_path, monkeypatch, ord
     """Each is judged for itself, whichever file comes first, and those that stay are told apart."""
     published(tmp_path, monkeypatch)
     fit = json.loads((tmp_path / "results/faces.json").read_text())
-    other = [row | {"measured": row["measured"] | {"images_sha256": "cd" * 32}, "metrics": {FRECHET: 99.0}} for row in fit]
+    other = [row | {"measured": row["measured"] | {"images_sha256": "cd" * 32}, "measurements": records({FRECHET: 99.0})} for row in fit]
     for name, rows in zip(("compare", "faces"), (fit, other)[::order], strict=True):
         (tmp_path / f"results/{name}.json").write_text(json.dumps(rows))
     make_run(tmp_path / "runs/a", "ae", metrics=of(1), evaluation={"metrics": {FRECHET: 5.0}})
     found = compare([tmp_path / "runs"], baseline="zoo")
-    assert [(row.label, row.values(FRECHET)) for row in found.rows] == [("zoo: vae", [3.0, 5.0]), ("ae", [5.0])]
+    assert [(row.label, row.values(NORMAL)) for row in found.rows] == [("zoo: vae", [3.0, 5.0]), ("ae", [5.0])]
     assert any(note.startswith("1 of the zoo's rows cannot be set beside these: the set of images") for note in found.notes)
     found = compare([tmp_path / "runs"], baseline="zoo", anyway=True)
     right, wrong = ("compare", "faces")[::order]
-    assert {row.label: row.values(FRECHET) for row in found.rows} == {
+    assert {row.label: row.values(NORMAL) for row in found.rows} == {
         "ae": [5.0],
         f"zoo: vae file={right}": [3.0, 5.0],
         f"zoo: vae file={wrong}": [99.0, 99.0],
@@ -597,7 +617,7 @@ def test_paths(tmp_path, monkeypatch):
 
 
 def test_a_hundred_runs_take_seconds(tmp_path):
-    metrics = {f"samples/{prior}/{name}@2000": 1.0 for prior in ("normal", "flow") for name in ("frechet", "kernel", "recall")}
+    metrics = {f"samples/{prior}/{name}@2000": 1.0 for prior in ("normal", "flow") for name in ("frechet", "kernel_distance", "recall")}
     header = ["images_seen", "train/images_per_second", *(f"train/{k}" for k in range(10)), *(f"val/{name}" for name in metrics)]
     lines = [",".join([str(seen), "100", *["0.123456"] * 10, *[""] * len(metrics)]) for seen in range(1, 1001)]
     log = "\n".join([",".join(header), *lines]) + "\n"

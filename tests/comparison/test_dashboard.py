@@ -8,6 +8,7 @@ import wandb
 import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
 
+from tests.comparison.runs import quantity, records
 from zoo.comparison import dashboard as module
 from zoo.comparison.aggregate import tables_of, with_best_prior
 from zoo.comparison.dashboard import dashboard
@@ -17,8 +18,8 @@ from zoo.errors import ZooError
 
 NAN = math.nan
 FINAL = {  # as one run ends
-    "val/mse": 0.02, "val/rate": 7.0, "val/images": 4.0, "val/reconstructions/mse@2000": 0.021, "val/reconstructions/psnr@2000": 17.0,
-    "val/samples/gaussian/frechet@2000": 40.0, "val/samples/gaussian/kernel@2000": 0.004,
+    "reconstructions/mse@2000": 0.021, "reconstructions/psnr@2000": 17.0, "samples/gaussian/frechet@2000": 40.0,
+    "samples/gaussian/kernel_distance@2000": 0.004,
 }  # fmt: skip
 
 
@@ -26,15 +27,17 @@ def run(folder, label, seed, prior=None, beta=1.0, status="finished", **logger) 
     """A run and its summary.json; with a `prior` of its own beside the Gaussian."""
     path = folder / f"{label},seed={seed}"
     path.mkdir(exist_ok=True)
-    final = FINAL | ({f"val/samples/{prior}/frechet@2000": 30.0} if prior else {})
+    final = FINAL | ({f"samples/{prior}/frechet@2000": 30.0} if prior else {})
     summary = {
-        **{"model": label, "data": "faces", "seed": seed, "command": "…", "metrics": final, "images_seen": 64, "parameters": 1000},
+        "metrics": {"val/mse": 0.02, "val/rate": 7.0, "val/images": 4.0},
+        "measurements": records(final, "val"),
+        **{"model": label, "data": "faces", "seed": seed, "command": "…", "images_seen": 64, "parameters": 1000},
         **{"images_per_second": 10.0, "train_hours": 0.5, "device_hours": 0.5, "peak_memory_mib": 900.0, "versions": {"zoo": "1"}},
     }
     if status == "finished":
         (path / "summary.json").write_text(json.dumps(summary))
     own = {"kind": "wandb", "id": f"{label[0]}{beta:g}{seed}", "project": "zoo", "entity": None, "mode": "auto"}
-    metrics = {name.removeprefix("val/").partition("@")[0]: value for name, value in final.items() if "@" in name}
+    metrics = {quantity(name.removesuffix("@2000")): value for name, value in final.items()}
     return Entry(
         folder=path,
         name=path.name,
@@ -118,7 +121,7 @@ def test_every_column_that_was_logged_is_a_bar_plot_under_its_logged_name(two_ro
     both = ("val/samples/gaussian/frechet@2000", "val/samples/normal/frechet@2000")
     assert shown == {
         both: "samples/…/frechet@2000 ↓",
-        ("val/samples/gaussian/kernel@2000",): "samples/gaussian/kernel@2000 ↓",
+        ("val/samples/gaussian/kernel_distance@2000",): "samples/gaussian/kernel_distance@2000 ↓",
         ("val/reconstructions/mse@2000",): "reconstructions/mse@2000 ↓",
         ("val/reconstructions/psnr@2000",): "reconstructions/psnr@2000 ↑",
         ("cost/device_hours",): "cost/device_hours ↓",

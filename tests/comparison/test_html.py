@@ -15,6 +15,7 @@ from tests.comparison import toys
 from tests.comparison.chromium import FOUND, Chromium
 from zoo.comparison.html import PICTURE_BYTES, charts, render, write_report
 from zoo.comparison.parts import Cell, Column, Comparison, Entry, Row, Table
+from zoo.runs.measurements import Quantity
 
 EVIL = "</script><script>hacked=1</script>\"'><img src=x onerror=hacked=1>"
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -124,7 +125,7 @@ def test_what_is_to_come_near_a_value_is_sorted_by_the_mean_distance_of_the_seed
 
 
 def test_bars_are_the_cells_and_the_seeds(page, made):
-    chart = next(chart for chart in page.data()["charts"] if chart["title"] == "kernel × 10³")
+    chart = next(chart for chart in page.data()["charts"] if chart["title"] == "kernel distance × 10³")
     assert [bar["label"] for bar in chart["bars"][:2]] == ["ae · normal", "ae · flow"]
     cells = [row[1] for row in made.tables[0].cells]
     assert [bar["mean"] for bar in chart["bars"]] == [cell.mean for cell in cells]
@@ -137,8 +138,9 @@ def test_bars_are_the_cells_and_the_seeds(page, made):
 
 
 def test_bars_of_costs_and_of_one_seed():
-    entry = Entry(None, "run", "finished", cost={"device_hours": 0.5}, metrics={"mse": float("nan"), "psnr": 20.0})
-    columns = [Column("hours", "cost/device_hours", "low"), Column("mse", "mse"), Column("psnr", "psnr")]
+    mse, psnr = Quantity("", "mse"), Quantity("", "psnr")
+    entry = Entry(None, "run", "finished", cost={"device_hours": 0.5}, metrics={mse: float("nan"), psnr: 20.0})
+    columns = [Column("hours", Quantity("cost", "device_hours"), "low"), Column("mse", mse), Column("psnr", psnr)]
     rows = [Row("ae", [entry, replace(entry, seed=1, cost={"device_hours": 1.5}, metrics={})])]
     cells = [Cell(1.0, 0.7, 2, "", "1.0 ± 0.7"), Cell(float("nan"), None, 1, "", "nan"), Cell(20.0, None, 1, "", "20.0")]
     found = charts(Comparison("", rows, [Table("all", ["model"], [("ae",)], columns, [cells])], [], {}, {}, [], ""))
@@ -258,7 +260,7 @@ def test_in_a_browser(browser, path, width):
     assert browser.run("document.querySelectorAll('#curves-chart .line-mark').length") == 8
     assert browser.run("document.querySelectorAll('#cost-chart .point-mark').length") == 8
     options = "[...document.querySelectorAll('#cost-metric option')].map((option) => option.text)"
-    assert browser.run(options) == ["Fréchet ↓", "kernel × 10³ ↓", "sharpness → 1", "mse ↓", "psnr, dB ↑"]  # hours are no quality
+    assert browser.run(options) == ["Fréchet ↓", "kernel distance × 10³ ↓", "sharpness → 1", "mse ↓", "psnr, dB ↑"]  # hours are no quality
     inside = "(svg) => [...svg.querySelectorAll('text')].every((text) => text.getBoundingClientRect().right <= innerWidth + 1)"
     assert browser.run(f"[...document.querySelectorAll('.chart svg')].every({inside})")
     image = np.asarray(Image.open(BytesIO(browser.screenshot())).convert("RGB"))

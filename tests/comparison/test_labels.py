@@ -98,9 +98,10 @@ def test_a_longer_key_that_repeats_a_shorter_one_is_left_out():
 
 
 def test_a_published_row_says_what_its_command_says():
-    rows = [told("vae", "ema=0.9 clip=1", model={"beta": beta}, budget=1000, ema=0.9, clip=1) for beta in (2, 1)]
-    rows += [told("ae", "ema=0.9 clip=1", model={"width": 3}, budget=1000, ema=0.9, clip=1)]
-    rows += [Settings("vae", {}, {"budget": "2_000", "clip": "1.0"})]
+    command, same = "ema=0.9 trainer.gradient_clip_val=1", {"budget": 1000, "ema": 0.9, "trainer": {"gradient_clip_val": 1}}
+    rows = [told("vae", command, model={"beta": beta}, **same) for beta in (2, 1)]
+    rows += [told("ae", command, model={"width": 3}, **same)]
+    rows += [Settings("vae", {}, {"budget": "2_000", "trainer.gradient_clip_val": "1.0"})]
     assert differing_of(rows) == {
         "model.beta": ["2", "1", "–", "default"],
         "budget": ["1_000", "1_000", "1_000", "2_000"],

@@ -5,17 +5,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.comparison.runs import quantity
 from zoo.comparison.aggregate import by_model, by_prior
+from zoo.comparison.columns import column
 from zoo.comparison.parts import Column, Comparison, Entry, Row
+from zoo.runs.measurements import Quantity
 
 MODELS = ("ae", "vae", "vae beta=4", "vaegan", "acai", "udt", "fvae", "two_stage", "glow", "gan", "ltae")
 PICTURES = ("samples", "reconstructions", "interpolations", "edits", "transfer")
-SAMPLES = [Column("Fréchet", "frechet", "low"), Column("kernel × 10³", "kernel", "low", 2, 1000), Column("sharpness", "sharpness", 1.0, 2)]
-MODEL = [
-    Column("mse", "reconstructions/mse", "low", 5),
-    Column("psnr, dB", "reconstructions/psnr", "high", 2),
-    Column("hours", "cost/device_hours", "low", 2),
-]
+SAMPLES = [column("samples", metric) for metric in ("frechet", "kernel_distance", "laplacian_energy_ratio")]
+MODEL = [*(column("reconstructions", metric) for metric in ("mse", "psnr")), Column("hours", Quantity("cost", "device_hours"), "low", 2)]
 
 
 def faces(path: Path, seed: int, columns: int = 8, rows: int = 8, size: int = 64) -> Path:
@@ -49,8 +48,8 @@ def entry(folder: Path, model: str, seed: int, points=120, pictures=PICTURES, si
         distance = 30 + 7 * ((k * 5) % 11) - 6 * p + random.normal(0, 1.5)
         metrics |= {
             f"samples/{prior}/frechet": distance,
-            f"samples/{prior}/kernel": distance / 9e4,
-            f"samples/{prior}/sharpness": 0.7 + 0.06 * k + (0.03, -0.05, 0.02)[seed % 3],  # udt's seeds lie on both sides of 1
+            f"samples/{prior}/kernel_distance": distance / 9e4,
+            f"samples/{prior}/laplacian_energy_ratio": 0.7 + 0.06 * k + (0.03, -0.05, 0.02)[seed % 3],  # udt's seeds lie on both sides of 1
         }
     shown = {}
     for name in pictures if model != "gan" else ("samples",):
@@ -65,7 +64,7 @@ def entry(folder: Path, model: str, seed: int, points=120, pictures=PICTURES, si
         seed=seed,
         model=model,
         data="faces",
-        metrics=metrics,
+        metrics={quantity(name): value for name, value in metrics.items()},
         cost={
             **{
                 "images_seen": 120_000,
@@ -128,7 +127,8 @@ def near_and_far(folder: Path) -> Comparison:
     rows = []
     for label, (sharpness, mse, psnr, hours, speed) in seeds.items():
         numbers = {"reconstructions/mse": mse, "reconstructions/psnr": psnr}
-        found = [numbers | {f"samples/{prior}/sharpness": values[seed] for prior, values in sharpness.items()} for seed in (0, 1)]
+        drawn = [{f"samples/{prior}/laplacian_energy_ratio": values[seed] for prior, values in sharpness.items()} for seed in (0, 1)]
+        found = [{quantity(name): value for name, value in (numbers | own).items()} for own in drawn]
         cost = {"device_hours": hours, "images_per_second": speed}
         rows.append(Row(label, [Entry(folder, label, "finished", seed=seed, metrics=found[seed], cost=cost) for seed in (0, 1)]))
     tables = [by_prior("Samples", SAMPLES, rows), by_model("Reconstructions", MODEL[:2], rows)]

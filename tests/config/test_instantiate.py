@@ -2,6 +2,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
+from zoo.config.check import check
 from zoo.config.instantiate import build, check_target, conf_dir
 from zoo.errors import ZooError, nearest
 from zoo.runs.build import build_model
@@ -55,7 +56,7 @@ PRESETS = {  # name and options -> parameters (None: not published), published s
     ),
     "udt_glasses": (  # 6.48 M, 0.74 M, 6.98 M, 1.00 M
         15_200_000,
-        {"batch_size": 64, "budget": 80_000_000, "clip": 5, "model.discweight": 0.001, "model.player_options.autoencoder.lr": 2e-4,
+        {"batch_size": 64, "budget": 80_000_000, "trainer.gradient_clip_val": 5, "model.discweight": 0.001, "model.player_options.autoencoder.lr": 2e-4,
          "optimizer.betas": [0.5, 0.999], "data.crop": 178},
     ),
     "fvae_celebahq": (95_800_000, LIGHT | {"batch_size": 32, "model.flow.levels": 4, "model.flow.depth": 12}),  # 4.73 + 4.73 + 86.4 M
@@ -78,7 +79,8 @@ def test_presets_are_models_of_the_published_size_and_settings(preset):
         root = ["data.root=DIR"] * (not preset.startswith(("acai_lines", "compare")) and "faces" not in preset)
         config = hydra.compose("train", [*root, *f"experiment={preset}".split()])
     assert {name: OmegaConf.select(config, name) for name in published} == published
-    model = build_model(config.model)
+    settings = check(config)
+    model = build_model(settings.model)
     assert parameters is None or sum(p.numel() for p in model.parameters()) == pytest.approx(parameters, rel=0.01)
     assert set(model.player_options) <= set(model.players())
     assert getattr(model, "advweight", 0.5) == 0.5  # ACAI's, which follows its network

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from tests.evaluation.numbers import evaluate
 from zoo.data.faces.dataset import Faces
 from zoo.data.store import Store, prepare
-from zoo.evaluation.context import Subject
-from zoo.evaluation.protocol import evaluate
+from zoo.evaluation.context import EvalContext
 from zoo.features.classifier import classifier_of
 from zoo.models.vae import VAE
 from zoo.nets.conv import ConvBackbone
@@ -17,21 +17,21 @@ def faces(tmp_path_factory) -> Store:
 
 
 @pytest.fixture(scope="session")
-def subject(faces, tmp_path_factory):
+def context(faces, tmp_path_factory):
     """An untrained VAE on faces, measured with the shipped classifier: call it with another model or other settings."""
     cache = tmp_path_factory.mktemp("features")
 
-    def make(model=None, **settings) -> Subject:
+    def make(model=None, **settings) -> EvalContext:
         if model is None:
             torch.manual_seed(0)
             model = VAE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8)
-        return Subject(model.eval(), faces, **({"features": classifier_of(faces, cache), "cache": cache} | settings))
+        return EvalContext(model.eval(), faces, **({"features": classifier_of(faces, cache), "cache": cache} | settings))
 
     return make
 
 
 @pytest.fixture(scope="session")
-def untrained(subject):
+def untrained(context):
     """All numbers of the untrained VAE."""
     with torch.no_grad():
-        return evaluate(subject())
+        return evaluate(context())

@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from tests.evaluation.numbers import by_metric
 from tests.evaluation.ranks import on_both_of_two_ranks
 from zoo.data.faces.dataset import ATTRIBUTE_NAMES, FACTOR_GROUPS, FACTOR_NAMES, Faces, attributes_of, render, sample_factors
 from zoo.data.source import Chunk, Listing, Source
 from zoo.data.store import prepare
-from zoo.evaluation.attributes import EDITS, GUIDES, NAMES, Edits, attributes, drawn, edits_of, tied, true_images
-from zoo.evaluation.context import Subject
+from zoo.evaluation.attributes import GUIDES, Edits, attributes, drawn, edits_of, tied, true_images
+from zoo.evaluation.context import EvalContext
+from zoo.evaluation.descriptors import EDITS, METRICS
 from zoo.features.classifier import Classifier
 from zoo.metrics.edit_scores import change
 from zoo.models.base import Autoencoder
@@ -83,31 +85,31 @@ def brightness(image):
 
 
 def judged(source, folder, model, **options):
-    return Subject(model, prepare(source, folder), features=Judge(source.attribute_names, brightness), **options)
+    return EvalContext(model, prepare(source, folder), features=Judge(source.attribute_names, brightness), **options)
 
 
 @torch.no_grad()
 def test_a_vector_that_changes_its_quadrant_only(tmp_path):
-    scores = attributes(judged(Quadrants(), tmp_path, Pixels()))
-    expected = {"success": 1, "success_reconstruction": 0, "kept": 1}
+    scores = by_metric(attributes(judged(Quadrants(), tmp_path, Pixels())))
+    expected = {"success": 1, "success_reconstruction": 0, "attribute_preservation": 1}
     everywhere = {f"{name}/{attribute}": value for name, value in expected.items() for attribute in "ABC"}  # not the constant one
     assert scores == expected | everywhere
 
 
 @torch.no_grad()
 def test_what_always_went_together_is_edited_together(tmp_path):
-    scores = attributes(judged(Quadrants(coupled=True), tmp_path, Pixels()))
+    scores = by_metric(attributes(judged(Quadrants(coupled=True), tmp_path, Pixels())))
     assert scores["success"] == 1
     # An edit of A moves B in the same direction, and half of the B's are not there yet; C, the other of the others, stays.
-    assert [scores[f"kept/{name}"] for name in "ABC"] == [0.75, 0.75, 1]
-    assert scores["kept"] == pytest.approx(2.5 / 3)
+    assert [scores[f"attribute_preservation/{name}"] for name in "ABC"] == [0.75, 0.75, 1]
+    assert scores["attribute_preservation"] == pytest.approx(2.5 / 3)
 
 
 @torch.no_grad()
 def test_edits_are_compared_with_the_reconstruction_not_with_the_original(tmp_path):
-    scores = attributes(judged(Quadrants(), tmp_path, Blind()))
+    scores = by_metric(attributes(judged(Quadrants(), tmp_path, Blind())))
     assert scores["success"] == scores["success_reconstruction"] == 0.5  # right by chance, in all removals or all additions
-    assert scores["kept"] == 1  # nothing changes, though hardly anything is as in the original
+    assert scores["attribute_preservation"] == 1  # nothing changes, though hardly anything is as in the original
 
 
 @torch.no_grad()
@@ -115,26 +117,26 @@ def test_attributes_with_too_few_images_are_left_out(tmp_path):
     source = Quadrants()
     source.bits[80:, 1] = np.arange(80) < 9  # 9 test images with B
     source.bits[:80, 2] = 1  # no training image without C
-    scores = attributes(judged(source, tmp_path, Pixels()))
+    scores = by_metric(attributes(judged(source, tmp_path, Pixels())))
     assert {name for name in scores if name.startswith("success/")} == {"success/A"}
     assert not any(np.isnan(value) for value in scores.values())
-    assert attributes(judged(Quadrants(test=16), tmp_path, Pixels())) == {}
+    assert attributes(judged(Quadrants(test=16), tmp_path, Pixels())) == []
 
 
 @torch.no_grad()
 def test_only_what_is_wanted_is_returned(tmp_path):
-    subject = judged(Quadrants(), tmp_path, Pixels())
-    subject.wanted = {"kept"}
-    assert set(attributes(subject)) == {"kept", "kept/A", "kept/B", "kept/C"}
+    context = judged(Quadrants(), tmp_path, Pixels())
+    context.wanted = {"attribute_preservation"}
+    assert set(by_metric(attributes(context))) == {"attribute_preservation", *(f"attribute_preservation/{name}" for name in "ABC")}
 
 
 def test_nothing_to_do(tmp_path):
     source, mute = Quadrants(), Pixels()
     mute.can_encode = False
     names = source.attribute_names
-    assert attributes(judged(source, tmp_path, mute)) == {}
+    assert attributes(judged(source, tmp_path, mute)) == []
     for features in (None, nn.Identity(), Judge(names, brightness, classes=True), Judge(("other", *names[1:]), brightness)):
-        assert attributes(Subject(Pixels(), prepare(source, tmp_path), features=features)) == {}
+        assert attributes(EvalContext(Pixels(), prepare(source, tmp_path), features=features)) == []
 
 
 class Designed(Faces):
@@ -190,17 +192,17 @@ def looked_up(store):
 
 @torch.no_grad()
 def test_an_oracle_makes_exactly_the_true_change(designed):
-    scores = attributes(Subject(Oracle(designed), designed, features=looked_up(designed)))
-    perfect = {"success": 1, "success_reconstruction": 0, "kept": 1, "truth_cosine": 1, "truth_share": 1, "truth_mse": 0}
+    scores = by_metric(attributes(EvalContext(Oracle(designed), designed, features=looked_up(designed))))
+    perfect = {"success": 1, "success_reconstruction": 0, "attribute_preservation": 1, "truth_cosine": 1, "truth_share": 1, "truth_mse": 0}
     for name, value in (perfect | {"reconstruction_mse": 0}).items():
         for where in ("", "/Smiling", "/Eyeglasses"):
             assert scores[name + where] == pytest.approx(value, **CLOSE), name + where
-    assert len(scores) == 3 * len(NAMES)  # nothing else varies
+    assert len(scores) == 3 * len(METRICS["attributes"])  # nothing else varies
 
 
 @torch.no_grad()
 def test_a_poor_reconstruction_costs_error_but_no_cosine(designed):
-    scores = attributes(Subject(Oracle(designed, stain=-0.3), designed, features=looked_up(designed)))
+    scores = by_metric(attributes(EvalContext(Oracle(designed, stain=-0.3), designed, features=looked_up(designed))))
     assert scores["truth_cosine"] > 0.99
     assert scores["truth_share"] == pytest.approx(1, abs=0.01)
     assert scores["truth_mse"] == pytest.approx(scores["reconstruction_mse"], rel=0.05)
@@ -209,7 +211,7 @@ def test_a_poor_reconstruction_costs_error_but_no_cosine(designed):
 
 @torch.no_grad()
 def test_a_model_that_does_not_know_an_attribute_makes_nothing_of_the_change(designed):
-    scores = attributes(Subject(Oracle(designed, blind=["glasses"]), designed, features=looked_up(designed)))
+    scores = by_metric(attributes(EvalContext(Oracle(designed, blind=["glasses"]), designed, features=looked_up(designed))))
     assert scores["truth_cosine/Eyeglasses"] == scores["truth_share/Eyeglasses"] == 0
     assert scores["truth_mse/Eyeglasses"] > 1e-3
     assert scores["success/Eyeglasses"] == scores["success_reconstruction/Eyeglasses"] == 0.5
@@ -222,7 +224,7 @@ def faces(tmp_path_factory):
 
 
 def test_truths_are_the_same_face_with_what_is_wanted_and_nothing_else(faces):
-    edits = edits_of(Subject(Pixels(), faces), list(range(len(ATTRIBUTE_NAMES))))
+    edits = edits_of(EvalContext(Pixels(), faces), list(range(len(ATTRIBUTE_NAMES))))
     assert edits.truths.shape == (len(edits.positions), GUIDES, len(FACTOR_NAMES))
     own, is_tied = faces.factors[edits.positions], tied(ATTRIBUTE_NAMES).numpy()
     for guide in range(GUIDES):
@@ -239,7 +241,7 @@ def test_truths_are_the_same_face_with_what_is_wanted_and_nothing_else(faces):
 
 def test_the_truth_has_the_style_that_was_made(tmp_path):
     store = prepare(Faces(image_size=64, train=4, val=4, test=100), tmp_path)
-    edits = edits_of(Subject(Pixels(), store), [ATTRIBUTE_NAMES.index("Eyeglasses")])
+    edits = edits_of(EvalContext(Pixels(), store), [ATTRIBUTE_NAMES.index("Eyeglasses")])
     edits = Edits(*(field[edits.wanted] for field in edits))
     originals = torch.from_numpy(store.images[edits.positions]) / 127.5 - 1
     for guide in (0, GUIDES - 1):
@@ -249,7 +251,7 @@ def test_the_truth_has_the_style_that_was_made(tmp_path):
 
 
 def test_edits_are_balanced_and_each_image_is_edited_once_a_direction(faces):
-    edits = edits_of(Subject(Pixels(), faces), list(range(len(ATTRIBUTE_NAMES))))
+    edits = edits_of(EvalContext(Pixels(), faces), list(range(len(ATTRIBUTE_NAMES))))
     assert set(edits.columns) == set(range(len(ATTRIBUTE_NAMES)))
     for column in range(len(ATTRIBUTE_NAMES)):
         added, removed = (edits.positions[(edits.columns == column) & (edits.wanted == wanted)] for wanted in (True, False))

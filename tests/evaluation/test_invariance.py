@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from tests.evaluation.numbers import evaluate
 from zoo.data.arrays import Arrays
 from zoo.data.store import prepare
-from zoo.evaluation.context import Subject
-from zoo.evaluation.invariance import IMAGES, NAMES
-from zoo.evaluation.protocol import GROUPS, evaluate
+from zoo.evaluation.context import EvalContext
+from zoo.evaluation.descriptors import INVARIANCE_IMAGES
 from zoo.metrics.relative_distance import relative_distance
 from zoo.models.base import Autoencoder, seed_of
 from zoo.nets.perturbations import PERTURBATIONS
@@ -41,14 +41,14 @@ ENCODERS = {
 }
 
 
-def measured(subject, name, scale=1.0, shift=0.0, **settings):
+def measured(context, name, scale=1.0, shift=0.0, **settings):
     function, dim = ENCODERS[name]
     with torch.no_grad():
-        return evaluate(subject(Known(lambda image: scale * function(image) + shift, dim), **settings), ["invariance"])
+        return evaluate(context(Known(lambda image: scale * function(image) + shift, dim), **settings), ["invariance"])
 
 
-def test_an_encoder_that_does_not_notice_gets_0_and_its_mean_runs_over_all(subject):
-    found = measured(subject, "symmetric")
+def test_an_encoder_that_does_not_notice_gets_0_and_its_mean_runs_over_all(context):
+    found = measured(context, "symmetric")
     assert set(found) == {"invariance/distance@200", *(f"invariance/{name}/distance@200" for name in PERTURBATIONS)}
     for name in PERTURBATIONS:
         assert (found[f"invariance/{name}/distance@200"] > 1e-4) == (name == "colour")
@@ -56,14 +56,14 @@ def test_an_encoder_that_does_not_notice_gets_0_and_its_mean_runs_over_all(subje
     assert found["invariance/distance@200"] == pytest.approx(math.fsum(own) / 8)
 
 
-def test_an_encoder_that_takes_changed_images_for_others_gets_1(subject):
-    for name, value in measured(subject, "normals").items():
+def test_an_encoder_that_takes_changed_images_for_others_gets_1(context):
+    for name, value in measured(context, "normals").items():
         assert value == pytest.approx(1, abs=0.03), name
 
 
-def test_the_distances_are_those_of_the_definition(subject, faces):
-    found = measured(subject, "corner", count=64)
-    probe = subject(Known(*ENCODERS["corner"]), count=64)
+def test_the_distances_are_those_of_the_definition(context, faces):
+    found = measured(context, "corner", count=64)
+    probe = context(Known(*ENCODERS["corner"]), count=64)
     image = probe.batch(probe.positions("test", 64)).image.double()
     codes = image[:, :, 3, 5]
     moved = {
@@ -82,9 +82,9 @@ def test_the_distances_are_those_of_the_definition(subject, faces):
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(1e-3, 0.0), (40.0, -3.0)])
-def test_neither_scaling_nor_shifting_of_codes_helps(subject, scale, shift):
-    plain = measured(subject, "pixels", count=64)
-    assert measured(subject, "pixels", scale, shift, count=64) == pytest.approx(plain, rel=1e-3)
+def test_neither_scaling_nor_shifting_of_codes_helps(context, scale, shift):
+    plain = measured(context, "pixels", count=64)
+    assert measured(context, "pixels", scale, shift, count=64) == pytest.approx(plain, rel=1e-3)
     assert plain["invariance/distance@64"] > 0.3
 
 
@@ -100,14 +100,14 @@ def test_the_ratio_itself():
     assert relative_distance(codes, codes, codes).isnan()  # a collapsed encoder
 
 
-def test_a_collapsed_encoder_is_noted_not_praised(subject):
+def test_a_collapsed_encoder_is_noted_not_praised(context):
     with torch.no_grad():
-        collapsed = subject(Known(lambda image: torch.ones(len(image), 2), 2), count=64)
+        collapsed = context(Known(lambda image: torch.ones(len(image), 2), 2), count=64)
         assert evaluate(collapsed, ["invariance"]) == {}
     assert any("invariance/distance@64 is not defined" in note for note in collapsed.notes)
 
 
-def test_attributes_are_told_to_a_model_that_reads_them(subject, faces):
+def test_attributes_are_told_to_a_model_that_reads_them(context, faces):
     told = []
 
     class Reader(Known):
@@ -118,7 +118,7 @@ def test_attributes_are_told_to_a_model_that_reads_them(subject, faces):
             return self.function(image)
 
     with torch.no_grad():
-        evaluate(subject(Reader(*ENCODERS["corner"]), count=64), ["invariance"])
+        evaluate(context(Reader(*ENCODERS["corner"]), count=64), ["invariance"])
     assert len(told) == 1 + len(PERTURBATIONS)
     assert all(torch.equal(attributes, told[0]) for attributes in told)
     assert told[0].shape == (64, len(faces.attribute_names))
@@ -127,30 +127,28 @@ def test_attributes_are_told_to_a_model_that_reads_them(subject, faces):
 def test_grey_images_have_no_channels_to_reverse(tmp_path, digits):
     store = prepare(Arrays("mnist", digits), tmp_path)
     with torch.no_grad():
-        found = evaluate(Subject(Known(lambda image: image.flatten(1), 784, (1, 28, 28)), store, "train"), ["distance"])
+        found = evaluate(EvalContext(Known(lambda image: image.flatten(1), 784, (1, 28, 28)), store, "train"), ["distance"])
     names = set(PERTURBATIONS) - {"reverse", "reverse_vflip"}
     assert set(found) == {"invariance/distance@36", *(f"invariance/{name}/distance@36" for name in names)}
 
 
-def test_its_count_is_in_its_name_even_at_full_n(subject):
-    from zoo.evaluation.protocol import full_name
-
-    probe = subject(count=64)
+def test_its_count_is_that_of_its_images_even_at_full_n(context):
+    probe = context(count=64)
     probe.count = 10_000
-    assert full_name(probe, "invariance", "hflip/distance") == f"invariance/hflip/distance@{IMAGES}"
-    assert GROUPS["invariance"].names == NAMES
+    (record,) = probe.records("invariance", {"distance": 0.5}, item="hflip")
+    assert (record.n, record.item) == (INVARIANCE_IMAGES, "hflip")
 
 
-def test_who_cannot_encode_is_left_out(subject):
+def test_who_cannot_encode_is_left_out(context):
     model = Known(*ENCODERS["corner"])
     model.can_encode = False
     with torch.no_grad():
-        assert evaluate(subject(model, count=64), ["invariance"]) == {}
+        assert evaluate(context(model, count=64), ["invariance"]) == {}
 
 
-def test_a_second_time_gives_the_same_whatever_the_random_state(subject):
+def test_a_second_time_gives_the_same_whatever_the_random_state(context):
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        found.append(measured(subject, "pixels", count=150))  # of two chunks; that 2 ranks give it, too, is tested of all groups at once
+        found.append(measured(context, "pixels", count=150))  # of two chunks; that 2 ranks give it, too, is tested of all groups at once
     assert found[0] == found[1]

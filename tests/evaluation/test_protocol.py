@@ -4,20 +4,23 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.evaluation.numbers import evaluate
 from zoo.batch import Batch
 from zoo.data.arrays import Arrays
 from zoo.data.lines import Lines
 from zoo.data.store import prepare
 from zoo.errors import ZooError
-from zoo.evaluation import interpolations, protocol, samples
-from zoo.evaluation.context import Subject, rows_of
-from zoo.evaluation.protocol import GROUPS, evaluate, selected
+from zoo.evaluation import interpolations, samples
+from zoo.evaluation.context import EvalContext, rows_of
+from zoo.evaluation.descriptors import METRICS, PATHS
+from zoo.evaluation.protocol import GROUPS, selected
 from zoo.metrics.line_scores import mean_distance_and_smoothness
 from zoo.models.ae import AE
 from zoo.models.base import Autoencoder
 from zoo.nets.conv import ConvBackbone
 from zoo.nets.latent_flows import CouplingFlow
 from zoo.priors import Flow, Prior
+from zoo.runs.measurements import Measurement
 
 
 class Memory(Autoencoder):
@@ -77,10 +80,10 @@ class Recall(Prior):
 
 
 @torch.no_grad()
-def test_a_model_that_knows_the_data_by_heart_gets_the_best_numbers(subject, faces):
-    numbers = evaluate(subject(Memory(faces, "test")), ["samples", "reconstructions", "representation"])
+def test_a_model_that_knows_the_data_by_heart_gets_the_best_numbers(context, faces):
+    numbers = evaluate(context(Memory(faces, "test")), ["samples", "reconstructions", "representation"])
     assert numbers["samples/recall/frechet@200"] == pytest.approx(0, abs=1e-4)
-    assert numbers["samples/recall/kernel@200"] < 1e-3
+    assert numbers["samples/recall/kernel_distance@200"] < 1e-3
     for name in ("precision", "recall", "coverage"):
         assert numbers[f"samples/recall/{name}@200"] == 1
     assert numbers["reconstructions/mse@200"] < 1e-12
@@ -91,9 +94,9 @@ def test_a_model_that_knows_the_data_by_heart_gets_the_best_numbers(subject, fac
 
 
 @torch.no_grad()
-def test_an_untrained_model_scores_worse_wherever_it_should(subject, faces, untrained):
-    good, bad = evaluate(subject(Memory(faces, "test"))), untrained
-    for name in ("frechet", "kernel"):
+def test_an_untrained_model_scores_worse_wherever_it_should(context, faces, untrained):
+    good, bad = evaluate(context(Memory(faces, "test"))), untrained
+    for name in ("frechet", "kernel_distance"):
         assert bad[f"samples/normal/{name}@200"] > 10 * max(good[f"samples/recall/{name}@200"], 0) + 0.1
     for name in ("recall", "coverage"):
         assert bad[f"samples/normal/{name}@200"] < 0.2
@@ -108,13 +111,13 @@ def test_an_untrained_model_scores_worse_wherever_it_should(subject, faces, untr
 
 
 @torch.no_grad()
-def test_every_number_is_finite_and_named_after_its_count(subject, untrained):
+def test_every_number_is_finite_and_named_after_its_count(context, untrained):
     assert all(math.isfinite(value) for value in untrained.values())
     assert {name.split("/")[0] for name in untrained} == set(GROUPS) - {"transfer"}  # which is UDT's
     counts = {name.partition("@")[0]: int(name.partition("@")[2]) for name in untrained}
     assert counts["samples/normal/frechet"] == counts["likelihood/iw64_bits_per_dim"] == counts["interpolations/smoothness"] == 200
     assert counts["attributes/success"] == 100
-    some = evaluate(subject(count=40), ["iw64_bits_per_dim", "smoothness", "mse"])
+    some = evaluate(context(count=40), ["iw64_bits_per_dim", "smoothness", "mse"])
     wanted = {"likelihood/iw64_bits_per_dim@40", "interpolations/smoothness@40", "reconstructions/mse@40"}
     assert wanted == set(some)
     for name, value in some.items():  # other images, other numbers
@@ -122,45 +125,45 @@ def test_every_number_is_finite_and_named_after_its_count(subject, untrained):
 
 
 @torch.no_grad()
-def test_only_what_is_selected_is_measured(subject):
-    numbers = evaluate(subject(count=64), ["frechet"])
+def test_only_what_is_selected_is_measured(context):
+    numbers = evaluate(context(count=64), ["frechet"])
     assert set(numbers) == {
         *(f"samples/{prior}/frechet@64" for prior in ("normal", "gaussian", "mixture")),
         *("reconstructions/frechet@64", "interpolations/frechet@64"),
     }
-    assert set(evaluate(subject(count=64), ["mse", "likelihood"])) == {
+    assert set(evaluate(context(count=64), ["mse", "likelihood"])) == {
         "reconstructions/mse@64", "likelihood/elbo_bits_per_dim@64", "likelihood/iw64_bits_per_dim@64",
     }  # fmt: skip
 
 
 @torch.no_grad()
-def test_priors_are_those_that_are_named_in_the_order_of_tables(subject, monkeypatch):
+def test_priors_are_those_that_are_named_in_the_order_of_tables(context, monkeypatch):
     monkeypatch.setitem(samples.FITTED, "flow", lambda dim: Flow(dim, CouplingFlow(dim, 2, 8), steps=20))
-    numbers = evaluate(subject(count=64, priors=samples.selected_priors(["flow", "gaussian"])), ["latent_nll"])
+    numbers = evaluate(context(count=64, priors=samples.selected_priors(["flow", "gaussian"])), ["latent_nll"])
     assert list(numbers) == [f"samples/{prior}/latent_nll@64" for prior in ("normal", "gaussian", "flow")]
     assert len(set(numbers.values())) == 3
-    assert list(evaluate(subject(count=64, priors=()), ["latent_nll"])) == ["samples/normal/latent_nll@64"]
+    assert list(evaluate(context(count=64, priors=()), ["latent_nll"])) == ["samples/normal/latent_nll@64"]
 
 
 @torch.no_grad()
-def test_codes_without_a_flow_prior_are_told_and_still_measured(subject):
+def test_codes_without_a_flow_prior_are_told_and_still_measured(context):
     torch.manual_seed(0)
     model = AE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8)
     last = model.encoder[-1]
     last.weight[3], last.bias[3] = 0, 0.5
-    measured = subject(model, count=64, priors=("mixture", "flow"))
+    measured = context(model, count=64, priors=("mixture", "flow"))
     assert list(evaluate(measured, ["latent_nll"])) == [f"samples/{prior}/latent_nll@64" for prior in ("gaussian", "mixture")]
     reason = "A flow cannot be fitted, as latent dimension 3 is constant; lower model.latent_dim, or fit a Gaussian."
     assert measured.notes == [f"There is no flow prior here: {reason}"]
 
 
 @torch.no_grad()
-def test_an_own_flow_is_fitted_anew_to_the_weights_at_hand(subject):
+def test_an_own_flow_is_fitted_anew_to_the_weights_at_hand(context):
     torch.manual_seed(0)
     own = Flow(8, CouplingFlow(8, 2, 8), steps=20)
     own.fit(torch.randn(100, 8) * 100)
     model = AE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8, prior=own)
-    measured = subject(model, count=64, priors=("gaussian", "flow"))
+    measured = context(model, count=64, priors=("gaussian", "flow"))
     numbers = evaluate(measured, ["latent_nll"])
     assert list(numbers) == [f"samples/{prior}/latent_nll@64" for prior in ("flow", "gaussian")]
     fitted = samples.priors(measured)["flow"]
@@ -176,8 +179,8 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 
 
 @torch.no_grad()
-def test_a_diverged_model_is_refused(subject):
-    measured = subject(count=64)
+def test_a_diverged_model_is_refused(context):
+    measured = context(count=64)
     next(measured.model.decoder.parameters()).data.fill_(torch.nan)
     with pytest.raises(ZooError, match="not finite: it has diverged"):
         evaluate(measured, ["reconstructions"])
@@ -188,11 +191,11 @@ def test_classes_are_probed_and_clustered_with_their_own_labels(tmp_path, digits
     """Codes that are the labels are read and clustered perfectly; codes of other images' labels are not."""
     store = prepare(Arrays("mnist", digits), tmp_path)
     model = Labels(store, torch.arange(len(store)))
-    numbers = evaluate(Subject(model, store, "train"), ["representation"])
+    numbers = evaluate(EvalContext(model, store, "train"), ["representation"])
     assert numbers["representation/linear_accuracy@36"] == 1
     assert numbers["representation/clustering_accuracy@36"] == 1
     wrong = Labels(store, torch.randperm(len(store), generator=torch.Generator().manual_seed(0)))
-    assert evaluate(Subject(wrong, store, "train"), ["representation"])["representation/clustering_accuracy@36"] < 0.7
+    assert evaluate(EvalContext(wrong, store, "train"), ["representation"])["representation/clustering_accuracy@36"] < 0.7
 
 
 @torch.no_grad()
@@ -200,7 +203,7 @@ def test_lines_are_scored_by_the_metrics_of_acai(tmp_path):
     store = prepare(Lines(train=32, val=16, test=64), tmp_path)
     torch.manual_seed(0)
     model = AE(ConvBackbone(image_size=32, channels=1, width=16), latent_dim=8).eval()
-    measured = Subject(model, store)
+    measured = EvalContext(model, store)
     numbers = evaluate(measured, ["mean_distance", "line_smoothness", "line_undefined"])
     codes = model.encode(measured.batch(measured.positions("test", None)).image)
     expected = mean_distance_and_smoothness(model.interpolate(codes[:32], codes[32:], 16))
@@ -210,44 +213,68 @@ def test_lines_are_scored_by_the_metrics_of_acai(tmp_path):
 
 
 @torch.no_grad()
-def test_too_few_images_are_refused(subject):
+def test_too_few_images_are_refused(context):
     with pytest.raises(ZooError, match="8 images are too few"):
-        evaluate(subject(count=8))
+        evaluate(context(count=8))
 
 
 @torch.no_grad()
-def test_the_same_evaluation_twice_gives_the_same_numbers(subject, untrained):
+def test_the_same_evaluation_twice_gives_the_same_numbers(context, untrained):
     torch.manual_seed(123)  # nothing may depend on the global random state
-    assert evaluate(subject()) == untrained
-    other = evaluate(subject(seed=1), ["samples"])
+    assert evaluate(context()) == untrained
+    other = evaluate(context(seed=1), ["samples"])
     assert all(other[name] != untrained[name] for name in other if "frechet" in name)
 
 
 @torch.no_grad()
-def test_without_labels_nothing_is_measured_in_feature_space(subject):
-    numbers = evaluate(subject(features=None, count=64), ["samples", "reconstructions", "interpolations"])
-    assert {name.split("/")[-1] for name in numbers} == {"latent_nll@64", "mse@64", "psnr@64", "ssim@64", "sharpness@64"}
+def test_without_labels_nothing_is_measured_in_feature_space(context):
+    numbers = evaluate(context(features=None, count=64), ["samples", "reconstructions", "interpolations"])
+    assert {name.split("/")[-1] for name in numbers} == {"latent_nll@64", "mse@64", "psnr@64", "ssim@64", "laplacian_energy_ratio@64"}
 
 
 @torch.no_grad()
-def test_a_model_that_cannot_encode_is_measured_by_its_samples_only(subject):
+def test_a_model_that_cannot_encode_is_measured_by_its_samples_only(context):
     torch.manual_seed(0)
     model = AE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8)
     model.can_encode = False
-    numbers = evaluate(subject(model, count=64))
+    numbers = evaluate(context(model, count=64))
     assert {name.split("/")[0] for name in numbers} == {"samples"}
     assert not any("latent_nll" in name for name in numbers)
 
 
-def test_the_features_name_is_part_of_the_number_unless_it_is_the_default(subject):
-    measured = subject(count=64)
-    assert protocol.full_name(measured, "samples", "normal/frechet") == "samples/normal/frechet@64"
+def test_every_group_declares_its_metrics():
+    assert list(GROUPS) == list(METRICS)
+
+
+def test_records_hold_the_network_whose_features_they_depend_on_and_the_n_of_their_metric(context):
+    measured = context(count=64)
+
+    def record(group, metric, **of):
+        (found,) = measured.records(group, {metric: 0.5}, **of)
+        return found
+
+    assert record("samples", "frechet", prior="normal") == Measurement("samples", "frechet", 0.5, "test", 64, "normal", "classifier")
     measured.features.name = "inception"
-    assert protocol.full_name(measured, "samples", "normal/frechet") == "samples/normal/frechet_inception@64"
-    assert protocol.full_name(measured, "samples", "normal/latent_nll") == "samples/normal/latent_nll@64"
-    measured.count = 10_000
-    assert protocol.full_name(measured, "reconstructions", "mse") == "reconstructions/mse"
-    assert protocol.full_name(measured, "interpolations", "smoothness") == f"interpolations/smoothness_inception@{interpolations.PATHS}"
+    try:
+        assert record("samples", "frechet", prior="normal").features == "inception"
+        assert record("samples", "latent_nll", prior="normal").features is None
+        measured.count = 10_000
+        assert record("reconstructions", "mse") == Measurement("reconstructions", "mse", 0.5, "test", 10_000)
+        assert record("interpolations", "smoothness").n == PATHS
+        assert samples.kernel_name(measured) == "kid"
+    finally:
+        measured.features.name = "classifier"
+    measured.wanted = {"mse"}
+    assert measured.records("reconstructions", {"psnr": 1.0}) == []
+    with pytest.raises(KeyError, match="mze"):
+        context(count=64).records("reconstructions", {"mze": 0.5})  # every metric is declared
+
+
+@torch.no_grad()
+def test_the_kid_of_a_classifier_is_said_to_be_none(context):
+    measured = context(count=64)
+    assert evaluate(measured, ["kid"]) == {}
+    assert measured.notes == ["kid is not measured: the kernel distance is called kid with features=inception alone."]
 
 
 def test_everyone_has_another_partner():

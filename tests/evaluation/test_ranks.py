@@ -4,8 +4,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from tests.evaluation.numbers import evaluate
 from zoo.evaluation.context import rows_of
-from zoo.evaluation.protocol import evaluate
 
 
 def measure(rank: int, world: int, folder: str, make, arguments) -> None:
@@ -23,7 +23,7 @@ def on_two_ranks(folder, make, *arguments):
 
 def numbers(store_path, cache):
     from zoo.data.store import Store
-    from zoo.evaluation.context import Subject
+    from zoo.evaluation.context import EvalContext
     from zoo.features.classifier import classifier_of
     from zoo.models.vae import VAE
     from zoo.nets.conv import ConvBackbone
@@ -32,7 +32,7 @@ def numbers(store_path, cache):
     store = Store.open(store_path)
     model = VAE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8).eval()
     torch.manual_seed(dist.get_rank() if dist.is_initialized() else 7)  # nothing may depend on it
-    return evaluate(Subject(model, store, features=classifier_of(store, cache), cache=cache))
+    return evaluate(EvalContext(model, store, features=classifier_of(store, cache), cache=cache))
 
 
 def test_two_ranks_measure_what_one_measures(faces, untrained, tmp_path):

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from tests.evaluation.numbers import by_metric, evaluate
 from tests.evaluation.ranks import on_both_of_two_ranks
 from tests.evaluation.test_attributes import Designed, Judge, Quadrants, brightness, looked_up
 from zoo.data.faces.dataset import ATTRIBUTE_NAMES, FACTOR_GROUPS, FACTOR_NAMES, attributes_of, render
 from zoo.data.store import prepare
-from zoo.evaluation import protocol
 from zoo.evaluation import transfer as module
 from zoo.evaluation.attributes import GUIDES, drawn
-from zoo.evaluation.context import Subject
-from zoo.evaluation.transfer import CONTENT, EDITED, NAMES, WAYS, content_scores, pairs_between, pairs_of, transfer
+from zoo.evaluation.context import EvalContext
+from zoo.evaluation.descriptors import METRICS
+from zoo.evaluation.transfer import CONTENT, EDITED, WAYS, content_scores, pairs_between, pairs_of, transfer
 from zoo.models.base import Autoencoder
 from zoo.models.udt import UDT
 from zoo.nets.conv import ConvBackbone
@@ -68,34 +69,35 @@ def designed(tmp_path_factory):
 
 def found_by(model, store, names, **settings):
     """The scores of these names alone."""
-    subject = Subject(model, store, **settings)
-    subject.wanted = set(names)
-    return transfer(subject)
+    context = EvalContext(model, store, **settings)
+    context.wanted = set(names)
+    return by_metric(transfer(context))
 
 
 @torch.no_grad()
 def test_an_oracle_makes_the_true_edits_and_an_error_it_makes_anyhow_costs_nothing(faces):
     scores = found_by(Oracle(faces, stain=-0.3), faces, EDITED)
     for way in WAYS:
-        assert scores[f"{way}_inside"] == pytest.approx(0, **CLOSE)
-        assert scores[f"{way}_outside"] == pytest.approx(1, **CLOSE)  # the stain is in the reconstruction, too
-    assert set(scores) == {f"{way}_{where}" for way in WAYS for where in ("inside", "outside")}  # no classifier
+        assert scores[f"{way}_masked_relative_mse"] == pytest.approx(0, **CLOSE)
+        assert scores[f"{way}_unmasked_relative_mse"] == pytest.approx(1, **CLOSE)  # the stain is in the reconstruction, too
+    assert set(scores) == {f"{way}_{where}" for way in WAYS for where in ("masked_relative_mse", "unmasked_relative_mse")}  # no classifier
 
 
 @torch.no_grad()
 def test_leaving_images_as_they_are_is_the_unit_of_the_error(faces):
     scores = found_by(Oracle(faces, stain=0.3, ignores=True), faces, EDITED)
     for way in WAYS:
-        assert scores[f"{way}_inside"] == pytest.approx(1, **CLOSE)
-        assert scores[f"{way}_outside"] == pytest.approx(1, **CLOSE)
+        assert scores[f"{way}_masked_relative_mse"] == pytest.approx(1, **CLOSE)
+        assert scores[f"{way}_unmasked_relative_mse"] == pytest.approx(1, **CLOSE)
 
 
 @torch.no_grad()
 def test_a_change_of_something_else_is_an_error_outside(faces):
     plain, smiling = (found_by(Oracle(faces, stain=0.3, smiles=smiles), faces, EDITED) for smiles in (False, True))
-    assert smiling["add_outside"] > 1.1 > plain["add_outside"]
-    assert smiling["remove_outside"] < 0.9 < plain["remove_outside"]  # its reconstructions with glasses are the ones that smile
-    assert smiling["add_inside"] < 0.1  # smiles hardly reach the glasses
+    assert smiling["add_unmasked_relative_mse"] > 1.1 > plain["add_unmasked_relative_mse"]
+    # Its reconstructions with glasses are the ones that smile.
+    assert smiling["remove_unmasked_relative_mse"] < 0.9 < plain["remove_unmasked_relative_mse"]
+    assert smiling["add_masked_relative_mse"] < 0.1  # smiles hardly reach the glasses
 
 
 @torch.no_grad()
@@ -104,9 +106,9 @@ def test_the_classifier_judges_edits_and_reconstructions(designed):
     for way in WAYS:
         assert scores[f"{way}_success"] == 1
         assert scores[f"{way}_success_reconstruction"] == (way == "swap")
-        assert scores[f"{way}_kept"] == 1
-    assert scores["add_inside"] == pytest.approx(0, **CLOSE)
-    assert scores["remove_inside"] == pytest.approx(0, **CLOSE)
+        assert scores[f"{way}_attribute_preservation"] == 1
+    assert scores["add_masked_relative_mse"] == pytest.approx(0, **CLOSE)
+    assert scores["remove_masked_relative_mse"] == pytest.approx(0, **CLOSE)
 
 
 @torch.no_grad()
@@ -114,20 +116,20 @@ def test_an_ignored_attribute_has_no_success(designed):
     scores = found_by(Oracle(designed, ignores=True), designed, EDITED, features=looked_up(designed))
     for way in WAYS:
         assert scores[f"{way}_success"] == scores[f"{way}_success_reconstruction"] == (way == "swap")
-        assert scores[f"{way}_kept"] == 1
+        assert scores[f"{way}_attribute_preservation"] == 1
 
 
 @torch.no_grad()
 def test_other_attributes_that_change_are_not_kept(designed):
-    subject = Subject(Oracle(designed, smiles=True), designed, features=looked_up(designed))
-    scores = transfer(subject)
+    context = EvalContext(Oracle(designed, smiles=True), designed, features=looked_up(designed))
+    scores = by_metric(transfer(context))
     smile = designed.attributes[:, ATTRIBUTE_NAMES.index("Smiling")]
     for way in ("add", "remove"):  # smiles with glasses, so half of those without them gain or lose one; nothing else varies
-        edits = pairs_of(subject, GLASSES)[way].edits
+        edits = pairs_of(context, GLASSES)[way].edits
         expected = smile[edits.positions].mean()
         assert 0.2 < expected < 0.8
-        assert scores[f"{way}_kept"] == pytest.approx(expected)
-    assert scores["swap_kept"] == 1
+        assert scores[f"{way}_attribute_preservation"] == pytest.approx(expected)
+    assert scores["swap_attribute_preservation"] == 1
     assert scores["add_success"] == 1
 
 
@@ -144,16 +146,16 @@ def test_large_codes_are_reduced_for_the_probes_with_a_note(faces, monkeypatch):
     model = Oracle(faces)
     shown = []
     monkeypatch.setattr(module, "reduce", lambda train, test: shown.append(train) or (train[:, :3], test[:, :3], True))
-    subject = Subject(model, faces)
-    content_scores(subject, model, GLASSES)
+    context = EvalContext(model, faces)
+    content_scores(context, model, GLASSES)
     assert shown[0].shape == (400, model.content_dim)
     assert (shown[0][:, PARTS] == 0).all()  # of the content alone
-    assert f"{model.content_dim} dimensions of content were reduced to 3" in subject.notes[0]
+    assert f"{model.content_dim} dimensions of content were reduced to 3" in context.notes[0]
 
 
 def test_truths_are_the_same_face_with_the_guides_own_glasses_or_with_none(faces):
-    subject = Subject(Autoencoder((3, 32, 32), 4), faces)
-    for way, pairs in pairs_of(subject, GLASSES).items():
+    context = EvalContext(Autoencoder((3, 32, 32), 4), faces)
+    for way, pairs in pairs_of(context, GLASSES).items():
         edits, has = pairs.edits, faces.attributes[:, GLASSES]
         assert len(edits.positions) >= 30
         assert (has[edits.positions] == (way != "add")).all()
@@ -188,39 +190,39 @@ def test_only_possible_pairs_are_made(faces):
 
 
 def test_as_many_pairs_as_asked_for(faces, monkeypatch):
-    subject = Subject(Autoencoder((3, 32, 32), 4), faces)
-    every = pairs_of(subject, GLASSES)
+    context = EvalContext(Autoencoder((3, 32, 32), 4), faces)
+    every = pairs_of(context, GLASSES)
     monkeypatch.setattr(module, "PAIRS", 7)
-    few = pairs_of(subject, GLASSES)
+    few = pairs_of(context, GLASSES)
     for way in WAYS:
         assert len(few[way].guides) == len(few[way].edits.truths) == 7
         np.testing.assert_array_equal(few[way].edits.positions, every[way].edits.positions[:7])
-    other = pairs_of(Subject(Autoencoder((3, 32, 32), 4), faces, seed=1), GLASSES)
+    other = pairs_of(EvalContext(Autoencoder((3, 32, 32), 4), faces, seed=1), GLASSES)
     assert not np.array_equal(other["add"].guides, few["add"].guides)
 
 
 @torch.no_grad()
-def test_in_the_protocol_every_number_is_named_after_its_count(subject, faces):
+def test_in_the_protocol_every_number_is_named_after_its_count(context, faces):
     torch.manual_seed(0)
     model = UDT(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8, attribute_dim=2, domain="Eyeglasses")
     model.name_attributes(faces.attribute_names)
-    measured = subject(model)
-    numbers = protocol.evaluate(measured, ["transfer"])
-    assert set(numbers) == {f"transfer/{name}@200" for name in NAMES}
+    measured = context(model)
+    numbers = evaluate(measured, ["transfer"])
+    assert set(numbers) == {f"transfer/{name}@200" for name in METRICS["transfer"]}
     assert all(math.isfinite(value) for value in numbers.values())
     rich = int(faces.attributes[faces.indices("test"), GLASSES].sum())
     assert any(f"on only {rich} pairs instead of 200" in note for note in measured.notes)
     measured.count = 10_000
-    assert protocol.full_name(measured, "transfer", "swap_kept") == "transfer/swap_kept@1000"
-    assert protocol.full_name(measured, "transfer", "content_mlp") == "transfer/content_mlp"
-    some = protocol.evaluate(subject(model), ["remove_inside", "content_linear"])
-    assert some == {name: numbers[name] for name in ("transfer/remove_inside@200", "transfer/content_linear@200")}
+    measured.wanted = None
+    assert [one.n for one in measured.records("transfer", {"swap_success": 0.5, "content_mlp": 0.5})] == [1000, 10_000]
+    some = evaluate(context(model), ["remove_masked_relative_mse", "content_linear"])
+    assert some == {name: numbers[name] for name in ("transfer/remove_masked_relative_mse@200", "transfer/content_linear@200")}
 
 
 @torch.no_grad()
-def test_other_models_have_no_such_numbers(subject):
-    measured = subject()
-    assert transfer(measured) == {}
+def test_other_models_have_no_such_numbers(context):
+    measured = context()
+    assert transfer(measured) == []
     assert measured.notes == []
 
 
@@ -232,9 +234,9 @@ def test_where_hardly_anyone_has_the_attribute_nothing_is_measured(tmp_path):
         store = prepare(source, tmp_path / f"{rich}")
         model = UDT(ConvBackbone(image_size=8, channels=1, width=16), latent_dim=4, attribute_dim=1, domain="B")
         model.name_attributes(store.attribute_names)
-        subject = Subject(model, store, features=Judge(store.attribute_names, brightness))
-        assert transfer(subject) == {}
-        assert subject.notes == [
+        context = EvalContext(model, store, features=Judge(store.attribute_names, brightness))
+        assert transfer(context) == []
+        assert context.notes == [
             f"Transfer is not measured: {rich} images of the split 'test' have B and {80 - rich} lack it, and 10 of each are needed."
         ]
 

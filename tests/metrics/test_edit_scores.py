@@ -7,15 +7,15 @@ import torch
 
 from zoo.metrics.edit_scores import (
     Errors,
+    attribute_preservation,
     change_cosine,
     change_share,
     changes,
-    error_inside,
-    error_outside,
     errors,
     judged_as,
-    kept,
+    masked_relative_mse,
     nearest,
+    unmasked_relative_mse,
 )
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -32,12 +32,13 @@ def test_judged_as_looks_at_the_edited_attribute_and_the_wanted_direction():
     assert judged_as(probabilities, attribute, wanted).tolist() == [1, 0, 0, 1]
 
 
-def test_kept_counts_changed_judgements_of_the_others_only():
+def test_attribute_preservation_counts_changed_judgements_of_the_others_only():
     before = torch.tensor([[0.9, 0.9, 0.1, 0.1]]).expand(3, -1)
     after = torch.tensor([[0.1, 0.6, 0.4, 0.1], [0.1, 0.1, 0.9, 0.1], [0.1, 0.1, 0.9, 0.9]])
     others = torch.tensor([[False, True, True, True], [False, True, True, False], [False, False, False, False]])
-    assert kept(after, before, others).tolist() == [1, 0, 1]  # the first attribute is the edited one; none left: nothing is lost
-    assert kept(after[1:2], before[1:2], torch.tensor([[False, True, True, True]])).item() == pytest.approx(1 / 3)
+    # The first attribute is the edited one; none left: nothing is lost.
+    assert attribute_preservation(after, before, others).tolist() == [1, 0, 1]
+    assert attribute_preservation(after[1:2], before[1:2], torch.tensor([[False, True, True, True]])).item() == pytest.approx(1 / 3)
 
 
 def test_a_perfect_edit_is_perfect_however_poor_the_reconstruction():
@@ -106,40 +107,40 @@ def pictures(*shape):
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=GENERATOR)
 
 
-def test_errors_inside_are_relative_to_leaving_the_image_as_it_is():
+def test_masked_errors_are_relative_to_leaving_the_image_as_it_is():
     originals, noise = pictures(5, 3, 8, 8), pictures(5, 3, 8, 8)
     truths = originals.clone()
     truths[:, 1, :4] += 100  # of one channel alone, modulo 256
-    assert error_inside(errors(originals, noise, originals, truths)) == 1
-    assert error_inside(errors(originals, noise, truths, truths)) == 0
+    assert masked_relative_mse(errors(originals, noise, originals, truths)) == 1
+    assert masked_relative_mse(errors(originals, noise, truths, truths)) == 0
     half = originals.clone()
     half[:, 1, :2] = truths[:, 1, :2]
     found = errors(originals, noise, half, truths)
     expected = (originals[:, 1, 2:4].double() - truths[:, 1, 2:4]).square().sum() / (originals.double() - truths).square().sum()
-    assert error_inside(found) == pytest.approx(expected.item(), rel=1e-5)
+    assert masked_relative_mse(found) == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_errors_outside_are_relative_to_the_reconstructions():
+def test_unmasked_errors_are_relative_to_the_reconstructions():
     originals = pictures(5, 3, 8, 8) // 2
     truths, plain, edits = originals.clone(), originals + 10, originals + 20
     truths[:, :, :4] += 50
     edits[:, :, :4] = 255  # inside, however wrong
     plain[:, :, :4] = 255
     found = errors(originals, plain, edits, truths)
-    assert error_outside(found) == pytest.approx(4, rel=1e-5)
-    torch.testing.assert_close(found.reconstruction_outside, torch.full((5,), 3 * 4 * 8 * (10 / 255) ** 2))
+    assert unmasked_relative_mse(found) == pytest.approx(4, rel=1e-5)
+    torch.testing.assert_close(found.reconstruction_unmasked, torch.full((5,), 3 * 4 * 8 * (10 / 255) ** 2))
 
 
-def test_every_value_is_inside_or_outside():
+def test_every_value_is_masked_or_not():
     originals, plain, edits, truths = pictures(3, 3, 8, 8), pictures(3, 3, 8, 8), pictures(3, 3, 8, 8), pictures(3, 3, 8, 8)
     truths[:, :, ::2] = originals[:, :, ::2]
     found = errors(originals, plain, edits, truths)
-    torch.testing.assert_close(found.edit_inside + found.edit_outside, ((edits.float() - truths.float()) / 255).square().sum((1, 2, 3)))
+    torch.testing.assert_close(found.edit_masked + found.edit_unmasked, ((edits.float() - truths.float()) / 255).square().sum((1, 2, 3)))
 
 
 def test_ratios_are_of_sums_over_all_images_and_undefined_where_nothing_changes():
     found = Errors(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 2.0]), torch.tensor([3.0, 0.0]), torch.tensor([1.0, 2.0]))
-    assert error_inside(found) == 0.25
-    assert error_outside(found) == 1
+    assert masked_relative_mse(found) == 0.25
+    assert unmasked_relative_mse(found) == 1
     same = pictures(2, 3, 4, 4)
-    assert math.isnan(error_inside(errors(same, same, same, same)))
+    assert math.isnan(masked_relative_mse(errors(same, same, same, same)))

@@ -3,11 +3,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.evaluation.numbers import evaluate
 from zoo.batch import Batch
 from zoo.data.faces.dataset import Faces
 from zoo.data.store import prepare
-from zoo.evaluation.context import Subject
-from zoo.evaluation.protocol import evaluate
+from zoo.evaluation.context import EvalContext
 from zoo.evaluation.samples import LARGEST_LATENT
 from zoo.metrics.sharpness import laplacian_energy
 from zoo.models.base import Autoencoder
@@ -90,8 +90,8 @@ def noisy(image: Tensor) -> Tensor:
 @pytest.mark.parametrize(("change", "least", "most"), [(torch.clone, 1 - 1e-5, 1 + 1e-5), (blurred, 0.01, 0.5), (noisy, 2, 100)])
 def test_samples_and_reconstructions_in_relation_to_the_data(store, change, least, most):
     model = Altered(store, change).eval()
-    numbers = evaluate(Subject(model, store), ["sharpness"])  # without a features network
-    assert set(numbers) == {f"samples/positions/sharpness@{COUNT}", f"reconstructions/sharpness@{COUNT}"}
+    numbers = evaluate(EvalContext(model, store), ["laplacian_energy_ratio"])  # without a features network
+    assert set(numbers) == {f"samples/positions/laplacian_energy_ratio@{COUNT}", f"reconstructions/laplacian_energy_ratio@{COUNT}"}
     assert all(least <= value <= most for value in numbers.values())
 
 
@@ -100,14 +100,14 @@ def test_the_ratio_is_of_mean_energies_of_quantised_images(store):
     model = Altered(store, blurred).eval()
     shown = (blurred(model.images).clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
     expected = laplacian_energy(shown).mean() / laplacian_energy(model.images).mean()
-    found = evaluate(Subject(model, store), ["sharpness"])
-    assert found[f"samples/positions/sharpness@{COUNT}"] == pytest.approx(expected.item(), rel=1e-5)
-    assert found[f"reconstructions/sharpness@{COUNT}"] == pytest.approx(expected.item(), rel=1e-5)
+    found = evaluate(EvalContext(model, store), ["laplacian_energy_ratio"])
+    assert found[f"samples/positions/laplacian_energy_ratio@{COUNT}"] == pytest.approx(expected.item(), rel=1e-5)
+    assert found[f"reconstructions/laplacian_energy_ratio@{COUNT}"] == pytest.approx(expected.item(), rel=1e-5)
 
 
 @torch.no_grad()
 def test_data_without_any_detail_have_no_sharpness(store):
-    subject = Subject(Altered(store, torch.clone).eval(), store)
-    subject.once("laplacian energy", lambda: torch.zeros((), dtype=torch.float64))
-    assert not any("sharpness" in name for name in evaluate(subject, ["sharpness"]))
-    assert f"reconstructions/sharpness@{COUNT} is not defined here." in subject.notes
+    context = EvalContext(Altered(store, torch.clone).eval(), store)
+    context.once("laplacian energy", lambda: torch.zeros((), dtype=torch.float64))
+    assert not any("laplacian" in name for name in evaluate(context, ["laplacian_energy_ratio"]))
+    assert f"reconstructions/laplacian_energy_ratio@{COUNT} is not defined here." in context.notes

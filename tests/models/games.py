@@ -240,9 +240,9 @@ class Data(pl.LightningDataModule):
         return self.batches[0]
 
 
-def train(model: Autoencoder, steps: int, pieces: int = 1, lr: float = 1e-3, clip: float | None = None, **trainer: Any) -> Record:
+def train(model: Autoencoder, steps: int, pieces: int = 1, lr: float = 1e-3, **trainer: Any) -> Record:
     """Trains under the real Trainer, 8 images a step in so many pieces."""
-    model.recipe = Recipe(8, 8 * steps, lambda groups: torch.optim.Adam(groups, lr=lr, betas=(0.5, 0.999)), clip=clip)
+    model.recipe = Recipe(8, 8 * steps, lambda groups: torch.optim.Adam(groups, lr=lr, betas=(0.5, 0.999)))
     record = Record()
     batches = [batch_for(model, 8 // pieces, seed=number) for number in range(steps * pieces)]
     options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False} | trainer

@@ -84,7 +84,7 @@ class Record(pl.Callback):
         self.norms.append({name: norm.item() for name, norm in pl_module.gradient_norms.items()})
 
 
-def play(steps: int = 6, rests=None, recipe=None, model=None, **options) -> tuple[Game, Record]:
+def play(steps: int = 6, rests=None, recipe=None, model=None, clip=None, **options) -> tuple[Game, Record]:
     torch.manual_seed(0)
     model = model or Game(**options)
     model.rests = rests or {}
@@ -93,7 +93,7 @@ def play(steps: int = 6, rests=None, recipe=None, model=None, **options) -> tupl
     record = Record()
     trainer = pl.Trainer(
         accelerator="cpu", max_steps=steps, callbacks=[record], logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, num_sanity_val_steps=0,
+        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, num_sanity_val_steps=0, gradient_clip_val=clip,
     )  # fmt: skip
     trainer.fit(model, Data(steps))
     return model, record
@@ -135,8 +135,9 @@ def test_players_have_their_own_rates_betas_and_schedules():
 
 def test_each_player_is_clipped_on_its_own_and_its_norm_is_kept():
     _, free = play(steps=1)
-    _, clipped = play(steps=1, recipe={"clip": free.norms[0]["critic"] / 2, "optimizer": lambda groups: torch.optim.SGD(groups, lr=1.0)})
-    _, plain = play(steps=1, recipe={"optimizer": lambda groups: torch.optim.SGD(groups, lr=1.0)})
+    descent = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=1.0)}
+    _, clipped = play(steps=1, recipe=descent, clip=free.norms[0]["critic"] / 2)
+    _, plain = play(steps=1, recipe=descent)
     assert clipped.norms[0] == free.norms[0]
     torch.manual_seed(0)
     start = {name: p.detach() for name, p in Game().named_parameters()}

@@ -127,7 +127,7 @@ def assert_overflow_skips_the_step(accelerator: str) -> None:
     device = "cuda" if accelerator == "gpu" else "cpu"
     for game, make in GAMES.items():
         precision = MixedPrecision("16-mixed", device, torch.amp.GradScaler(device, init_scale=4.0))  # no overflow of its own
-        record = train(make(), steps=3, clip=1.0, accelerator=accelerator, plugins=[precision], callbacks=[Overflow()])
+        record = train(make(), steps=3, gradient_clip_val=1.0, accelerator=accelerator, plugins=[precision], callbacks=[Overflow()])
         assert record.moved == [PLAYERS[game], set(), PLAYERS[game]], (game, record.moved)
         assert [set(steps.values()) for steps in record.steps] == [{1.0}, {1.0}, {2.0}], game
         assert precision.scaler.get_scale() == 2.0
@@ -206,7 +206,7 @@ def hundred(tmp_path_factory) -> list[str]:
 
 @pytest.mark.parametrize("game", OWN)
 def test_bf16_clipping_and_accumulation_at_once(zoo, hundred, tmp_path, game):
-    settings = ["trainer.precision=bf16-mixed", "clip=1", "trainer.accumulate=2", "hydra.run.dir=run"]
+    settings = ["trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1", "trainer.accumulate=2", "hydra.run.dir=run"]
     done = zoo("train", *hundred, *OWN[game], *settings)
     assert done.code == 0, done.err
     with open(tmp_path / "run" / "metrics.csv") as file:

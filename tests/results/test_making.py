@@ -12,7 +12,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from zoo.benchmarks.steps import train_config
+from tests.comparison.runs import records
+from zoo.benchmarks.steps import train_settings
 from zoo.comparison import baseline
 from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError
@@ -30,7 +31,8 @@ ABOUT = {
     "images_seen": 64,
     "parameters": 1,
     "latent_dim": 1,
-    "metrics": {"reconstructions/mse@2000": 0.1},
+    "format": 2,
+    "measurements": records({"reconstructions/mse@2000": 0.1}),
 }
 MEASURED = {"images_sha256": "a", "split": "test", "seed": 0}
 
@@ -62,7 +64,7 @@ class Zoo:
                 return 1
             seed = int(run.name[-1])
             book = ABOUT | {"seed": seed, "command": f"python -m zoo.train experiment=compare model=vae seed={seed}", "measured": MEASURED}
-            book |= {"metrics": {f"reconstructions/mse@{self.count.get(run.name, 2000)}": 0.1}}
+            book |= {"measurements": records({f"reconstructions/mse@{self.count.get(run.name, 2000)}": 0.1})}
             book |= {"features": {}, "trained_with": {"commit": "c"}, "versions": {"commit": "c"}}
             (run / "evaluation.json").write_text(json.dumps(book))
             (run / "cost.json").write_text("{}")
@@ -75,7 +77,7 @@ def zoo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for module in (baseline, rows):
         monkeypatch.setattr(module, "HERE", tmp_path)
-    monkeypatch.setattr(making, "train_config", lambda *overrides: OmegaConf.create({"budget": 64}))
+    monkeypatch.setattr(making, "train_settings", lambda *overrides: OmegaConf.create({"budget": 64}))
     monkeypatch.setattr(making, "seconds_of", lambda config: 600.0)
     zoo = Zoo()
     monkeypatch.setattr(making, "run_jobs", zoo.run_jobs)
@@ -135,7 +137,7 @@ def published(seed, count=2000):
     """A row beside those of the stand-in, of another command."""
     return ABOUT | {
         "seed": seed, "command": "python -m zoo.train experiment=compare model=vae", "measured": MEASURED, "features": {}, "cost": {},
-        "trained_with": {"commit": "c"}, "versions": {"commit": "c"}, "metrics": {f"reconstructions/mse@{count}": 0.1},
+        "trained_with": {"commit": "c"}, "versions": {"commit": "c"}, "measurements": records({f"reconstructions/mse@{count}": 0.1}),
     }  # fmt: skip
 
 
@@ -144,7 +146,7 @@ def test_runs_that_are_all_made_again_replace_all_their_rows(zoo, tmp_path):
     (tmp_path / "compare.json").write_text(json.dumps([published(0, 500), published(1, 500)]))
     zoo.broken = False
     making.make("compare")
-    assert [list(row["metrics"]) for row in baseline.rows_of("compare")] == [["reconstructions/mse@2000"]] * 2
+    assert [[one["n"] for one in row["measurements"]] for row in baseline.rows_of("compare")] == [[2000]] * 2
 
 
 def test_the_estimate_counts_what_is_left(zoo, capsys, monkeypatch):
@@ -292,7 +294,7 @@ def test_the_experiments_sweep_over_all_models(experiment):
 
 
 def test_both_stages_count_in_the_estimate(monkeypatch):
-    config = train_config("model=gan", "data.image_size=32", "model.backbone.width=16", "budget=3200", "pretrain.share=0.25")
+    config = train_settings("model=gan", "data.image_size=32", "model.backbone.width=16", "budget=3200", "pretrain.share=0.25")
     milliseconds = itertools.chain([9_000.0], [50.0] * (making.STEPS - 1), [9_000.0], [100.0] * (making.STEPS - 1))  # first steps are slow
     monkeypatch.setattr(making, "clocked", lambda take, batch: next(milliseconds))
     assert making.seconds_of(config) == pytest.approx(0.75 * 100 * 0.05 + 0.25 * 100 * 0.1)

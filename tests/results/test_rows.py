@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.comparison.runs import records
 from zoo.comparison import baseline
 from zoo.comparison.baseline import HERE, rows_of
 from zoo.errors import ZooError
@@ -23,7 +24,7 @@ def row(seed: int, frechet: float, model: str = "vae", settings: str = "") -> di
         "features": {"classifier": {"name": "classifier", "sha256": "f"}},
         "trained_with": {"commit": "abc"},
         "versions": {"commit": "def"},
-        "metrics": {"samples/normal/frechet": frechet, "reconstructions/mse": 0.5},
+        "measurements": records({"samples/normal/frechet": frechet, "reconstructions/mse": 0.5}),
         "cost": {"train/images_per_second": 100.0, "machine": "x"},
     }
 
@@ -45,7 +46,8 @@ def test_published_rows_are_whole_and_private_to_no_machine(path):
         assert "/" not in one["command"]
         assert one["measured"]["split"] == "test"
         assert {"commit", "torch"} <= set(one["versions"])
-        counts.add(any("@2000" in name for name in one["metrics"] if not name.startswith("invariance/")))  # which takes no more of any
+        others = [record for record in one["measurements"] if record["group"] != "invariance"]  # which takes no more of any
+        counts.add(any(record["n"] == 2000 for record in others))
     assert len(counts) == len({one["data"] for one in rows}) == 1
     labels = [line.label for line in baseline.published(rows)]
     assert not [label for label in labels if label.endswith(")")]  # all are told apart by settings
@@ -72,7 +74,7 @@ def test_rows_of_one_command_are_one_line():
         ({"measured": {"images_sha256": "cd" * 32, "split": "test", "seed": 0}}, "the set of images is abababababab in vae"),
         ({"measured": {"images_sha256": "ab" * 32, "split": "test", "seed": 1}}, "seed of the evaluation is 0 in vae"),
         ({"features": {"classifier": {"name": "classifier", "sha256": "e"}}}, "features is classifier f in vae"),
-        ({"metrics": {"samples/normal/frechet@2000": 1.0}}, "N is 10,000 in vae"),
+        ({"measurements": records({"samples/normal/frechet@2000": 1.0})}, "N is 10,000 in vae"),
     ],
 )
 def test_what_was_measured_otherwise_is_not_published_beside(here, tmp_path, change, what):
@@ -86,7 +88,7 @@ def test_what_was_measured_otherwise_is_not_published_beside(here, tmp_path, cha
     assert [one["seed"] for one in rows_of("mnist")] == [0, 1]
 
 
-OTHER_N = {"metrics": {"samples/normal/frechet@2000": 1.0}}
+OTHER_N = {"measurements": records({"samples/normal/frechet@2000": 1.0})}
 
 
 @pytest.fixture
@@ -102,7 +104,7 @@ def here(tmp_path, monkeypatch):
 def evaluated(run: Path, about: dict) -> Path:
     """A run that was evaluated, with the numbers of this row."""
     run.mkdir(exist_ok=True)
-    about = about | {"command": f"{about['command']} seed={about['seed']}", "images_seen": 1, "parameters": 1, "latent_dim": 1}
+    about = about | {"format": 2, "command": f"{about['command']} seed={about['seed']}", "images_seen": 1, "parameters": 1, "latent_dim": 1}
     for name, content in {"cost": {}, "evaluation": about, "summary": {"images_seen": 1}}.items():
         (run / f"{name}.json").write_text(json.dumps(content))
     return run
@@ -111,7 +113,7 @@ def evaluated(run: Path, about: dict) -> Path:
 def test_a_run_that_is_measured_again_replaces_its_row(here, tmp_path):
     (here / "mnist.json").write_text(json.dumps([row(0, 1.0) | OTHER_N]))
     add([evaluated(tmp_path / "run", row(0, 2.0))])
-    assert [one["metrics"]["samples/normal/frechet"] for one in rows_of("mnist")] == [2.0]
+    assert [one["measurements"][0]["value"] for one in rows_of("mnist")] == [2.0]
 
 
 def test_runs_that_are_measured_again_together_replace_their_rows_and_no_others(here, tmp_path):
@@ -121,15 +123,15 @@ def test_runs_that_are_measured_again_together_replace_their_rows_and_no_others(
     (here / "mnist.json").write_text(json.dumps([*old, row(0, 1.0, "ae") | OTHER_N]))
     with pytest.raises(ZooError, match=r"run0 cannot be published beside 'python -m zoo.train model=ae': .* Refused in all: 2"):
         add(runs)
-    assert [one["metrics"] for one in rows_of("mnist")] == [OTHER_N["metrics"]] * 3
+    assert [one["measurements"] for one in rows_of("mnist")] == [OTHER_N["measurements"]] * 3
     (here / "mnist.json").write_text(json.dumps(old))
     evaluated(runs[1], row(1, 2.0) | OTHER_N)
     with pytest.raises(ZooError, match="run1 cannot be published beside"):
         add(runs)
-    assert [one["metrics"] for one in rows_of("mnist")] == [OTHER_N["metrics"]] * 2
+    assert [one["measurements"] for one in rows_of("mnist")] == [OTHER_N["measurements"]] * 2
     evaluated(runs[1], row(1, 2.0))
     add(runs)
-    assert [one["metrics"]["samples/normal/frechet"] for one in rows_of("mnist")] == [2.0, 2.0]
+    assert [one["measurements"][0]["value"] for one in rows_of("mnist")] == [2.0, 2.0]
 
 
 def test_one_refused_run_keeps_no_other_out(here, tmp_path):
@@ -181,7 +183,7 @@ def test_a_row_holds_no_path_of_the_machine(tmp_path):
     command = "python -m zoo.train data=mnist data.root=/home/me/data model=vae model.gamma=0.2 seed=3 logger=none hydra.run.dir=/tmp/x"
     evaluation = {
         "model": "vae", "data": "mnist", "command": command, "seed": 3, "images_seen": 1, "parameters": 1, "latent_dim": 1, "measured": {},
-        "features": {}, "metrics": {}, "trained_with": {}, "versions": {},
+        "features": {}, "measurements": [], "format": 2, "trained_with": {}, "versions": {},
     }  # fmt: skip
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
     (tmp_path / "cost.json").write_text("{}")
@@ -195,6 +197,9 @@ def test_a_row_holds_no_path_of_the_machine(tmp_path):
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluation | {"command": f"{command}; then resume=RUN budget=9"}))
     with pytest.raises(ZooError, match="resumed with other settings"):
         row_of(tmp_path)
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation | {"format": 1}))
+    with pytest.raises(ZooError, match=r"evaluation.json is of format 1, not 2 \(evaluate it again with python -m zoo.evaluate run=RUN\)"):
+        row_of(tmp_path)
 
 
 def test_no_rows_no_table():
@@ -205,7 +210,7 @@ def test_no_rows_no_table():
 def test_the_overview_takes_each_model_with_its_best_prior_the_best_model_first():
     rows = [row(seed, 4.0 + seed, "ae") for seed in (0, 1)] + [row(0, 3.0, "vae")]
     for seed in (0, 1):
-        rows[seed]["metrics"]["samples/mixture/frechet"] = 1.0 + seed
+        rows[seed]["measurements"] += records({"samples/mixture/frechet": 1.0 + seed})
     lines = [line.split(" | ")[:3] for line in overview(rows).splitlines() if line.startswith("|")]
     assert lines[0] == ["| model", "best prior", "Fréchet, best prior ↓"]
     assert lines[2:] == [["| ae", "mixture", "1.500 ± 0.707"], ["| vae", "normal", "3.000 (n = 1)"]]

@@ -11,10 +11,11 @@ import torch
 import zoo as package
 from zoo.errors import ZooError
 from zoo.runs import checkpoint
+from zoo.runs.files import FORMAT
 
 
 def good(**extra):
-    return {"state_dict": {"w": torch.arange(4.0)}, "zoo": {"config": {}}} | extra
+    return {"state_dict": {"w": torch.arange(4.0)}, "zoo": {"format": FORMAT, "config": {}}} | extra
 
 
 def test_what_was_saved_is_loaded_and_its_digest_is_sha256sums(tmp_path):
@@ -71,7 +72,9 @@ def test_code_is_refused_and_not_run(tmp_path):
 def test_a_config_inside_a_checkpoint_cannot_call_what_it_likes(tmp_path):
     for target in ("os.system", "zoo.runs.checkpoint.os.system", "zoo.runs.checkpoint.save", "builtins.eval", "zoo.models.vae.nothing"):
         path = tmp_path / "8.ckpt"
-        checkpoint.save(good(zoo={"config": {"model": {"name": "x", "_target_": target, "inner": {"_target_": "os.getcwd"}}}}), path)
+        checkpoint.save(
+            good(zoo={"format": FORMAT, "config": {"model": {"name": "x", "_target_": target, "inner": {"_target_": "os.getcwd"}}}}), path
+        )
         with pytest.raises(ZooError, match="configuration asks for"):
             package.load(path)
 
@@ -107,8 +110,8 @@ def test_no_good_checkpoint_at_all(tmp_path):
 def test_killed_while_saving_the_last_good_one_stays(tmp_path):
     """A writer that saves the same name over and over is killed at random moments; what is there always loads."""
     code = (
-        "import sys, torch, itertools; from pathlib import Path; from zoo.engine import checkpoint\n"
-        "for i in itertools.count(): checkpoint.save({'state_dict': {'w': torch.full((200_000,), float(i))}, 'zoo': {'config': {}}},"
+        "import sys, torch, itertools; from pathlib import Path; from zoo.runs import checkpoint\n"
+        "for i in itertools.count(): checkpoint.save({'state_dict': {'w': torch.full((200_000,), float(i))}, 'zoo': {'format': 2, 'config': {}}},"
         " Path(sys.argv[1]) / 'checkpoints' / f'{i % 3:012d}.ckpt')\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
@@ -164,7 +167,7 @@ def test_a_target_hidden_in_a_tuple_is_refused(tmp_path, hide):
     path, canary = tmp_path / "8.ckpt", tmp_path / "canary"
     evil = {"_target_": "logging.FileHandler", "filename": str(canary)}
     model = {"name": "vae", "_target_": "zoo.models.vae.VAE", "latent_dim": 4, "backbone": hide(evil)}
-    checkpoint.save(good(zoo={"config": {"model": model, "batch_size": 1}}, global_step=0), path)
+    checkpoint.save(good(zoo={"format": FORMAT, "config": {"model": model, "batch_size": 1}}, global_step=0), path)
     with pytest.raises(ZooError, match=r"logging\.FileHandler"):
         package.load(path)
     assert not canary.exists()
@@ -173,6 +176,13 @@ def test_a_target_hidden_in_a_tuple_is_refused(tmp_path, hide):
 def test_interpolations_in_a_checkpoint_are_refused(tmp_path):
     path = tmp_path / "8.ckpt"
     model = {"name": "vae", "_target_": "zoo.models.vae.VAE", "latent_dim": "${oc.env:HOME}", "backbone": None}
-    checkpoint.save(good(zoo={"config": {"model": model, "batch_size": 1}}, global_step=0), path)
+    checkpoint.save(good(zoo={"format": FORMAT, "config": {"model": model, "batch_size": 1}}, global_step=0), path)
     with pytest.raises(ZooError, match="unresolved"):
         package.load(path)
+
+
+@pytest.mark.parametrize(("about", "number"), [({"config": {}}, 1), ({"format": FORMAT + 1, "config": {}}, FORMAT + 1)])
+def test_a_checkpoint_of_another_format_is_refused_by_its_number(tmp_path, about, number):
+    checkpoint.save(good(zoo=about), tmp_path / "8.ckpt")
+    with pytest.raises(ZooError, match=rf"format {number}, and this version reads format {FORMAT}"):
+        checkpoint.load(tmp_path / "8.ckpt")

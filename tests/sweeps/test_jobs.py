@@ -18,7 +18,7 @@ def test_a_folder_named_on_the_command_line_is_gone_on_with_and_no_other_jobs_en
     again = zoo("train", "-m", *tiny, "seed=0,10", "hydra.sweep.dir='a b'")
     assert again.code == 0
     assert again.out.count("skipped") == 2
-    other = zoo("train", "-m", *tiny, "clip=1", "seed=0,10", "hydra.sweep.dir='a b'")
+    other = zoo("train", "-m", *tiny, "trainer.gradient_clip_val=1", "seed=0,10", "hydra.sweep.dir='a b'")
     assert other.code == 2
     assert "00-seed-0 holds another run than seed=0; name another hydra.sweep.dir" in other.err
     config = tmp_path / "a b" / "01-seed-10" / "config.yaml"

@@ -184,7 +184,7 @@ def shape(arguments, zoo, monkeypatch):
     found = []
 
     def run_jobs(jobs, backend):
-        found.extend(slurm_jobs.shape_of(job.config) for job in jobs)
+        found.extend(slurm_jobs.shape_of(job.settings) for job in jobs)
         raise SystemExit
 
     monkeypatch.setattr(scheduler, "run_jobs", run_jobs)

@@ -28,7 +28,7 @@ def furthest(one, other):
 
 
 def test_two_processes_equal_one_and_either_resumes_the_other(shell, zoo, tiny, tmp_path):
-    settings = [*(o for o in tiny if not o.startswith("budget")), "data.flip=true", "model.kl_warmup=40", "clip=100"]
+    settings = [*(o for o in tiny if not o.startswith("budget")), "data.flip=true", "model.kl_warmup=40", "trainer.gradient_clip_val=100"]
     settings += ["scheduler=constant"]  # another budget would be another schedule
     two = shell("train", *settings, "budget=96", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=two")
     half = shell("train", *settings, "budget=48", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=half")

@@ -2,7 +2,13 @@ import csv
 import json
 import time
 
+import hydra
+from omegaconf import OmegaConf
+
+from zoo.config.check import check
+from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError
+from zoo.runs.measurements import Measurement
 from zoo.training.loggers import CsvLogger, build_loggers, close_loggers, has_wandb_account, log_summary
 
 
@@ -79,13 +85,19 @@ LOGGER = {
     "name": "vae-faces-s0", "id": "abc",
 }  # fmt: skip
 SUMMARY = {
-    "model": "vae", "data": "faces", "seed": 3, "command": "…", "metrics": {"val/mse": 0.5, "val/samples/normal/frechet@2000": 7.25},
+    "measurements": [Measurement("samples", "frechet", 7.25, "val", 2000, "normal", "classifier").to_dict()],
+    "model": "vae", "data": "faces", "seed": 3, "command": "…", "metrics": {"val/mse": 0.5},
     "images_seen": 64, "parameters": 1000, "images_per_second": 12.5, "device_hours": 0.25, "accelerator": "cpu", "versions": {"zoo": "1"},
 }  # fmt: skip
 
 
+def settings(*overrides, **changes):
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return check(OmegaConf.to_container(hydra.compose("train", list(overrides)), resolve=True) | changes)
+
+
 def test_a_wandb_run_holds_names_settings_and_final_numbers(tmp_path):
-    loggers = build_loggers(LOGGER, tmp_path, {"model": {"name": "vae"}, "seed": 3})
+    loggers = build_loggers(settings("seed=3", logger=LOGGER), tmp_path)
     for logger in loggers:
         logger.log_metrics({"images_seen": 8, "val/mse": 0.75}, step=8)
     log_summary(loggers, SUMMARY)
@@ -98,7 +110,7 @@ def test_a_wandb_run_holds_names_settings_and_final_numbers(tmp_path):
     run = next(record.run for record in found if record.HasField("run"))
     assert (run.project, run.entity, run.run_group, run.job_type, run.run_id) == ("p", "me", "sweep", "pretrain", "abc")
     assert (run.display_name, [*run.tags]) == ("vae-faces-s0", ["vae", "faces"])
-    assert {item.key: json.loads(item.value_json) for item in run.config.update}["model"] == {"name": "vae"}
+    assert {item.key: json.loads(item.value_json) for item in run.config.update}["model"]["name"] == "vae"
     summary = {}
     for record in found:
         summary |= {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.summary.update}

@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import os
 import shutil
 import signal
 import time
@@ -10,16 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-from zoo.errors import ZooError
 from zoo.runs import checkpoint
 from zoo.runs.checkpoint import all_of, digest_file
-from zoo.runs.files import save_settings
 from zoo.runs.status import state_of
-from zoo.training.resume import resumed_config
 
-EVERYTHING = ["ema=0.9", "data.flip=true", "model.kl_warmup=40", "scheduler=cosine", "clip=10"]
+EVERYTHING = ["ema=0.9", "data.flip=true", "model.kl_warmup=40", "scheduler=cosine", "trainer.gradient_clip_val=10"]
 
 
 def final(run: Path) -> dict:
@@ -145,24 +140,6 @@ def test_a_run_whose_last_checkpoint_was_not_written_is_not_finished(zoo, tiny, 
     assert state_of(tmp_path / "run") == "interrupted"
     assert zoo("train", "resume=run").code == 0
     assert state_of(tmp_path / "run") == "finished"
-
-
-def test_settings_are_written_whole(tmp_path, monkeypatch):
-    save_settings(OmegaConf.create({"budget": 64}), tmp_path)
-
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="full"):
-        save_settings(OmegaConf.create({"budget": 128}), tmp_path)
-    assert (tmp_path / "config.yaml").read_text() == "budget: 64\n"
-
-
-def test_torn_settings_are_one_sentence(tmp_path):
-    (tmp_path / "config.yaml").write_text("budget: 64\nmodel: {name: 'va")
-    with pytest.raises(ZooError, match=r"config\.yaml is damaged"):
-        resumed_config(tmp_path, [])
 
 
 def test_a_run_of_an_older_version_goes_on(zoo, tiny, tmp_path):

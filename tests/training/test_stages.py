@@ -17,6 +17,7 @@ from tests.training.test_resume import assert_equal, assert_same_end, final
 from zoo.callbacks.clock import images_seen
 from zoo.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from zoo.callbacks.training_metrics import Monitor
+from zoo.config.check import check
 from zoo.config.instantiate import conf_dir
 from zoo.config.overrides import quoted
 from zoo.errors import ZooError
@@ -29,7 +30,15 @@ from zoo.training.schedules import Cosine
 from zoo.training.stages import first_stage
 
 GAN = ["model=gan", "model.rest=0.25"]
-EVERYTHING = [*GAN, "ema=0.9", "data.flip=true", "clip=10", "pretrain.model.kl_warmup=24", "checkpoint_every=8", "keep_checkpoints=99"]
+EVERYTHING = [
+    *GAN,
+    "ema=0.9",
+    "data.flip=true",
+    "trainer.gradient_clip_val=10",
+    "pretrain.model.kl_warmup=24",
+    "checkpoint_every=8",
+    "keep_checkpoints=99",
+]
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +87,7 @@ def checkpoints(run: Path) -> list[int]:
 
 def settings(*overrides: str):
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = hydra.compose("train", list(overrides))
-    settle(config)
-    return config
+        return settle(check(hydra.compose("train", list(overrides))))
 
 
 def cut(full: Path, images: int, to: Path) -> Path:
@@ -243,17 +250,17 @@ def test_one_batch_each_is_enough(zoo, tiny, tmp_path):
 def test_the_stage_is_configured_with_the_model():
     config = settings("model=gan", "model.latent_dim=7", "model.backbone.width=24", "pretrain.model.gamma=0.2", "pretrain.share=0.25")
     first = first_stage(config, Path("nowhere"), resuming=False)
-    assert (first.model.name, first.model.latent_dim, first.model.gamma) == ("vae", 7, 0.2)
-    assert first.model.backbone == config.model.backbone
-    assert first.model.backbone.width == 24
+    assert (first.model["name"], first.model["latent_dim"], first.model["gamma"]) == ("vae", 7, 0.2)
+    assert first.model["backbone"] == config.model["backbone"]
+    assert first.model["backbone"]["width"] == 24
     assert first.budget == config.budget // 4
-    assert first.pretrain == {"run": None}
+    assert first.plain()["pretrain"] == {"run": None}
     assert first.evaluation.samples == 0
-    same = [key for key in config if key not in ("model", "pretrain", "budget", "evaluation", "logger")]
+    same = [key for key in config.plain() if key not in ("model", "pretrain", "budget", "evaluation", "logger")]
     assert len(same) > 10
-    assert all(first[key] == config[key] for key in same)
-    assert settings("model=gan", "pretrain=none").pretrain == settings("model=vae").pretrain == {"run": None}
-    assert settings("model=gan", "pretrain=none").model.anchor == 0 < settings("model=gan").model.anchor
+    assert all(first.plain()[key] == config.plain()[key] for key in same)
+    assert settings("model=gan", "pretrain=none").plain()["pretrain"] == settings("model=vae").plain()["pretrain"] == {"run": None}
+    assert settings("model=gan", "pretrain=none").model["anchor"] == 0 < settings("model=gan").model["anchor"]
 
 
 @pytest.mark.parametrize(("share", "images"), [(0.5, 32), (0.25, 16), (0.3, 16), (0.001, 8), (0.999, 56)])

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from zoo import hardware
+from zoo.config.schema import TrainerSettings
 from zoo.errors import ZooError
 from zoo.runs.checkpoint import all_of
 from zoo.training.resume import point_hydra_at_run
@@ -113,8 +114,10 @@ def test_only_several_tasks_of_slurm_are_the_processes_of_a_run(monkeypatch, tmp
     """A batch script with one task and several devices is what `python -m zoo.train trainer.devices=2` is elsewhere."""
     for name, value in {"NTASKS": tasks, "NTASKS_PER_NODE": tasks, "PROCID": 0, "LOCALID": 0, "NODEID": 0, "NNODES": 1}.items():
         monkeypatch.setenv(f"SLURM_{name}", str(value))
-    config = {"accelerator": "cpu", "devices": 2, "precision": "auto", "num_nodes": 1, "accumulate": 1, "deterministic": False}
-    trainer = build_trainer(config, tmp_path, 1, [pl.callbacks.Checkpoint()], [])
+    settings = TrainerSettings(
+        accelerator="cpu", devices=2, precision="32-true", num_nodes=1, accumulate=1, deterministic=False, channels_last=False
+    )
+    trainer = build_trainer(settings, tmp_path, 1, [pl.callbacks.Checkpoint()], [])
     assert trainer.world_size == 2
     cluster = trainer.strategy.cluster_environment
     assert cluster.creates_processes_externally == (tasks == 2)

@@ -10,14 +10,21 @@ import zoo as package
 from tests.training.test_ddp import furthest, weights
 from tests.training.test_resume import assert_equal, assert_same_end, final
 from tests.training.test_stages import checkpoints, cut, rows, summary, train_each
-from zoo.evaluation.context import Subject
+from zoo.evaluation.context import EvalContext
 from zoo.evaluation.samples import priors, samples
 from zoo.runs.load import open_run
 from zoo.runs.run_folder import read
 from zoo.runs.status import state_of, status_of
 from zoo.training.trainer import moving_average
 
-BOTH = ["model=two_stage", "model.autoencoder.backbone.width=16", "model.check_every=16", "ema=0.9", "data.flip=true", "clip=10"]
+BOTH = [
+    "model=two_stage",
+    "model.autoencoder.backbone.width=16",
+    "model.check_every=16",
+    "ema=0.9",
+    "data.flip=true",
+    "trainer.gradient_clip_val=10",
+]
 OVERFIT = ["model.check_every=8", "model.patience=4", "model.player_options.flow={lr: 0.05}", "scheduler=constant", "budget=2000"]
 EVERY = ["checkpoint_every=8", "keep_checkpoints=999"]
 
@@ -183,16 +190,16 @@ def test_a_loaded_run_samples_by_its_flow(trained):
 def test_the_flow_is_reported_beside_a_gaussian_and_a_mixture_of_the_same_codes(trained):
     opened = open_run(trained / "both")
     store = opened.data().store
-    subject = Subject(opened.model, store, count=12)
-    subject.wanted = {"latent_nll"}
-    found = samples(subject)
-    assert list(found) == ["flow/latent_nll", "gaussian/latent_nll", "mixture/latent_nll"]
+    context = EvalContext(opened.model, store, count=12)
+    context.wanted = {"latent_nll"}
+    found = samples(context)
+    assert [(one.prior, one.metric) for one in found] == [(prior, "latent_nll") for prior in ("flow", "gaussian", "mixture")]
     codes = opened.model.encode(opened.data().some_images("train", 36).image).double()
-    gaussian = priors(subject)["gaussian"]
+    gaussian = priors(context)["gaussian"]
     torch.testing.assert_close(gaussian.mean.double(), codes.mean(0), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close((gaussian.scale_tril @ gaussian.scale_tril.T).double(), codes.T.cov(), rtol=1e-3, atol=1e-5)
     tested = opened.model.encode(opened.data().some_images("test", 12).image)
-    assert found["flow/latent_nll"] == pytest.approx(-opened.model.prior.log_prob(tested).mean().item(), rel=1e-4)
+    assert found[0].value == pytest.approx(-opened.model.prior.log_prob(tested).mean().item(), rel=1e-4)
 
 
 def test_jointly_from_scratch(zoo, tiny, tmp_path):

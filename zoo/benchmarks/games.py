@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from zoo.batch import Batch
 from zoo.benchmarks.measure import Figure
-from zoo.benchmarks.steps import clocked, device_of, random_batch, ready, step, train_config
+from zoo.benchmarks.steps import clocked, device_of, random_batch, ready, step, train_settings
+from zoo.config.schema import ResolvedSettings
 from zoo.losses import kl_to_standard_normal, mean_squared_error, wide
 from zoo.models.acai import ACAI
 from zoo.models.base import Autoencoder
@@ -197,10 +197,10 @@ def measure_games(seconds: float, say: Callable[[str], None]) -> list[Figure]:
     """Milliseconds per step of both ways, and their ratio, for each adversarial model with its default settings; about `seconds` each."""
     figures = []
     for name in GAMES:
-        config = train_config(f"model={name}", f"batch_size={BATCH_SIZE}", "trainer.devices=1")
-        title = f"{name} {config.data.image_size}×{config.data.image_size}"
+        settings = train_settings(f"model={name}", f"batch_size={BATCH_SIZE}", "trainer.devices=1")
+        title = f"{name} {settings.data.image_size}×{settings.data.image_size}"
         say(f"games: {title}, batch {BATCH_SIZE}")
-        ours, ordinary = turns_of(name, config, seconds)
+        ours, ordinary = turns_of(name, settings, seconds)
         cost = statistics.median(own / other for own, other in zip(ours, ordinary, strict=True))
         own, other = statistics.median(ours), statistics.median(ordinary)
         players = len(GAMES[name].objectives)
@@ -212,11 +212,11 @@ def measure_games(seconds: float, say: Callable[[str], None]) -> list[Figure]:
     return figures
 
 
-def turns_of(name: str, config: DictConfig, seconds: float) -> tuple[list[float], list[float]]:
+def turns_of(name: str, settings: ResolvedSettings, seconds: float) -> tuple[list[float], list[float]]:
     """Milliseconds of the zoo's steps, and of the ordinary ones beside them."""
-    device, mixed = device_of(config)
-    batch = random_batch(config.batch_size, config.data.image_size, device)
-    model, other = ready(config, device), ready(config, device)
+    device, mixed = device_of(settings)
+    batch = random_batch(settings.batch_size, settings.data.image_size, device)
+    model, other = ready(settings, device), ready(settings, device)
     optimizer, optimizers = model.configure_optimizers(), optimizers_of(other)
     ours: list[float] = []
     ordinary: list[float] = []

@@ -19,7 +19,6 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
@@ -28,13 +27,15 @@ from zoo.benchmarks.measure import Figure, PeakMemory, RandomImages, synchronize
 from zoo.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from zoo.callbacks.progress_bar import ProgressLine
 from zoo.callbacks.training_metrics import Monitor
+from zoo.config.check import check
 from zoo.config.instantiate import conf_dir
+from zoo.config.schema import ResolvedSettings
 from zoo.data.faces.dataset import ATTRIBUTE_NAMES
 from zoo.data.loader import BatchLoader
 from zoo.data.module import DataModule
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder
-from zoo.runs.build import model_of
+from zoo.runs.build import build_trainable
 from zoo.training.loggers import CsvLogger
 from zoo.training.resolve import settle
 from zoo.training.trainer import build_trainer
@@ -46,30 +47,29 @@ WARM_UP = 3  # turns that do not count
 PROBE = 8  # images with which the time of a step is estimated
 
 
-def train_config(*overrides: str) -> DictConfig:
+def train_settings(*overrides: str) -> ResolvedSettings:
     """What `python -m zoo.train` with these overrides would run with."""
     if GlobalHydra.instance().is_initialized():  # by the verb
         config = hydra.compose("train", list(overrides))
     else:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             config = hydra.compose("train", list(overrides))
-    settle(config)
-    return config
+    return settle(check(config))
 
 
-def device_of(config: DictConfig) -> tuple[torch.device, bool]:
+def device_of(settings: ResolvedSettings) -> tuple[torch.device, bool]:
     """Where a run with these settled settings trains, and whether in bf16."""
-    return torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu"), config.trainer.precision == "bf16-mixed"
+    return torch.device("cuda" if settings.trainer.accelerator == "gpu" else "cpu"), settings.trainer.precision == "bf16-mixed"
 
 
-def ready(config: DictConfig, device: torch.device) -> Autoencoder:
+def ready(settings: ResolvedSettings, device: torch.device) -> Autoencoder:
     """The model of settled settings, as it is before its first step on random batches."""
-    model = model_of(config).to(device).train()
+    model = build_trainable(settings).to(device).train()
     model.name_attributes(ATTRIBUTE_NAMES)
     model.on_fit_start()
     with torch.no_grad():
-        model.initialize(random_batch(PROBE, config.data.image_size, device))
-    model.place((config.seed,), 0, 0, 0)  # a flow has drawn noise for that batch; the coming ones have other sizes
+        model.initialize(random_batch(PROBE, settings.data.image_size, device))
+    model.place((settings.seed,), 0, 0, 0)  # a flow has drawn noise for that batch; the coming ones have other sizes
     return model
 
 
@@ -150,16 +150,16 @@ def measure_overhead(
 ) -> list[Figure]:
     """What a step takes more in the zoo than in a bare loop over the same batches, for a one-layer model and the default VAE."""
     figures = []
-    config = train_config("model=vae", f"batch_size={batch_size}", "trainer.devices=1")
+    settings = train_settings("model=vae", f"batch_size={batch_size}", "trainer.devices=1")
     for name, title, share in (("one_layer", "one layer, one thread", 1), ("vae", "VAE 64×64", 6)):
         say(f"overhead: {title}, batch {batch_size}")
-        model = model_of(config)
+        model = build_trainable(settings)
         if name == "one_layer":
             tiny = OneLayer((3, 64, 64))
             tiny.recipe, model = model.recipe, tiny
         # A small step on several threads mostly waits for them to wake up, which is not the loop's work.
         with threads(1 if name == "one_layer" else torch.get_num_threads()):
-            turns = run_turns(config, model, RandomImages(store_images), cache, folder / name, share * seconds)
+            turns = run_turns(settings, model, RandomImages(store_images), cache, folder / name, share * seconds)
         bare, zoo, reading = (turns.per_step(ms) for ms in (turns.bare_ms, turns.zoo_ms, turns.reading_ms))
         added = turns.per_step([a - b for a, b in zip(turns.zoo_ms, turns.bare_ms, strict=True)])
         percent = 100 * added / bare
@@ -176,17 +176,16 @@ def measure_overhead(
     return figures
 
 
-def run_turns(config: DictConfig, model: Autoencoder, source: RandomImages, cache: Path, run: Path, seconds: float) -> TakeTurns:
+def run_turns(settings: ResolvedSettings, model: Autoencoder, source: RandomImages, cache: Path, run: Path, seconds: float) -> TakeTurns:
     """Trains with what `zoo.train` trains with, except Watch and checkpoints, and takes turns with a bare loop."""
     run.mkdir()
-    device, mixed = device_of(config)
-    data = DataModule(source, config.batch_size, cache, seed=config.seed, flip=True)
-    every = config.log_every or max(1, config.budget // 200)
-    interval = max(1, every // config.batch_size)  # steps
+    device, mixed = device_of(settings)
+    data = DataModule(source, settings.batch_size, cache, seed=settings.seed, flip=True)
+    interval = max(1, settings.log_every // settings.batch_size)  # steps
 
     plain = copy.deepcopy(model).to(device)
     plain.on_fit_start()
-    loader = BatchLoader(data.store, "train", config.batch_size, storage="mmap")
+    loader = BatchLoader(data.store, "train", settings.batch_size, storage="mmap")
     floats = [to_float(batch, loader.flips) for batch in itertools.islice(loader, 8)]
     batches = itertools.cycle([Batch(*(part.clone().to(device) for part in batch)) for batch in floats])
     with torch.no_grad():
@@ -195,20 +194,20 @@ def run_turns(config: DictConfig, model: Autoencoder, source: RandomImages, cach
     bare = (step(plain, optimizer, batch, mixed) for batch in batches)
 
     block = interval if device.type == "cuda" else 1
-    turns = TakeTurns(bare, reading(data.store, config, device), block, seconds, interval)
-    monitor = Monitor(every)
+    turns = TakeTurns(bare, reading(data.store, settings, device), block, seconds, interval)
+    monitor = Monitor(settings.log_every)
     never = PeriodicCheckpoint(run, 10**12)  # without one Lightning would add its own
-    callbacks = [monitor, ProgressLine(monitor, config.budget), never, turns]
-    trainer = build_trainer(config.trainer, run, 10**9, callbacks, [CsvLogger(run / "metrics.csv")])
+    callbacks = [monitor, ProgressLine(monitor, settings.budget), never, turns]
+    trainer = build_trainer(settings.trainer, run, 10**9, callbacks, [CsvLogger(run / "metrics.csv")])
     with contextlib.redirect_stdout(sys.stderr):  # the progress line; the tables alone go to stdout
         trainer.fit(model, data)
     return turns
 
 
-def reading(store: Any, config: DictConfig, device: torch.device) -> Iterator[None]:
+def reading(store: Any, settings: ResolvedSettings, device: torch.device) -> Iterator[None]:
     """Reads one float batch after the other as the data module does, without a model."""
-    loader = BatchLoader(store, "train", config.batch_size, storage="auto", device=device)
-    buffer = torch.empty(config.batch_size, *store.images.shape[1:], device=device)
+    loader = BatchLoader(store, "train", settings.batch_size, storage="auto", device=device)
+    buffer = torch.empty(settings.batch_size, *store.images.shape[1:], device=device)
     for epoch in itertools.count():
         loader.set_epoch(epoch)
         for batch in loader:
@@ -232,13 +231,13 @@ def measure_training(
 
 def measure_model(name: str, size: int, batch_size: int, seconds: float, modes: list[str]) -> list[dict[str, Any]]:
     """The rows of one model at one size. Its modes take turns; the batch is halved until a step takes no longer than half of `seconds`."""
-    config = train_config(f"model={name}", f"data.image_size={size}", f"batch_size={batch_size}", "trainer.devices=1")
-    device, mixed = device_of(config)
+    settings = train_settings(f"model={name}", f"data.image_size={size}", f"batch_size={batch_size}", "trainer.devices=1")
+    device, mixed = device_of(settings)
     takes: dict[str, Callable[[Batch], Tensor]] = {}
     resident = {}
     for mode in modes:
-        config.compile = mode == "compiled"
-        model = ready(config, device)
+        settings.compile = mode == "compiled"
+        model = ready(settings, device)
         optimizer = model.configure_optimizers()
         takes[mode] = lambda batch, model=model, optimizer=optimizer: step(model, optimizer, batch, mixed)  # type: ignore[misc]
         resident[mode] = lambda model=model, optimizer=optimizer: resident_bytes(model, optimizer)  # type: ignore[misc]
@@ -274,7 +273,7 @@ def measure_model(name: str, size: int, batch_size: int, seconds: float, modes: 
                 "image_size": size,
                 "mode": mode,
                 "batch_size": batch_size,
-                "precision": config.trainer.precision,
+                "precision": settings.trainer.precision,
                 "images_per_second": rate,
                 "ms_per_step": milliseconds_per_step,
                 "peak_memory_mib": peaks[mode],

@@ -13,10 +13,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from zoo.callbacks.clock import Pauses, images_seen, is_due
+from zoo.callbacks.clock import Pauses, images_seen, is_due, is_last_step
 from zoo.callbacks.training_metrics import log
 from zoo.errors import ZooError
-from zoo.evaluation.interpolations import LINE_PAIRS, LINE_STEPS
+from zoo.evaluation.descriptors import LINE_IMAGES
+from zoo.evaluation.interpolations import LINE_STEPS
 from zoo.evaluation.validation import quiet
 from zoo.metrics.line_scores import LineScores, mean_distance_and_smoothness
 from zoo.models.base import Autoencoder
@@ -52,9 +53,9 @@ class LineMetrics(pl.Callback):
                 self._evaluate(trainer, pl_module)
 
     def _evaluate(self, trainer: Any, model: Any) -> None:
-        self.history = [*self.history, [*scores(model, trainer.datamodule.some_images("val", 2 * LINE_PAIRS).image)]][-REPORTED:]
+        self.history = [*self.history, [*scores(model, trainer.datamodule.some_images("val", LINE_IMAGES).image)]][-REPORTED:]
         found = {f"val/lines/{name}": value for name, value in zip(LineScores._fields, self.history[-1], strict=True)}
-        if trainer.global_step >= trainer.max_steps:
+        if is_last_step(trainer):
             for name, values in zip(list(found), zip(*self.history, strict=True), strict=True):
                 defined = [value for value in values if math.isfinite(value)]
                 found[f"{name}_median"] = statistics.median(defined) if defined else math.nan

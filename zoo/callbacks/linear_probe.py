@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from zoo.batch import to_float
-from zoo.callbacks.clock import Pauses, images_seen, is_due
+from zoo.callbacks.clock import Pauses, images_seen, is_due, is_last_step
 from zoo.callbacks.training_metrics import Monitor, log
 from zoo.data.loader import subset
 from zoo.data.module import DataModule
@@ -180,7 +180,7 @@ class ConcurrentProbe(pl.Callback):
             name, value = "val/probe_balanced_accuracy", balanced[self._varies].mean()
         self.history = [*self.history, value.item()][-REPORTED:]
         self.latest = {name: value.item()}
-        if trainer.global_step >= trainer.max_steps:
+        if is_last_step(trainer):
             self.latest[f"{name}_median"] = statistics.median(self.history)
         log(trainer, images_seen(trainer, model), self.latest)
 

@@ -37,7 +37,7 @@ class PeriodicCheckpoint(pl.callbacks.Checkpoint):
             if not parameter.isfinite().all():
                 raise ZooError(
                     f"Training diverged: '{name}' is not finite, so no checkpoint is written; lower the learning rate (optimizer.lr, or "
-                    "its player's in model.player_options) or set clip=1, and start anew or resume from the last checkpoint."
+                    "its player's in model.player_options) or set trainer.gradient_clip_val=1, and start anew or resume from the last checkpoint."
                 )
         with Pauses.counted():
             trainer.save_checkpoint(self.run / "checkpoints" / f"{images_seen(trainer, pl_module):012d}.ckpt", weights_only=False)

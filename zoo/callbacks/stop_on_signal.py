@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -18,7 +20,7 @@ AGREE_EVERY = 16  # steps between two questions to the other ranks
 
 
 class StopOnSignal(pl.Callback):
-    """Remembers the first signal; whoever saves asks `wanted`."""
+    """Remembers the first signal; the callback that saves asks `wanted`."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -26,15 +28,22 @@ class StopOnSignal(pl.Callback):
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        self._install()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._restore()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
-        self.on_train_end(trainer, pl_module)
+        self._restore()
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Inside, a signal is remembered, too, and nothing stops: for the evaluation after training."""
+        self._install()
+        try:
+            yield
+        finally:
+            self._restore()
 
     def wanted(self, trainer: pl.Trainer) -> int:
         """The signal that some rank received, or 0; the same on all ranks, which is why several ask each other only now and then."""
@@ -44,6 +53,15 @@ class StopOnSignal(pl.Callback):
             return 0
         received = torch.tensor(float(self.received), device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(received, reduce_op="max"))
+
+    def _install(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if not self.received:

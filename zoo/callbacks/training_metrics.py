@@ -60,7 +60,7 @@ class Monitor(pl.Callback):
             bad = ", ".join(name for name, mean in zip(names, means, strict=True) if not math.isfinite(mean))
             raise ZooError(
                 f"Training diverged before {seen:,} images: {bad} is not finite; lower the learning rate (optimizer.lr, or its player's in "
-                f"model.player_options) or set clip=1, "
+                f"model.player_options) or set trainer.gradient_clip_val=1, "
                 f"and start anew or resume from the last checkpoint."
             )
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import mean, stdev
 
-from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRANSFER, WATCHED
+from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRANSFER, WATCHED, column
 from zoo.comparison.parts import Cell, Column, Row, Table
+from zoo.runs.measurements import Quantity
 
 LEVEL = 0.05  # of Welch's t-test
 ENOUGH = 3  # seeds of either row: with two, the test would call almost everything noise
@@ -15,7 +16,7 @@ Line = tuple[tuple[str, ...], list[list[float]]]  # what names a row of a table;
 
 def tables_of(rows: list[Row]) -> list[Table]:
     """All tables of a comparison; those that nobody has a number for are left out."""
-    watched = [column for column in WATCHED if not any(row.values(f"reconstructions/{column.metric}") for row in rows)]
+    watched = [column for column in WATCHED if not any(row.values(Quantity("reconstructions", column.quantity.metric)) for row in rows)]
     tables = [
         by_model("Summary", SUMMARY, rows),
         by_prior("Samples", SAMPLES, rows),
@@ -37,17 +38,15 @@ def by_model(title: str, columns: list[Column], rows: list[Row]) -> Table | None
 def by_prior(title: str, columns: list[Column], rows: list[Row]) -> Table | None:
     """One line for each row of runs and prior that its samples were drawn from."""
     lines: list[Line] = [
-        ((row.label, prior), [row.values(f"samples/{prior}/{column.metric}") for column in columns])
-        for row in rows
-        for prior in row.priors()
+        ((row.label, prior), [numbers(row, column, prior) for column in columns]) for row in rows for prior in row.priors()
     ]
     return table(title, ["model", "prior"], columns, lines)
 
 
-def numbers(row: Row, column: Column) -> list[float]:
-    """The number of each seed in a column of models, as it was measured (without the column's factor)."""
-    cost = column.metric.removeprefix("cost/")
-    return row.values(column.metric) if cost == column.metric else row.costs(cost)
+def numbers(row: Row, column: Column, prior: str | None = None) -> list[float]:
+    """The number of each seed in a column, of samples from this prior, as it was measured (without the column's factor)."""
+    quantity = column.quantity if prior is None else column.quantity._replace(prior=prior)
+    return row.costs(quantity.metric) if quantity.group == "cost" else row.values(quantity)
 
 
 def table(title: str, keys: list[str], columns: list[Column], lines: list[Line]) -> Table | None:
@@ -120,18 +119,17 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float:
 
 def best_prior(row: Row) -> str | None:
     """The prior whose samples have the lowest mean Fréchet distance, of those that the most seeds have; None without such a number."""
-    found = {prior: values for prior in row.priors() if (values := row.values(f"samples/{prior}/frechet"))}
+    found = {prior: values for prior in row.priors() if (values := numbers(row, column("samples", "frechet"), prior))}
     return min(found, key=lambda prior: (-len(found[prior]), mean(found[prior]))) if found else None
 
 
 def with_best_prior(row: Row) -> Row:
-    """The row with the numbers of samples from its best prior again, as `best_prior/…`."""
+    """The row with the numbers of samples from its best prior again, as the group "best_prior"."""
     prior = best_prior(row)
     if prior is None:
         return row
-    start = f"samples/{prior}/"
     entries = []
     for entry in row.entries:
-        best = {f"best_prior/{name.removeprefix(start)}": value for name, value in entry.metrics.items() if name.startswith(start)}
+        best = {q._replace(group="best_prior", prior=None): value for q, value in entry.metrics.items() if q.prior == prior}
         entries.append(replace(entry, metrics=entry.metrics | best))
     return replace(row, entries=entries)

@@ -10,20 +10,20 @@ from typing import Any
 
 from zoo.comparison import baseline as zoo_rows
 from zoo.comparison.aggregate import ENOUGH, numbers, tables_of, with_best_prior
-from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRANSFER, WATCHED
-from zoo.comparison.comparable import differences, facts_of_test, facts_of_validation, protocol_of, sentence, some, total_cost
+from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRANSFER, WATCHED, of_best_prior
+from zoo.comparison.comparable import Numbers, differences, facts_of_test, facts_of_validation, protocol_of, sentence, some, total_cost
 from zoo.comparison.labels import Settings, described, differing_of, groups, labels_of, matters, overrides_of, settings_of
 from zoo.comparison.parts import Column, Comparison, Entry, Row
 from zoo.errors import ZooError, nearest
-from zoo.runs.files import NUMBERS, TEXTS, json_of
+from zoo.runs.files import NUMBERS, TEXTS, read_json
 from zoo.runs.find import common, find, named
+from zoo.runs.measurements import name_of
 from zoo.runs.metrics_csv import curves_of
-from zoo.runs.run_folder import Folder, Notes, pictures_of, read
+from zoo.runs.run_folder import Notes, RunFolder, pictures_of, read_run
 from zoo.runs.status import status_of
 
 SORTED_BY = ("best_prior/frechet", "reconstructions/mse", "mse")  # the first that somebody has
-BEST_PRIOR = [column._replace(title=f"{column.title}, best prior", metric=f"best_prior/{column.metric}") for column in SAMPLES]
-BY_MODEL = [*SUMMARY, *MODELS, *WATCHED, *CODES, *INVARIANCE, *EDITS, *TRANSFER, *COST, *BEST_PRIOR]
+BY_MODEL = [*SUMMARY, *MODELS, *WATCHED, *CODES, *INVARIANCE, *EDITS, *TRANSFER, *COST, *map(of_best_prior, SAMPLES)]
 SHIPPED = (("faces", "64×64"), ("faces", "32×32"))  # whose classifier comes with the package
 FEW = 3  # values that a remark names with the rows they are of
 
@@ -56,7 +56,7 @@ def compare(
     above = named(paths)
     root, runs = common(above), find(above)
     notes: Notes = []
-    folders = [read(run, root, notes) for run in runs]
+    folders = [read_run(run, root, notes) for run in runs]
     folders = [folder._replace(config=described(folder.config, folder.summary)) for folder in folders]
     notes += waiting(root, runs)
     entries, measured_on = [], split or split_of(folders, notes)
@@ -103,7 +103,7 @@ def waiting(root: Path, runs: list[Path]) -> Notes:
     notes = []
     for sweep in dict.fromkeys(parent for run in runs for parent in run.parents[:2] if (parent / "sweep.json").is_file()):
         where = sweep.relative_to(root) if sweep.is_relative_to(root) and sweep != root else sweep.name
-        jobs = (json_of(sweep / "sweep.json") or {}).get("jobs")
+        jobs = (read_json(sweep / "sweep.json")).get("jobs")
         if not isinstance(jobs, list) or not all(isinstance(job, dict) and isinstance(job.get("folder"), str) for job in jobs):
             notes.append(f"{where}/sweep.json is damaged and was left out.")
             continue
@@ -114,7 +114,7 @@ def waiting(root: Path, runs: list[Path]) -> Notes:
     return notes
 
 
-def split_of(folders: list[Folder], notes: Notes) -> str:
+def split_of(folders: list[RunFolder], notes: Notes) -> str:
     """test, if all finished runs were evaluated on it."""
     finished = [folder for folder in folders if status_of(folder, 0)[0] == "finished"]
     missing = [folder.name for folder in finished if not folder.evaluation]
@@ -127,10 +127,10 @@ def split_of(folders: list[Folder], notes: Notes) -> str:
     return "val"
 
 
-def entry_of(folder: Folder, status: str, reason: str, curves: dict[str, list[float]], split: str, notes: Notes) -> Entry:
+def entry_of(folder: RunFolder, status: str, reason: str, curves: dict[str, list[float]], split: str, notes: Notes) -> Entry:
     """A run. A finished one without numbers of this split has no metrics, and `notes` says so."""
     config, summary = folder.config, folder.summary
-    metrics: dict[str, float] = {}
+    metrics: Numbers = {}
     measured: dict[str, str] = {}
     left_out: list[str] = []
     evaluation = folder.evaluation if split == "test" else {}
@@ -147,7 +147,7 @@ def entry_of(folder: Folder, status: str, reason: str, curves: dict[str, list[fl
         else:
             if not metrics:
                 notes.append(f"{folder.name} has no numbers of the {split} split and was left out (python -m zoo.evaluate run=RUN).")
-    own_prior = next((name.split("/")[1] for name in metrics if name.startswith("samples/")), "normal")
+    own_prior = next((quantity.prior for quantity in metrics if quantity.prior), "normal")
     told = folder.job.get("overrides", [])
     return Entry(
         folder=folder.path,
@@ -222,17 +222,23 @@ def row_settings(row: Row) -> Settings:
 
 def columns_of(name: str | None) -> list[Column]:
     """The columns that `sort` may mean: by metric, its last part, or title; "samples/PRIOR/METRIC" is that prior's. Raises ZooError."""
+    names = [(column, name_of(column.quantity)) for column in BY_MODEL]
     if name is None:
-        return [column for metric in SORTED_BY for column in BY_MODEL if column.metric == metric]
+        return [column for wanted in SORTED_BY for column, own in names if own == wanted]
     wanted = name.casefold()
     if name.startswith("samples/") and name.count("/") == 2:
         _, prior, metric = name.split("/")
-        found = [column._replace(title=f"{column.title}, {prior} prior", metric=name) for column in SAMPLES if column.metric == metric]
-        if found:
-            return found
-    found = [column for column in BY_MODEL if wanted in (column.metric, column.metric.rpartition("/")[2], column.title.casefold())]
+        same = [column for column in SAMPLES if name_of(column.quantity) == f"samples/{metric}"]
+        if same:
+            return [one._replace(title=f"{one.title}, {prior} prior", quantity=one.quantity._replace(prior=prior)) for one in same]
+    titles = [column.title.casefold() for column in BY_MODEL]
+    found = [
+        column
+        for (column, own), title in zip(names, titles, strict=True)
+        if wanted in (own, own.rpartition("/")[2], title, title.removesuffix(", best prior"))
+    ]
     if not found:
-        known = {part for column in BY_MODEL for part in (column.metric, column.metric.rpartition("/")[2])}
+        known = {part for _, own in names for part in (own, own.rpartition("/")[2])}
         raise ZooError(f"sort={name} is not known; {nearest(name, sorted(known))}")
     return found
 
@@ -242,7 +248,7 @@ def sorted_rows(rows: list[Row], columns: list[Column], notes: Notes) -> list[Ro
     column = next((column for column in columns if any(numbers(row, column) for row in rows)), None)
     if column is None or len(rows) < 2:
         if len(rows) > 1:
-            notes.append(f"No run has a number for {columns[0].metric}, so the rows are in the order of their folders.")
+            notes.append(f"No run has a number for {name_of(columns[0].quantity)}, so the rows are in the order of their folders.")
         return rows
     notes.append(f"Sorted by {column.title}.")
 
@@ -268,7 +274,7 @@ def remarks(rows: list[Row], split: str) -> Notes:
         notes.append("Rows have different numbers of seeds (n).")
     entries = [entry for row in rows for entry in row.entries]
     trained = [entry for entry in entries if (entry.data, entry.measured.get("image size")) not in SHIPPED]
-    if split == "val" and len(rows) > 1 and any("frechet" in name for entry in trained for name in entry.metrics):
+    if split == "val" and len(rows) > 1 and any(quantity.metric == "frechet" for entry in trained for quantity in entry.metrics):
         notes.append(
             "Fréchet distances of the validation split rest on a classifier that is trained once in each cache, and no run tells which; "
             "evaluate the runs (python -m zoo.evaluate run=RUN), and that it is the same for all is checked."

@@ -1,95 +1,74 @@
 """The numbers that runs are compared by, in the order of tables.
 
-A metric's number of images is no part of its name here: the protocol tells it. "cost/…" is what training cost (`Row.costs`), "best_prior/…"
-a number of samples from the prior that gives the lowest Fréchet distance.
+What a metric is called, what is better and how many digits it has lies with the metric, in `zoo.evaluation.descriptors`. A column of
+samples is of any prior; a column of the group "best_prior" is of samples from the prior that gives the lowest Fréchet distance.
 """
 
 from zoo.comparison.parts import Column
+from zoo.evaluation.descriptors import METRICS, WAYS
+from zoo.runs.measurements import DEFAULT_FEATURES, Quantity
 
+
+def column(group: str, metric: str, features: str = DEFAULT_FEATURES) -> Column:
+    """The column of a metric; where its values depend on a features network, of those from this network."""
+    found = METRICS[group][metric]
+    label = found.label if features == DEFAULT_FEATURES else f"{found.label}, {features.capitalize()}"
+    return Column(label, Quantity(group, metric, features if found.uses_features else None), found.better, found.digits, found.factor)
+
+
+def of_best_prior(column: Column) -> Column:
+    """The same of samples from each model's best prior."""
+    return column._replace(title=f"{column.title}, best prior", quantity=column.quantity._replace(group="best_prior"))
+
+
+def logged(name: str, like: Column, suffix: str = "") -> Column:
+    """The same as the run itself logs it of the validation split."""
+    return like._replace(title=like.title + suffix, quantity=Quantity("", name))
+
+
+HOURS = Column("hours × devices", Quantity("cost", "device_hours"), "low", 3)
+PARAMETERS = Column("parameters, M", Quantity("cost", "parameters"), None, 2, 1e-6)
 SUMMARY = [
-    Column("Fréchet, best prior", "best_prior/frechet", "low"),
-    Column("sharpness, best prior", "best_prior/sharpness", 1.0, 2),
-    Column("mse", "reconstructions/mse", "low", 5),
-    Column("Fréchet, reconstructions", "reconstructions/frechet", "low"),
-    Column("Fréchet, midpoints", "interpolations/frechet", "low"),
-    Column("linear probe", "representation/linear_accuracy", "high"),
-    Column("linear probe, balanced", "representation/linear_balanced_accuracy", "high"),
-    Column("bits/dim", "likelihood/bits_per_dim", "low"),
-    Column("bits/dim ≤ (ELBO)", "likelihood/elbo_bits_per_dim", "low"),
-    Column("hours × devices", "cost/device_hours", "low", 3),
-    Column("parameters, M", "cost/parameters", None, 2, 1e-6),
+    *(of_best_prior(column("samples", metric)) for metric in ("frechet", "laplacian_energy_ratio")),
+    *(column("reconstructions", metric) for metric in ("mse", "frechet")),
+    column("interpolations", "frechet"),
+    *(column("representation", metric) for metric in ("linear_accuracy", "linear_balanced_accuracy")),
+    *(column("likelihood", metric) for metric in ("bits_per_dim", "elbo_bits_per_dim")),
+    *(HOURS, PARAMETERS),
 ]
 SAMPLES = [
-    Column("Fréchet", "frechet", "low"),
-    Column("kernel × 10³", "kernel", "low", 2, 1000),
-    Column("precision", "precision", "high"),
-    Column("recall", "recall", "high"),
-    Column("density", "density", "high"),
-    Column("coverage", "coverage", "high"),
-    Column("sharpness", "sharpness", 1.0, 2),
-    Column("Fréchet, Inception", "frechet_inception", "low"),
-    Column("kernel × 10³, Inception", "kernel_inception", "low", 2, 1000),
+    *(column("samples", metric) for metric in METRICS["samples"] if metric not in ("kid", "latent_nll")),
+    *(column("samples", metric, "inception") for metric in ("frechet", "kid")),
 ]
 MODELS = [
-    Column("mse", "reconstructions/mse", "low", 5),
-    Column("psnr, dB", "reconstructions/psnr", "high", 2),
-    Column("ssim", "reconstructions/ssim", "high"),
-    Column("lpips", "reconstructions/lpips", "low"),
-    Column("sharpness", "reconstructions/sharpness", 1.0, 2),
-    Column("Fréchet, reconstructions", "reconstructions/frechet", "low"),
-    Column("Fréchet, midpoints", "interpolations/frechet", "low"),
-    Column("bits/dim", "likelihood/bits_per_dim", "low"),
-    Column("bits/dim ≤ (ELBO)", "likelihood/elbo_bits_per_dim", "low"),
-    Column("bits/dim ≤ (64 draws)", "likelihood/iw64_bits_per_dim", "low"),
-    Column("mean distance of lines × 10³", "interpolations/mean_distance", "low", 2, 1000),
-    Column("smoothness of lines", "interpolations/line_smoothness", "low"),
+    *(column("reconstructions", metric) for metric in METRICS["reconstructions"]),
+    column("interpolations", "frechet"),
+    *(column("likelihood", metric) for metric in METRICS["likelihood"]),
+    *(column("interpolations", metric) for metric in ("mean_distance", "line_smoothness")),
 ]
 WATCHED = [  # of the validation split, by the run itself
-    Column("mse", "mse", "low", 5),
-    Column("psnr, dB", "psnr", "high", 2),
-    Column("mean distance of lines × 10³, median", "lines/mean_distance_median", "low", 2, 1000),
-    Column("smoothness of lines, median", "lines/smoothness_median", "low"),
-    Column("concurrent probe, median", "probe_accuracy_median", "high"),
-    Column("concurrent probe, balanced, median", "probe_balanced_accuracy_median", "high"),
+    *(logged(metric, column("reconstructions", metric)) for metric in ("mse", "psnr")),
+    logged("lines/mean_distance_median", column("interpolations", "mean_distance"), ", median"),
+    logged("lines/smoothness_median", column("interpolations", "line_smoothness"), ", median"),
+    Column("concurrent probe, median", Quantity("", "probe_accuracy_median"), "high"),
+    Column("concurrent probe, balanced, median", Quantity("", "probe_balanced_accuracy_median"), "high"),
 ]
-CODES = [
-    Column("linear probe", "representation/linear_accuracy", "high"),
-    Column("k-NN", "representation/knn_accuracy", "high"),
-    Column("clustering", "representation/clustering_accuracy", "high"),
-    Column("linear probe, balanced", "representation/linear_balanced_accuracy", "high"),
-    Column("average precision", "representation/linear_average_precision", "high"),
-    Column("k-NN, balanced", "representation/knn_balanced_accuracy", "high"),
-    Column("factors, R²", "representation/factor_r2", "high"),
-    Column("MIG", "representation/mig", "high"),
-]
-INVARIANCE = [Column("change of the code", "invariance/distance", "low")]
-EDITS = [
-    Column("attribute changed", "attributes/success", "high"),
-    Column("… already in reconstructions", "attributes/success_reconstruction"),
-    Column("others kept", "attributes/kept", "high"),
-    Column("cosine with the true change", "attributes/truth_cosine", "high"),
-    Column("share of the true change", "attributes/truth_share"),
-]
+CODES = [column("representation", metric) for metric in METRICS["representation"]]
+INVARIANCE = [column("invariance", "distance")]
+EDITS = [column("attributes", metric) for metric in METRICS["attributes"] if not metric.endswith("_mse")]
 TRANSFER = [
     *(
-        Column(f"{way}: {title}", f"transfer/{way}_{name}", better)
-        for way in ("add", "remove", "swap")
-        for title, name, better in (
-            ("seen", "success", "high"),
-            ("others kept", "kept", "high"),
-            ("inside", "inside", "low"),
-            ("outside", "outside", 1.0),
-        )
+        column("transfer", f"{way}_{metric}")
+        for way in WAYS
+        for metric in ("success", "attribute_preservation", "masked_relative_mse", "unmasked_relative_mse")
     ),
-    Column("domain, linear", "transfer/content_linear", 0.5),
-    Column("domain, 2×512", "transfer/content_mlp", 0.5),
+    *(column("transfer", metric) for metric in ("content_linear", "content_mlp")),
 ]
 COST = [
-    Column("hours × devices", "cost/device_hours", "low", 3),
-    Column("training images/s", "cost/images_per_second", "high", 0),
-    Column("samples/s", "cost/sampling/images_per_second", "high", 0),
-    Column("peak memory, MiB", "cost/peak_memory_mib", "low", 0),
-    Column("parameters, M", "cost/parameters", None, 2, 1e-6),
-    Column("images seen", "cost/images_seen", None, 0),
+    HOURS,
+    Column("training images/s", Quantity("cost", "images_per_second"), "high", 0),
+    Column("samples/s", Quantity("cost", "sampling/images_per_second"), "high", 0),
+    Column("peak memory, MiB", Quantity("cost", "peak_memory_mib"), "low", 0),
+    PARAMETERS,
+    Column("images seen", Quantity("cost", "images_seen"), None, 0),
 ]
-GROUPS = ("samples", "reconstructions", "interpolations", "representation", "invariance", "likelihood", "attributes", "transfer")

@@ -1,12 +1,13 @@
 """What must be the same for numbers to stand in one column, and the sentence that says where it is not."""
 
+import math
 import re
 from typing import Any
 
-from zoo.comparison.columns import GROUPS
 from zoo.comparison.parts import Entry
+from zoo.runs.measurements import Measurement, Quantity, measurements_of, name_of
 
-FULL = 10_000  # images, where a metric's name does not tell their number
+Numbers = dict[Quantity, float]
 COUNT = "N of "  # begins the facts that say of how many images a metric is
 IMPLIED = {  # other images differ in the rest, too
     "data": ("image size", "crop", "images", "features"),
@@ -17,34 +18,32 @@ IMPLIED = {  # other images differ in the rest, too
 ELSEWHERE = ("_target_", "root", "cache", "image_size", "crop")  # of a source: where the data lie, and what is a fact of its own
 
 
-def split_names(metrics: dict[str, Any]) -> tuple[dict[str, float], dict[str, str], list[str]]:
-    """Metrics as they were written -> by their names without "@N", the number of images of each, as facts, and what was left out.
+def of_one_n(measurements: list[Measurement]) -> tuple[Numbers, dict[str, str], list[str]]:
+    """The numbers, the number of images of each metric, as facts, and what was left out.
 
     A number of images belongs to a metric and not to the prior or the attribute it is of. Of a metric that was measured with several,
-    those of the N stay that the most priors or attributes have, of these the largest; "samples/frechet@2000" is left out.
+    those of the N stay that the most priors or attributes have, of these the largest.
     """
-    found: dict[str, dict[int, dict[str, float]]] = {}  # metric -> N -> name without "@N" -> value
-    for name, value in metrics.items():
-        plain, _, count = name.partition("@")
-        if not isinstance(value, int | float) or value != value or abs(value) == float("inf"):
-            continue
-        group, *parts = plain.split("/")
-        metric = f"{group}/{parts[-1] if group == 'samples' else parts[0]}" if group in GROUPS and parts else plain
-        found.setdefault(metric, {}).setdefault(int(count) if count.isdecimal() else FULL, {})[plain] = float(value)
-    kept = {metric: max(by_count, key=lambda count: (len(by_count[count]), count)) for metric, by_count in found.items()}
-    numbers = {name: value for metric, count in kept.items() for name, value in found[metric][count].items()}
-    order = (name.partition("@")[0] for name in metrics)
-    counts = {f"{COUNT}{metric}": f"{count:,}" for metric, count in kept.items() if "/" in metric and metric.split("/")[0] in GROUPS}
-    left_out = [f"{metric}@{count}" for metric, by_count in found.items() for count in sorted(by_count) if count != kept[metric]]
-    return {name: numbers[name] for name in order if name in numbers}, counts, left_out
+    found: dict[Quantity, dict[int, int]] = {}  # metric -> N -> how many priors or attributes have it
+    for one in measurements:
+        by_n = found.setdefault(_metric(one.quantity), {})
+        by_n[one.n] = by_n.get(one.n, 0) + 1
+    kept = {metric: max(by_n, key=lambda n: (by_n[n], n)) for metric, by_n in found.items()}
+    numbers = {one.quantity: one.value for one in measurements if one.n == kept[_metric(one.quantity)]}
+    left_out = [f"{name_of(metric)} of {n:,} images" for metric, by_n in found.items() for n in sorted(by_n) if n != kept[metric]]
+    return numbers, {f"{COUNT}{name_of(metric)}": f"{n:,}" for metric, n in kept.items()}, left_out
 
 
-def facts_of_test(evaluation: dict[str, Any], data: dict[str, Any] | None) -> tuple[dict[str, float], dict[str, str], list[str]]:
-    """The numbers of an evaluation, what they rest on, and what was left out (see `split_names`).
+def _metric(quantity: Quantity) -> Quantity:
+    return quantity._replace(prior=None, item=None)
+
+
+def facts_of_test(evaluation: dict[str, Any], data: dict[str, Any] | None) -> tuple[Numbers, dict[str, str], list[str]]:
+    """The numbers of an evaluation, what they rest on, and what was left out (see `of_one_n`).
 
     `data` is the node of the run's configuration, where it is known.
     """
-    numbers, counts, left_out = split_names(evaluation["metrics"])
+    numbers, counts, left_out = of_one_n(measurements_of(evaluation))
     measured, features = evaluation["measured"], evaluation["features"]
     facts = {"data": str(evaluation["data"]), "split": str(measured["split"]), "images": str(measured["images_sha256"])[:12]}
     sizes = [network["image_size"] for network in features.values() if "image_size" in network]
@@ -57,19 +56,21 @@ def facts_of_test(evaluation: dict[str, Any], data: dict[str, Any] | None) -> tu
     return numbers, facts | {"seed of the evaluation": str(measured["seed"])} | counts, left_out
 
 
-def facts_of_validation(summary: dict[str, Any], data: dict[str, Any]) -> tuple[dict[str, float], dict[str, str], list[str]]:
-    """The numbers of a run's own last look at the validation split, what they rest on, and what was left out (see `split_names`).
+def facts_of_validation(summary: dict[str, Any], data: dict[str, Any]) -> tuple[Numbers, dict[str, str], list[str]]:
+    """The numbers of a run's own last look at the validation split, what they rest on, and what was left out (see `of_one_n`).
 
     The features of its numbers are the classifier of the data, whose identity only an evaluation tells.
     """
-    numbers, counts, left_out = split_names({name.removeprefix("val/"): value for name, value in summary["metrics"].items()})
+    numbers, counts, left_out = of_one_n(measurements_of(summary))
+    logged = {name.removeprefix("val/"): value for name, value in summary["metrics"].items()}
+    numbers |= {Quantity("", name): value for name, value in logged.items() if isinstance(value, int | float) and math.isfinite(value)}
     source = {key: value for key, value in (data.get("source") or {}).items() if key not in ELSEWHERE}
     if data["name"] == "folder":
         source["root"] = data.get("root")  # nothing else says which images these are
     facts = {"data": str(data["name"]), "split": "val", **of_images(data)}
     facts["images"] = ", ".join(f"{key}={value}" for key, value in source.items()) or "as published"
     facts["features"] = "the data's classifier"
-    counts |= {f"{COUNT}mse": f"{numbers['images']:,.0f}"} if "images" in numbers else {}
+    counts |= {f"{COUNT}mse": f"{logged['images']:,.0f}"} if "images" in logged else {}
     return numbers, facts | counts, left_out
 
 

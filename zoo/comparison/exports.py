@@ -8,6 +8,7 @@ from statistics import mean, stdev
 
 from zoo.comparison.parts import Cell, Comparison, Row, Table
 from zoo.files import write_atomically
+from zoo.runs.measurements import name_of
 
 MARKS = {"best": "*", "noise": "~", "": ""}
 LEGEND = (
@@ -30,8 +31,8 @@ def write_csv(comparison: Comparison, path: Path) -> None:
 
 def all_numbers(row: Row) -> Iterator[tuple[str, list[float]]]:
     """Every metric and cost of a row, of each seed that has it."""
-    for metric in dict.fromkeys(name for entry in row.entries for name in entry.metrics):
-        yield metric, row.values(metric)
+    for quantity in dict.fromkeys(quantity for entry in row.entries for quantity in entry.metrics):
+        yield name_of(quantity), row.values(quantity)
     for name in dict.fromkeys(name for entry in row.entries for name in entry.cost):
         if values := row.costs(name):
             yield f"cost/{name}", values

@@ -83,14 +83,13 @@ def charts(comparison: Comparison) -> list[dict[str, Any]]:
             ]
             if bars:
                 chart = {"table": table.title, "title": column.title, "header": column.header, "better": column.better}
-                found.append(chart | {"digits": column.digits, "quality": not column.metric.startswith("cost/"), "bars": bars})
+                found.append(chart | {"digits": column.digits, "quality": column.quantity.group != "cost", "bars": bars})
     return found
 
 
 def bar(row: Row, index: int, names: tuple[str, ...], table: Table, column: Column, cell: Cell) -> dict[str, Any]:
     """A number of a row of a table, as a chart draws it; dots only where there is more than one seed."""
-    by_prior = "prior" in table.keys
-    values = row.values(f"samples/{names[table.keys.index('prior')]}/{column.metric}") if by_prior else numbers(row, column)
+    values = numbers(row, column, names[table.keys.index("prior")] if "prior" in table.keys else None)
     seeds = [value * column.factor for value in values if math.isfinite(value)]
     deviation = cell.deviation if cell.deviation is not None and math.isfinite(cell.deviation) else None
     return {

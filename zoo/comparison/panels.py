@@ -6,28 +6,38 @@ of W&B: `val/samples/normal/frechet@2000` for a measurement, `cost/device_hours`
 
 import json
 import math
-import re
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from zoo.comparison.columns import GROUPS
 from zoo.comparison.parts import Column, Comparison, Entry, Table
+from zoo.runs.measurements import Measurement, flat_name, measurements_of, name_of
+
+
+class Logged(NamedTuple):
+    """What was logged under one name."""
+
+    runs: int  # how many have it
+    measurement: Measurement | None  # of one of them, if it is one
+
 
 Sections = list[tuple[str, list[Any]]]
-Names = dict[str, int]  # under which something was logged, and by how many runs
+Names = dict[str, Logged]
 
 
 def logged(entries: list[Entry]) -> Names:
     """All that W&B has a number of, by the names it has there: what changed while the runs trained, and what they ended with."""
     from zoo.training.loggers import final_numbers
 
-    counts: Names = {}
+    found: Names = {}
     for entry in entries:
-        names = dict.fromkeys(entry.curves)
+        names: dict[str, Measurement | None] = dict.fromkeys(entry.curves)
         if entry.status == "finished" and entry.folder:
-            names |= dict.fromkeys(final_numbers(json.loads((entry.folder / "summary.json").read_bytes())))
-        for name in names:
-            counts[name] = counts.get(name, 0) + 1
-    return counts
+            summary = json.loads((entry.folder / "summary.json").read_bytes())
+            names |= dict.fromkeys(final_numbers(summary)) | {flat_name(one): one for one in measurements_of(summary)}
+        for name, measurement in names.items():
+            runs, known = found.get(name, Logged(0, None))
+            found[name] = Logged(runs + 1, known or measurement)
+    return found
 
 
 def columns_of(comparison: Comparison, names: Names) -> list[tuple[Table, Column, list[str]]]:
@@ -35,27 +45,33 @@ def columns_of(comparison: Comparison, names: Names) -> list[tuple[Table, Column
     found: list[tuple[Table, Column, list[str]]] = []
     for table in comparison.tables:
         for column in table.columns:
-            metric = column.metric.removeprefix("best_prior/")
-            of_samples = "prior" in table.keys or metric != column.metric
-            start = "val/samples/[^/]+/" if of_samples else "" if metric.startswith("cost/") else "val/"
-            matching = [name for name in names if re.fullmatch(start + re.escape(metric) + r"(@\d+)?", name)]
+            matching = [name for name, one in names.items() if is_of(column, name, one.measurement)]
             if matching and matching not in [others for *_, others in found]:
                 found.append((table, column, matching))
     return found
 
 
-def title_of(column: Column, names: list[str]) -> str:
-    """As logged, which the numbers are, too: "samples/…/kernel@2000 ↓", not in thousandths as the column says."""
-    name = names[0] if len(names) == 1 else re.sub("/samples/[^/]+/", "/samples/…/", names[0])
+def is_of(column: Column, name: str, measurement: Measurement | None) -> bool:
+    """Whether what was logged under this name is of the column; of samples from any prior."""
+    quantity = column.quantity
+    if measurement is None:
+        return name == ("" if quantity.group == "cost" else "val/") + name_of(quantity)
+    return measurement.quantity._replace(prior=None) == quantity._replace(group=quantity.group.replace("best_prior", "samples"))
+
+
+def title_of(column: Column, matching: list[str], names: Names) -> str:
+    """As logged, which the numbers are, too: "samples/…/kernel_distance@2000 ↓", not in thousandths as the column says."""
+    measurement = names[matching[0]].measurement
+    name = matching[0] if measurement is None or len(matching) == 1 else flat_name(replace(measurement, prior="…"))
     return name.removeprefix("val/") + column.header.removeprefix(column.title)
 
 
 def qualities(comparison: Comparison, names: Names) -> list[tuple[str, Column]]:
     """The columns of the first table, the summary, that tell better from worse, costs aside; of samples those from the commonest prior."""
     return [
-        (max(matching, key=lambda name: names[name]), column)
+        (max(matching, key=lambda name: names[name].runs), column)
         for table, column, matching in columns_of(comparison, names)
-        if table is comparison.tables[0] and column.better in ("high", "low") and not column.metric.startswith("cost/")
+        if table is comparison.tables[0] and column.better in ("high", "low") and column.quantity.group != "cost"
     ]
 
 
@@ -66,18 +82,18 @@ def sections(comparison: Comparison, entries: list[Entry]) -> Sections:
     seeds: Any = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev", "max_runs_to_show": len(entries)}
 
     def bars(column: Column, metrics: list[Any]) -> Any:
-        return wr.BarPlot(title=title_of(column, metrics), metrics=metrics, max_bars_to_show=len(entries) * len(metrics), **seeds)
+        return wr.BarPlot(title=title_of(column, metrics, names), metrics=metrics, max_bars_to_show=len(entries) * len(metrics), **seeds)
 
     def lines(metric: str) -> Any:
         return wr.LinePlot(title=metric, x="images_seen", y=[metric], **seeds)
 
     names = logged(entries)
     columns = columns_of(comparison, names)
-    final, costs = ([(c, found) for _, c, found in columns if c.metric.startswith("cost/") == cost] for cost in (False, True))
+    final, costs = ([(c, found) for _, c, found in columns if (c.quantity.group == "cost") == cost] for cost in (False, True))
     against = [found[0] for column, found in costs if column.better is not None][:2]  # hours and speed
-    moving = {name for entry in entries for name in changing(entry)}
-    curves = sorted((name for name in names if name in moving), key=lambda name: -names[name])  # first what most runs have
-    watched = [f"train/{column.metric.removeprefix('cost/')}" for column, _ in costs]
+    moving = {name for entry in entries for name in changing(entry) if names[name].measurement is None}  # those are measured at the end
+    curves = sorted((name for name in names if name in moving), key=lambda name: -names[name].runs)  # first what most runs have
+    watched = [f"train/{column.quantity.metric}" for column, _ in costs]
     pictures = dict.fromkeys(kind for entry in entries for kind in entry.pictures)
     found: Sections = [
         ("Summary", [*(bars(*column) for column in final), wr.RunComparer(diff_only="split")]),
@@ -97,12 +113,12 @@ def sections(comparison: Comparison, entries: list[Entry]) -> Sections:
 
 
 def changing(entry: Entry) -> list[str]:
-    """The curves of a run that change while it trains: no constants, and none of GROUPS, which are measured at its end alone."""
+    """The curves of a run that change while it trains: no constants."""
     found = []
     for name, values in entry.curves.items():
         finite = filter(math.isfinite, values)
         first = next(finite, math.nan)
-        if any(value != first for value in finite) and name.removeprefix("val/").split("/")[0] not in GROUPS:
+        if any(value != first for value in finite):
             found.append(name)
     return found
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zoo.runs.measurements import Quantity
+
 ARROWS = {"high": " ↑", "low": " ↓"}
 
 
@@ -11,7 +13,7 @@ class Column(NamedTuple):
     """One number that runs are compared by."""
 
     title: str  # "Fréchet"
-    metric: str  # its name in a run's metrics: "reconstructions/mse"; of samples without group and prior: "frechet"
+    quantity: Quantity  # of samples from any prior, without the prior
     better: str | float | None = None  # "high", "low", the value to come near, or None where there is no better
     digits: int = 3
     factor: float = 1
@@ -36,14 +38,14 @@ class Entry:
     model: str = ""
     data: str = ""
     config: dict[str, Any] = field(default_factory=dict)  # config.yaml
-    metrics: dict[str, float] = field(default_factory=dict)  # of the split that is compared, without "@N": "samples/normal/frechet"
+    metrics: dict[Quantity, float] = field(default_factory=dict)  # of the split that is compared
     cost: dict[str, Any] = field(default_factory=dict)  # images_seen, device_hours, parameters, images_per_second, peak_memory_mib, …
     curves: dict[str, list[float]] = field(default_factory=dict)  # metrics.csv: images_seen, hours, val/mse, …; nan where not measured
     pictures: dict[str, Path] = field(default_factory=dict)  # samples, reconstructions, interpolations, edits, transfer: newest PNG
     versions: dict[str, str] = field(default_factory=dict)  # it was trained with
     evaluated: dict[str, str] = field(default_factory=dict)  # versions that its numbers of the test split were measured with
     measured: dict[str, str] = field(default_factory=dict)  # what its numbers rest on: data, image size, split, N, features, …
-    left_out: list[str] = field(default_factory=list)  # numbers of another N than that of `metrics`: "samples/frechet@2000"
+    left_out: list[str] = field(default_factory=list)  # numbers of another N than that of `metrics`
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ class Row:
     entries: list[Entry]  # by seed
     published: bool = False  # one of the zoo's own
 
-    def values(self, metric: str) -> list[float]:
-        """The metric of each seed that has it."""
-        return [entry.metrics[metric] for entry in self.entries if metric in entry.metrics]
+    def values(self, quantity: Quantity) -> list[float]:
+        """The number of each seed that has it."""
+        return [entry.metrics[quantity] for entry in self.entries if quantity in entry.metrics]
 
     def costs(self, name: str) -> list[float]:
         """A number of what training cost, of each seed that has it."""
@@ -64,8 +66,7 @@ class Row:
 
     def priors(self) -> list[str]:
         """The priors its samples were drawn from, in order."""
-        names = (name.split("/")[1] for entry in self.entries for name in entry.metrics if name.startswith("samples/"))
-        return list(dict.fromkeys(names))
+        return list(dict.fromkeys(q.prior for entry in self.entries for q in entry.metrics if q.group == "samples" and q.prior))
 
 
 @dataclass(frozen=True)

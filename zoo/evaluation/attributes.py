@@ -16,16 +16,16 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from zoo.data.faces.dataset import FACTOR_NAMES, attributes_of, render, swap_factors
 from zoo.data.store import Store
-from zoo.evaluation.context import Subject, quantised
+from zoo.evaluation.context import EvalContext, quantised
+from zoo.evaluation.descriptors import EDITS, METRICS
 from zoo.features.classifier import Classifier
-from zoo.metrics.edit_scores import Changes, change, change_cosine, change_share, changes, judged_as, kept, nearest
+from zoo.metrics.edit_scores import Changes, attribute_preservation, change, change_cosine, change_share, changes, judged_as, nearest
 from zoo.metrics.edits import attribute_vectors
+from zoo.runs.measurements import Measurement
 
-JUDGED = ("success", "success_reconstruction", "kept")
-TRUE = ("truth_cosine", "truth_share", "truth_mse", "reconstruction_mse")
-NAMES = (*JUDGED, *TRUE)
+JUDGED = tuple(name for name, metric in METRICS["attributes"].items() if metric.uses_features)  # by a classifier
+TRUE = tuple(name for name in METRICS["attributes"] if name not in JUDGED)  # against the true edit
 VECTOR_IMAGES = 10_000  # training images that the vectors are made of
-EDITS = 100  # of each attribute and direction, at most
 CANDIDATES = 10_000  # images of the split among which those to be edited are found, whatever N is
 LEAST = 10  # of each direction; an attribute with fewer is left out
 GUIDES = 8  # faces of which one lends its style to the truth; with 16 the scores hardly change (measured)
@@ -49,51 +49,53 @@ class Edits(NamedTuple):
     truths: np.ndarray  # (E, K, F) float32, factors of K right answers; K = 0 where nothing can be redrawn
 
 
-def attributes(subject: Subject) -> dict[str, float]:
-    """Means over the attributes as `<name>`, and each attribute's own value as `<name>/<attribute>`.
+def attributes(context: EvalContext) -> list[Measurement]:
+    """Each metric as the mean over the attributes, and each attribute's own value, with its name as the item.
 
     `success`, `success_reconstruction`: share of edits, and of plain reconstructions, whose attribute the classifier judges as wanted.
-    `kept`: share of the other attributes that it judges as in the plain reconstruction, without those tied to the edited one.
+    `attribute_preservation`: share of the other attributes that it judges as in the plain reconstruction, without those tied to the
+    edited one.
     `truth_cosine`, `truth_share` (`faces` only): how the made change compares with the true one, see `change_cosine`, `change_share`.
     `truth_mse` (`faces` only): error of the edit against the truth, and beside it `reconstruction_mse`, both of [0, 1] images.
 
     An attribute is left out if it does not vary in the training images, or if fewer than 10 images can be edited either way. Empty if
     the model cannot encode, or the features network is no classifier of these attributes. The same on all ranks.
     """
-    model, store, judge = subject.model, subject.store, subject.features
+    model, store, judge = context.model, context.store, context.features
     if not (model.can_encode and isinstance(judge, Classifier) and judge.attribute_names == store.attribute_names) or judge.classes:
-        return {}
-    known = subject.codes("train", VECTOR_IMAGES)
+        return []
+    known = context.codes("train", VECTOR_IMAGES)
     varied = known.attributes.amin(0) < known.attributes.amax(0)  # (A,); on the others the classifier has learnt nothing
-    edits = edits_of(subject, varied.nonzero()[:, 0].tolist())
+    edits = edits_of(context, varied.nonzero()[:, 0].tolist())
     if edits is None:
-        return {}
+        return []
     vectors = attribute_vectors(known.latents, known.attributes)  # (A, latent_dim)
     others = varied & ~tied(store.attribute_names).to(varied.device)  # (A, A)
-    with_truths = edits.truths.size > 0 and subject.wants(*TRUE)
+    with_truths = edits.truths.size > 0 and context.wants(*TRUE)
 
     def measure(start: int, stop: int) -> Tensor:
         rows = Edits(*(field[start:stop] for field in edits))
         images, places = np.unique(rows.positions, return_inverse=True)  # each is edited several times
-        column, wanted, which = (torch.from_numpy(part).to(subject.device) for part in (rows.columns, rows.wanted, places))
-        batch = subject.batch(torch.from_numpy(images))
+        column, wanted, which = (torch.from_numpy(part).to(context.device) for part in (rows.columns, rows.wanted, places))
+        batch = context.batch(torch.from_numpy(images))
         codes = model.encode(batch.image, batch.attributes).float()
         plain = model.decode(codes)
         edited = model.decode(codes[which] + torch.where(wanted[:, None], vectors[column], -vectors[column]))
         before, after = judge.predict(quantised(plain))[which], judge.predict(quantised(edited))
-        scores = [judged_as(after, column, wanted), judged_as(before, column, wanted), kept(after, before, others[column])]
+        scores = [judged_as(after, column, wanted), judged_as(before, column, wanted)]
+        scores.append(attribute_preservation(after, before, others[column]))
         if with_truths:
             truths = true_images(store, rows, change(plain[which], edited))
             scores += changes(batch.image[which], plain[which], edited, truths)
         return torch.stack(scores, 1)  # (B, 3 or 7)
 
-    rows = subject.rows(len(edits.positions), "edits of attributes", measure).cpu()
+    rows = context.rows(len(edits.positions), "edits of attributes", measure).cpu()
     tables = {int(column): _averages(rows[torch.from_numpy(edits.columns == column)]) for column in np.unique(edits.columns)}
-    scores: dict[str, float] = {}
-    for name in (name for name in (NAMES if with_truths else JUDGED) if subject.wants(name)):
-        scores[name] = sum(table[name] for table in tables.values()) / len(tables)
-        scores |= {f"{name}/{store.attribute_names[column]}": table[name] for column, table in tables.items()}
-    return scores
+    names = (*JUDGED, *TRUE) if with_truths else JUDGED
+    found = context.records("attributes", {name: sum(table[name] for table in tables.values()) / len(tables) for name in names})
+    for column, table in tables.items():
+        found += context.records("attributes", table, item=store.attribute_names[column])
+    return found
 
 
 def _averages(rows: Tensor) -> dict[str, float]:
@@ -107,9 +109,9 @@ def _averages(rows: Tensor) -> dict[str, float]:
     return scores
 
 
-def edits_of(subject: Subject, columns: list[int]) -> Edits | None:
+def edits_of(context: EvalContext, columns: list[int]) -> Edits | None:
     """All edits of these attributes, each of as many images without as with it, the first of the split. None if all have too few."""
-    store, positions = subject.store, subject.positions(subject.split, CANDIDATES).numpy()
+    store, positions = context.store, context.positions(context.split, CANDIDATES).numpy()
     parts: list[Edits] = []
     for column in columns:
         has = store.attributes[positions, column] == 1

@@ -13,6 +13,7 @@ from zoo.batch import Batch, to_float, to_uint8
 from zoo.data.loader import subset
 from zoo.data.store import Store
 from zoo.errors import ZooError
+from zoo.evaluation.descriptors import METRICS
 from zoo.features import Features
 from zoo.features.classifier import classifier_of
 from zoo.features.classifier_training import varying
@@ -20,6 +21,7 @@ from zoo.features.inception import inception_from
 from zoo.features.reference import reference_features
 from zoo.models.base import Autoencoder
 from zoo.progress import chunks
+from zoo.runs.measurements import Measurement
 
 T = TypeVar("T")
 CHUNK = 128  # images at once; a part of the protocol as far as rounding goes
@@ -34,7 +36,7 @@ class Codes(NamedTuple):
 
 
 @dataclass
-class Subject:
+class EvalContext:
     """A model in eval mode, the data it is measured on, and the protocol's settings. Callers hold `torch.no_grad()`.
 
     Args:
@@ -66,6 +68,15 @@ class Subject:
     def wants(self, *names: str) -> bool:
         """Whether any of these metrics is asked for."""
         return self.wanted is None or not self.wanted.isdisjoint(names)
+
+    def records(self, group: str, scores: dict[str, float], prior: str | None = None, item: str | None = None) -> list[Measurement]:
+        """Scores of a group by metric (those of one prior, of one attribute or perturbation) as records; without those nobody wants."""
+        found = []
+        for metric in (METRICS[group][name] for name in scores if self.wants(name)):
+            n = self.count if metric.max_n is None else min(self.count, metric.max_n)
+            network = self.features.name if self.features is not None and metric.uses_features else None
+            found.append(Measurement(group, metric.name, scores[metric.name], self.split, n, prior, network, item))
+        return found
 
     def once(self, what: str, compute: Callable[[], T]) -> T:
         """The result of `compute()`, kept under the name `what`: several metrics share codes and statistics."""
@@ -104,20 +115,20 @@ class Subject:
 
         return self.once("reference", lambda: reference_features(features, self.store, self.split, positions, self.cache, compute))
 
-    def codes(self, split: str, limit: int | None = None, told: bool = True) -> Codes:
+    def codes(self, split: str, limit: int | None = None, use_attributes: bool = True) -> Codes:
         """Deterministic codes (`Autoencoder.encode`) of at most `limit` images of a split, on the device.
 
-        `told`: the model may read the images' attributes; otherwise the codes hold what it sees in the images alone.
+        `use_attributes`: the model may read the images' attributes; otherwise the codes hold what it sees in the images alone.
         """
-        told = told or not self.model.reads_attributes
-        return self.once(f"codes {split} {limit} {told}", lambda: self._codes(split, limit, told))
+        use_attributes = use_attributes or not self.model.reads_attributes
+        return self.once(f"codes {split} {limit} {use_attributes}", lambda: self._codes(split, limit, use_attributes))
 
-    def _codes(self, split: str, limit: int | None, told: bool) -> Codes:
+    def _codes(self, split: str, limit: int | None, use_attributes: bool) -> Codes:
         positions = self.positions(split, limit)
 
         def encode(start: int, stop: int) -> Tensor:
             batch = self.batch(positions[start:stop])
-            return self.model.encode(batch.image, batch.attributes if told else None).float()
+            return self.model.encode(batch.image, batch.attributes if use_attributes else None).float()
 
         latents = self.rows(len(positions), f"codes of {split} images", encode)
         return Codes(latents, torch.from_numpy(self.store.attributes[positions.numpy()]).to(self.device), positions)
@@ -148,19 +159,21 @@ def rows_of(total: int, task: str, work: Callable[[int, int], Tensor], size: int
 def quantised(images: Tensor) -> Tensor:
     """What is measured of generated images: `to_uint8`. Raises ZooError if some are not finite, which would look like black pixels."""
     if not images.isfinite().all():
-        raise ZooError("The model makes images that are not finite: it has diverged, so train it anew with a lower optimizer.lr or clip=1.")
+        raise ZooError(
+            "The model makes images that are not finite: it has diverged, so train it anew with a lower optimizer.lr or trainer.gradient_clip_val=1."
+        )
     return to_uint8(images)
 
 
-def features_of(subject: Subject, name: str, weights: str | None) -> Features | None:
-    """The features network for a subject: "classifier" or "inception". None, and a note, for data without labels. Raises ZooError."""
+def features_of(context: EvalContext, name: str, weights: str | None) -> Features | None:
+    """The features network for a context: "classifier" or "inception". None, and a note, for data without labels. Raises ZooError."""
     if name == "inception":
-        return inception_from(weights, subject.device)
+        return inception_from(weights, context.device)
     if name != "classifier":
         raise ZooError(f"features={name} is not known; use classifier or inception.")
     if weights is not None:
         raise ZooError("features.weights belongs to features=inception; the classifier ships with the package or is trained once.")
-    if not varying(subject.store.attributes).any():
-        subject.notes.append("Nothing is measured in feature space: the data have no labels for a classifier; use features=inception.")
+    if not varying(context.store.attributes).any():
+        context.notes.append("Nothing is measured in feature space: the data have no labels for a classifier; use features=inception.")
         return None
-    return classifier_of(subject.store, subject.cache, subject.device)
+    return classifier_of(context.store, context.cache, context.device)

@@ -6,31 +6,30 @@ from typing import Any
 
 import torch
 
-from zoo.evaluation.context import CHUNK, Subject
-from zoo.evaluation.results_file import read_json
+from zoo.evaluation.context import CHUNK, EvalContext
 from zoo.hardware import machine
+from zoo.runs.files import read_json
 from zoo.runs.load import Run
 
 ROUNDS = 9  # of CHUNK samples; the first warms up
 FROM_TRAINING = ("images_seen", "images_per_second", "device_hours", "devices", "accelerator", "precision", "peak_memory_mib", "machine")
 
 
-def cost(run: Run, subject: Subject) -> dict[str, Any]:
+def cost(run: Run, context: EvalContext) -> dict[str, Any]:
     """Numbers that depend on the machine; those of training are absent where the run's summary.json is."""
-    summary = run.folder / "summary.json"
-    written = read_json(summary) if summary.is_file() else {}
+    written = read_json(run.folder / "summary.json")
     training = {f"train/{name}": written[name] for name in FROM_TRAINING if name in written}
-    sampling = {"sampling/images_per_second": sampling_rate(subject), "sampling/batch": CHUNK, "sampling/threads": torch.get_num_threads()}
-    return training | sampling | {"sampling/machine": machine(subject.device)}
+    sampling = {"sampling/images_per_second": sampling_rate(context), "sampling/batch": CHUNK, "sampling/threads": torch.get_num_threads()}
+    return training | sampling | {"sampling/machine": machine(context.device)}
 
 
-def sampling_rate(subject: Subject) -> float:
+def sampling_rate(context: EvalContext) -> float:
     """Images drawn per second from the model's own prior, decoded on its device: median over rounds."""
     seconds = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
-        subject.model.sample(CHUNK)
-        if subject.device.type == "cuda":
-            torch.cuda.synchronize(subject.device)
+        context.model.sample(CHUNK)
+        if context.device.type == "cuda":
+            torch.cuda.synchronize(context.device)
         seconds.append(time.perf_counter() - began)
     return CHUNK / median(seconds[1:])

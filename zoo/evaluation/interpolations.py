@@ -3,37 +3,39 @@
 import torch
 from torch import Tensor
 
-from zoo.evaluation.context import Subject, quantised
+from zoo.evaluation.context import EvalContext, quantised
+from zoo.evaluation.descriptors import LINE_IMAGES, PATHS
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.line_scores import mean_distance_and_smoothness
 from zoo.metrics.paths import path_smoothness
 from zoo.models.base import seed_of
+from zoo.runs.measurements import Measurement
 
-NAMES = ("frechet", "smoothness", "mean_distance", "line_smoothness", "line_smoothness_unbiased", "line_undefined")
-PATHS, STEPS = 500, 11  # of the smoothness in feature space
-LINE_PAIRS, LINE_STEPS = 256, 16  # ACAI, 1807.07543, section 3.2
+LINES = ("mean_distance", "line_smoothness", "line_smoothness_unbiased", "line_undefined")
+STEPS = 11  # of paths in feature space
+LINE_STEPS = 16  # ACAI, 1807.07543, section 3.2
 PAIRS = 20  # key of a random stream
 
 
-def interpolations(subject: Subject) -> dict[str, float]:
+def interpolations(context: EvalContext) -> list[Measurement]:
     """The Fréchet distance of N midpoints to the split, the smoothness of paths in feature space, and ACAI's numbers on lines."""
-    model = subject.model
+    model = context.model
     if not model.can_encode:
-        return {}
+        return []
     scores: dict[str, float] = {}
-    if subject.features is not None and subject.wants("frechet"):
-        scores |= midpoint_distance(subject, *pairs(subject, subject.count))
-    if subject.features is not None and subject.wants("smoothness"):
-        scores |= feature_smoothness(subject, *pairs(subject, min(PATHS, subject.count)))
-    if subject.store.manifest["name"] == "lines" and subject.wants(*NAMES[2:]):
-        scores |= line_scores(subject)
-    return scores
+    if context.features is not None and context.wants("frechet"):
+        scores |= midpoint_distance(context, *pairs(context, context.count))
+    if context.features is not None and context.wants("smoothness"):
+        scores |= feature_smoothness(context, *pairs(context, min(PATHS, context.count)))
+    if context.store.manifest["name"] == "lines" and context.wants(*LINES):
+        scores |= line_scores(context)
+    return context.records("interpolations", scores)
 
 
-def pairs(subject: Subject, count: int) -> tuple[Tensor, Tensor]:
+def pairs(context: EvalContext, count: int) -> tuple[Tensor, Tensor]:
     """Codes of `count` images and of their partners."""
-    codes = subject.codes(subject.split, count).latents
-    return codes, codes[partners_of(count, subject.seed).to(codes.device)]
+    codes = context.codes(context.split, count).latents
+    return codes, codes[partners_of(count, context.seed).to(codes.device)]
 
 
 def partners_of(count: int, seed: int) -> Tensor:
@@ -44,40 +46,39 @@ def partners_of(count: int, seed: int) -> Tensor:
     return partners
 
 
-def midpoint_distance(subject: Subject, codes: Tensor, partners: Tensor) -> dict[str, float]:
+def midpoint_distance(context: EvalContext, codes: Tensor, partners: Tensor) -> dict[str, float]:
     """The Fréchet distance of decoded midpoints to real images ("Interp." of RAE, 1903.12436, table 1)."""
-    assert subject.features is not None
-    features = subject.features
+    assert context.features is not None
+    features = context.features
 
     def middle(start: int, stop: int) -> Tensor:
-        return features(quantised(subject.model.decode(torch.lerp(codes[start:stop], partners[start:stop], 0.5))))
+        return features(quantised(context.model.decode(torch.lerp(codes[start:stop], partners[start:stop], 0.5))))
 
-    fake = subject.rows(len(codes), "midpoints", middle)
-    real = subject.reference()
-    return {"frechet": frechet_distance(subject.once("moments", lambda: moments(real)), moments(fake))}
+    fake = context.rows(len(codes), "midpoints", middle)
+    real = context.reference()
+    return {"frechet": frechet_distance(context.once("moments", lambda: moments(real)), moments(fake))}
 
 
-def feature_smoothness(subject: Subject, codes: Tensor, partners: Tensor) -> dict[str, float]:
+def feature_smoothness(context: EvalContext, codes: Tensor, partners: Tensor) -> dict[str, float]:
     """`path_smoothness` of whole interpolations, mean over pairs."""
-    assert subject.features is not None
-    features = subject.features
+    assert context.features is not None
+    features = context.features
 
     def walk(start: int, stop: int) -> Tensor:
-        images = subject.model.interpolate(codes[start:stop], partners[start:stop], STEPS)  # (P, STEPS, C, H, W)
+        images = context.model.interpolate(codes[start:stop], partners[start:stop], STEPS)  # (P, STEPS, C, H, W)
         return path_smoothness(features(quantised(images.flatten(0, 1))).unflatten(0, (-1, STEPS)))
 
-    return {"smoothness": subject.rows(len(codes), "interpolations", walk, size=16).nanmean().item()}
+    return {"smoothness": context.rows(len(codes), "interpolations", walk, size=16).nanmean().item()}
 
 
-def line_scores(subject: Subject) -> dict[str, float]:
+def line_scores(context: EvalContext) -> dict[str, float]:
     """ACAI's mean distance and smoothness: 512 images make 256 pairs, first half with second half."""
-    codes = subject.codes(subject.split, min(2 * LINE_PAIRS, subject.count)).latents
+    codes = context.codes(context.split, min(LINE_IMAGES, context.count)).latents
     half = len(codes) // 2
     first, second = codes[:half], codes[half : 2 * half]
 
     def walk(start: int, stop: int) -> Tensor:
-        return subject.model.interpolate(first[start:stop], second[start:stop], LINE_STEPS).float()
+        return context.model.interpolate(first[start:stop], second[start:stop], LINE_STEPS).float()
 
-    found = mean_distance_and_smoothness(subject.rows(len(second), "interpolations of lines", walk, size=16))
-    named = dict(zip(NAMES[2:], found, strict=True))
-    return {name: value for name, value in named.items() if subject.wants(name)}
+    found = mean_distance_and_smoothness(context.rows(len(second), "interpolations of lines", walk, size=16))
+    return dict(zip(LINES, found, strict=True))

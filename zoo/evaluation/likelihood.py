@@ -8,44 +8,45 @@ import math
 import torch
 from torch import Tensor
 
-from zoo.evaluation.context import Subject
+from zoo.evaluation.context import EvalContext
+from zoo.evaluation.descriptors import DRAWS, DRAWS_IMAGES
 from zoo.losses import LEVEL, bits_per_dim
+from zoo.runs.measurements import Measurement
 
-DRAWS, DRAWS_IMAGES = 64, 1_000  # importance-weighted: K, and images
-NAMES = ("bits_per_dim", "elbo_bits_per_dim", f"iw{DRAWS}_bits_per_dim")
+EXACT, ELBO, WEIGHTED = "bits_per_dim", "elbo_bits_per_dim", f"iw{DRAWS}_bits_per_dim"
 DEQUANTISE = 30  # key of a random stream
 
 
-def likelihood(subject: Subject) -> dict[str, float]:
+def likelihood(context: EvalContext) -> list[Measurement]:
     """The ELBO of all images with one draw each, and the importance-weighted bound (IWAE, 1509.00519) with 64 draws of 1,000 images.
 
     A method that knows log p(x) exactly gives `bits_per_dim` alone.
     """
-    exact = draws_of(subject, 2, 2)
+    exact = draws_of(context, 2, 2)
     if exact is None:
-        return {}
-    dimensions, originals = math.prod(subject.model.image_shape), subject.store.original_values
+        return []
+    dimensions, originals = math.prod(context.model.image_shape), context.store.original_values
     scores: dict[str, float] = {}
-    single = NAMES[0] if exact.shape[1] == 1 else NAMES[1]
-    if subject.wants(single) and (weights := draws_of(subject, 1, subject.count)) is not None:
+    single = EXACT if exact.shape[1] == 1 else ELBO
+    if context.wants(single) and (weights := draws_of(context, 1, context.count)) is not None:
         scores[single] = bits_per_dim(-weights, dimensions, originals=originals).mean().item()
-    if exact.shape[1] > 1 and subject.wants(NAMES[2]):
-        weights = draws_of(subject, DRAWS, min(DRAWS_IMAGES, subject.count))
+    if exact.shape[1] > 1 and context.wants(WEIGHTED):
+        weights = draws_of(context, DRAWS, min(DRAWS_IMAGES, context.count))
         assert weights is not None
-        scores[NAMES[2]] = bits_per_dim(math.log(DRAWS) - torch.logsumexp(weights, 1), dimensions, originals=originals).mean().item()
-    return scores
+        scores[WEIGHTED] = bits_per_dim(math.log(DRAWS) - torch.logsumexp(weights, 1), dimensions, originals=originals).mean().item()
+    return context.records("likelihood", scores)
 
 
-def draws_of(subject: Subject, draws: int, count: int) -> Tensor | None:
+def draws_of(context: EvalContext, draws: int, count: int) -> Tensor | None:
     """`Autoencoder.log_weights` of `count` dequantised images, float64: (count, draws), (count, 1) if exact; None if not defined."""
-    model, positions = subject.model, subject.positions(subject.split, count)
+    model, positions = context.model, context.positions(context.split, count)
 
     def weigh(start: int, stop: int) -> Tensor:
         rows = stop - start
-        model.place((subject.seed, DEQUANTISE, draws, start), 0, rows, rows)
-        image = subject.batch(positions[start:stop]).image
+        model.place((context.seed, DEQUANTISE, draws, start), 0, rows, rows)
+        image = context.batch(positions[start:stop]).image
         weights = model.log_weights(image + model.uniform(*image.shape) * LEVEL, draws)
         return image.new_empty(rows, 0) if weights is None else weights.double()
 
-    found = subject.rows(len(positions), f"likelihood, {draws} draws", weigh, size=max(1, 512 // draws))
+    found = context.rows(len(positions), f"likelihood, {draws} draws", weigh, size=max(1, 512 // draws))
     return found if found.numel() else None

@@ -5,31 +5,30 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from zoo.batch import to_unit_range
-from zoo.evaluation.context import Subject, quantised
-from zoo.evaluation.samples import quantised_energy, sharpness
+from zoo.evaluation.context import EvalContext, quantised
+from zoo.evaluation.samples import laplacian_energy_ratio, quantised_energy
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.lpips import SMALLEST, WEIGHTS, lpips_network
 from zoo.metrics.reconstruction import psnr, squared_error
+from zoo.runs.measurements import Measurement
 
-NAMES = ("mse", "psnr", "ssim", "lpips", "sharpness", "frechet")
 
-
-def reconstructions(subject: Subject) -> dict[str, float]:
-    """Means over the split's images of mse (per value on [0, 1]), psnr (dB), ssim, lpips; of the whole set its sharpness (1 = as sharp as
-    the data) and its Fréchet distance."""
-    model, features = subject.model, subject.features if subject.wants("frechet") else None
+def reconstructions(context: EvalContext) -> list[Measurement]:
+    """Means over the split's images of mse (per value on [0, 1]), psnr (dB), ssim, lpips; of the whole set the ratio of its Laplacian
+    energy to that of the data (1 = as sharp) and its Fréchet distance."""
+    model, features = context.model, context.features if context.wants("frechet") else None
     if not model.can_encode:
-        return {}
+        return []
     perceptual = None
-    if subject.wants("lpips") and subject.store.image_size < SMALLEST:
-        subject.notes.append(f"lpips was not measured: it needs images of at least {SMALLEST} pixels.")
-    elif subject.wants("lpips") and (perceptual := lpips_network(subject.device)) is None:
-        subject.notes.append(f"lpips was not measured: its weights, torchvision's AlexNet, are not at hand ({WEIGHTS}).")
-    positions = subject.positions(subject.split, subject.count)
+    if context.wants("lpips") and context.store.image_size < SMALLEST:
+        context.notes.append(f"lpips was not measured: it needs images of at least {SMALLEST} pixels.")
+    elif context.wants("lpips") and (perceptual := lpips_network(context.device)) is None:
+        context.notes.append(f"lpips was not measured: its weights, torchvision's AlexNet, are not at hand ({WEIGHTS}).")
+    positions = context.positions(context.split, context.count)
     per_image = ["mse", "psnr", "ssim"] + ["lpips"] * (perceptual is not None)
 
     def measure(start: int, stop: int) -> Tensor:
-        batch = subject.batch(positions[start:stop])
+        batch = context.batch(positions[start:stop])
         output = model.reconstruct(batch.image, batch.attributes)
         error = squared_error(batch.image, output)
         columns = [error, psnr(error), ssim(batch.image, output)]
@@ -39,16 +38,16 @@ def reconstructions(subject: Subject) -> dict[str, float]:
         rows = torch.stack([*columns, quantised_energy(images)], 1).float()  # (B, 4 or 5)
         return rows if features is None else torch.cat([rows, features(images)], 1)
 
-    rows = subject.rows(len(positions), f"reconstructions of {subject.split} images", measure)
+    rows = context.rows(len(positions), f"reconstructions of {context.split} images", measure)
     means = rows[:, : len(per_image)].double().mean(0).tolist()
     energy, fake = rows[:, len(per_image)], rows[:, len(per_image) + 1 :]
-    scores = {name: mean for name, mean in zip(per_image, means, strict=True) if subject.wants(name)}
-    if subject.wants("sharpness"):
-        scores["sharpness"] = sharpness(subject, energy)
+    scores = dict(zip(per_image, means, strict=True))
+    if context.wants("laplacian_energy_ratio"):
+        scores["laplacian_energy_ratio"] = laplacian_energy_ratio(context, energy)
     if features is not None:
-        real = subject.reference()
-        scores["frechet"] = frechet_distance(subject.once("moments", lambda: moments(real)), moments(fake))
-    return scores
+        real = context.reference()
+        scores["frechet"] = frechet_distance(context.once("moments", lambda: moments(real)), moments(fake))
+    return context.records("reconstructions", scores)
 
 
 def ssim(target: Tensor, output: Tensor) -> Tensor:

@@ -3,43 +3,44 @@
 import torch
 from torch import Tensor
 
-from zoo.evaluation.context import Codes, Subject
+from zoo.evaluation.context import Codes, EvalContext
 from zoo.metrics.clustering import clustering_accuracy
 from zoo.metrics.disentanglement import mutual_information_gap
 from zoo.metrics.probes import factor_r2, knn_accuracy, knn_balanced_accuracy, linear_probe_attributes, linear_probe_classes, reduce
 from zoo.progress import busy
+from zoo.runs.measurements import Measurement
 
 CLASSES = ("linear_accuracy", "knn_accuracy", "clustering_accuracy")
 ATTRIBUTES = ("linear_balanced_accuracy", "linear_average_precision", "knn_balanced_accuracy")  # means over attributes
 FACTORS = ("factor_r2", "mig")  # means over factors
-NAMES = (*CLASSES, *ATTRIBUTES, *FACTORS)
 TRAIN_IMAGES = 5  # codes to fit on, for each one to score on
 
 
-def representation(subject: Subject) -> dict[str, float]:
+def representation(context: EvalContext) -> list[Measurement]:
     """Linear and nearest-neighbour probes of labels, clustering of classes, how linearly and how separately known factors are coded."""
-    store = subject.store
-    if not subject.model.can_encode or not (store.attribute_names or store.factors is not None):
-        return {}
-    train = subject.codes("train", TRAIN_IMAGES * subject.count, told=False)  # nobody may read labels from codes that were told them
-    test = subject.codes(subject.split, subject.count, told=False)
+    store = context.store
+    if not context.model.can_encode or not (store.attribute_names or store.factors is not None):
+        return []
+    # Nobody may read labels from codes that were made with them.
+    train = context.codes("train", TRAIN_IMAGES * context.count, use_attributes=False)
+    test = context.codes(context.split, context.count, use_attributes=False)
     a, b, reduced = reduce(train.latents, test.latents)
     if reduced:
-        subject.notes.append(f"For probes, {subject.model.latent_dim} latent dimensions were reduced to {a.shape[1]} principal components.")
+        context.notes.append(f"For probes, {context.model.latent_dim} latent dimensions were reduced to {a.shape[1]} principal components.")
     with busy(f"probing {len(a):,} codes"):
-        scores = probe(subject, a, train, b, test, reduced)
-    return {name: value for name, value in scores.items() if subject.wants(name)}
+        scores = probe(context, a, train, b, test, reduced)
+    return context.records("representation", scores)
 
 
-def probe(subject: Subject, a: Tensor, train: Codes, b: Tensor, test: Codes, reduced: bool) -> dict[str, float]:
-    """The wanted scores; `a` and `b` are the latents of `train` and `test`, or their principal components."""
-    store = subject.store
+def probe(context: EvalContext, a: Tensor, train: Codes, b: Tensor, test: Codes, reduced: bool) -> dict[str, float]:
+    """The scores; `a` and `b` are the latents of `train` and `test`, or their principal components."""
+    store = context.store
     scores: dict[str, float] = {}
-    if store.has_classes and subject.wants(*CLASSES):
-        scores |= class_scores(a, train.attributes.argmax(1), b, test.attributes.argmax(1), subject.seed)
-    elif not store.has_classes and subject.wants(*ATTRIBUTES):
+    if store.has_classes and context.wants(*CLASSES):
+        scores |= class_scores(a, train.attributes.argmax(1), b, test.attributes.argmax(1), context.seed)
+    elif not store.has_classes and context.wants(*ATTRIBUTES):
         scores |= attribute_scores(a, train.attributes, b, test.attributes)
-    if store.factors is not None and subject.wants(*FACTORS):
+    if store.factors is not None and context.wants(*FACTORS):
         known = torch.from_numpy(store.factors)
         scores["factor_r2"] = factor_r2(a, known[train.positions], b, known[test.positions]).nanmean().item()
         if not reduced:  # of latents, not of their principal components

@@ -8,7 +8,8 @@ from omegaconf import ListConfig
 from torch import Generator, Tensor
 
 from zoo.errors import ZooError
-from zoo.evaluation.context import CHUNK, Subject, quantised
+from zoo.evaluation.context import CHUNK, EvalContext, quantised
+from zoo.evaluation.descriptors import METRICS
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.kernel import kernel_distance
 from zoo.metrics.manifold import manifold_scores
@@ -16,67 +17,73 @@ from zoo.metrics.sharpness import laplacian_energy
 from zoo.models.base import seed_of
 from zoo.priors import Flow, Gaussian, Mixture, Prior
 from zoo.progress import busy
+from zoo.runs.measurements import Measurement
 
-NAMES = ("frechet", "kernel", "precision", "recall", "density", "coverage", "sharpness", "latent_nll")
+MANIFOLD = ("precision", "recall", "density", "coverage")
+IN_FEATURE_SPACE = tuple(name for name, metric in METRICS["samples"].items() if metric.uses_features)
 PRIOR_IMAGES = 10_000  # training images whose latents a prior is fitted to
 FITTED: dict[str, type[Prior]] = {"gaussian": Gaussian, "mixture": Mixture, "flow": Flow}
 LARGEST_LATENT = 1024  # dimensions up to which densities are fitted to latents
 FIT, HELD_OUT, DRAW = 10, 11, 12  # keys of random streams
 
 
-def samples(subject: Subject) -> dict[str, float]:
+def samples(context: EvalContext) -> list[Measurement]:
     """For each prior: distances and precision, recall, density, coverage of N samples against N real images, in feature space.
 
-    `sharpness` compares the images themselves (1 = as sharp as the data). `latent_nll` is the prior's negative log-likelihood, in nats,
-    of latents of the measured split: fitted priors can overfit.
+    `laplacian_energy_ratio` compares the images themselves (1 = as sharp as the data). `latent_nll` is the prior's negative
+    log-likelihood, in nats, of latents of the measured split: fitted priors can overfit.
     """
-    scores: dict[str, float] = {}
-    with_features = subject.features is not None and subject.wants(*NAMES[:-2])
-    for name, prior in priors(subject).items():
-        if with_features or subject.wants("sharpness"):
-            energy, fake = generated(subject, prior, with_features)
-        if subject.wants("sharpness"):
-            scores[f"{name}/sharpness"] = sharpness(subject, energy)
+    found: list[Measurement] = []
+    with_features = context.features is not None and context.wants(*IN_FEATURE_SPACE)
+    (other,) = {"kid", "kernel_distance"} - {kernel_name(context)}
+    if with_features and context.wanted is not None and other in context.wanted:
+        context.notes.append(f"{other} is not measured: the kernel distance is called kid with features=inception alone.")
+    for name, prior in priors(context).items():
+        scores: dict[str, float] = {}
+        if with_features or context.wants("laplacian_energy_ratio"):
+            energy, fake = generated(context, prior, with_features)
+        if context.wants("laplacian_energy_ratio"):
+            scores["laplacian_energy_ratio"] = laplacian_energy_ratio(context, energy)
         if with_features:
-            real = subject.reference()
+            real = context.reference()
             with busy(f"comparing {len(fake):,} samples from the {name} prior with as many real images"):
-                found = compare(subject, real, fake)
-            scores |= {f"{name}/{metric}": value for metric, value in found.items()}
-        if subject.model.can_encode and subject.wants("latent_nll"):
-            held_out = latents(subject, subject.split, subject.count, HELD_OUT).split(CHUNK)
-            scores[f"{name}/latent_nll"] = -torch.cat([prior.log_prob(part) for part in held_out]).double().mean().item()
-    return scores
-
-
-def priors(subject: Subject) -> dict[str, Prior]:
-    """The model's own prior, and those of `subject.priors`, fitted to its latents of training images where these are small enough."""
-    return subject.once("priors", lambda: _priors(subject))
-
-
-def _priors(subject: Subject) -> dict[str, Prior]:
-    model = subject.model
-    own = model.prior
-    if own.needs_fit and model.can_encode:
-        own = fitted(subject, copy.deepcopy(own))  # the one in the checkpoint may be older than the weights
-    found = {own.name: own}
-    if model.can_encode and model.latent_dim <= LARGEST_LATENT:
-        for name in subject.priors:
-            if name in found:
-                continue
-            try:
-                found[name] = fitted(subject, FITTED[name](model.latent_dim))
-            except ZooError as error:
-                if name != "flow":
-                    raise
-                subject.notes.append(f"There is no flow prior here: {error}")  # a single or a constant dimension
+                scores |= compare(context, real, fake)
+        if context.model.can_encode and context.wants("latent_nll"):
+            held_out = latents(context, context.split, context.count, HELD_OUT).split(CHUNK)
+            scores["latent_nll"] = -torch.cat([prior.log_prob(part) for part in held_out]).double().mean().item()
+        found += context.records("samples", scores, prior=name)
     return found
 
 
-def fitted(subject: Subject, prior: Prior) -> Prior:
+def priors(context: EvalContext) -> dict[str, Prior]:
+    """The model's own prior, and those of `context.priors`, fitted to its latents of training images where these are small enough."""
+    return context.once("priors", lambda: _priors(context))
+
+
+def _priors(context: EvalContext) -> dict[str, Prior]:
+    model = context.model
+    own = model.prior
+    if own.needs_fit and model.can_encode:
+        own = fitted(context, copy.deepcopy(own))  # the one in the checkpoint may be older than the weights
+    found = {own.name: own}
+    if model.can_encode and model.latent_dim <= LARGEST_LATENT:
+        for name in context.priors:
+            if name in found:
+                continue
+            try:
+                found[name] = fitted(context, FITTED[name](model.latent_dim))
+            except ZooError as error:
+                if name != "flow":
+                    raise
+                context.notes.append(f"There is no flow prior here: {error}")  # a single or a constant dimension
+    return found
+
+
+def fitted(context: EvalContext, prior: Prior) -> Prior:
     """A prior, fitted to the model's latents of training images."""
     with busy(f"fitting the {prior.name} prior"):
-        prior.fit(latents(subject, "train", PRIOR_IMAGES, FIT), subject.seed)
-    return prior.to(subject.device)
+        prior.fit(latents(context, "train", PRIOR_IMAGES, FIT), context.seed)
+    return prior.to(context.device)
 
 
 def selected_priors(value: Any) -> tuple[str, ...]:
@@ -87,29 +94,29 @@ def selected_priors(value: Any) -> tuple[str, ...]:
     return tuple(name for name in FITTED if name in names)
 
 
-def latents(subject: Subject, split: str, count: int, stream: int) -> Tensor:
+def latents(context: EvalContext, split: str, count: int, stream: int) -> Tensor:
     """What a prior should follow (`Autoencoder.latents_for_prior`), of at most `count` images: (N, latent_dim)."""
-    positions = subject.positions(split, count)
+    positions = context.positions(split, count)
 
     def encode(start: int, stop: int) -> Tensor:
-        subject.model.place((subject.seed, stream, start), 0, stop - start, stop - start)
-        batch = subject.batch(positions[start:stop])
-        return subject.model.latents_for_prior(batch.image, batch.attributes).float()
+        context.model.place((context.seed, stream, start), 0, stop - start, stop - start)
+        batch = context.batch(positions[start:stop])
+        return context.model.latents_for_prior(batch.image, batch.attributes).float()
 
-    return subject.once(f"latents {stream}", lambda: subject.rows(len(positions), f"latents of {split} images", encode))
+    return context.once(f"latents {stream}", lambda: context.rows(len(positions), f"latents of {split} images", encode))
 
 
-def generated(subject: Subject, prior: Prior, with_features: bool) -> tuple[Tensor, Tensor]:
+def generated(context: EvalContext, prior: Prior, with_features: bool) -> tuple[Tensor, Tensor]:
     """Laplacian energies (N,) and, if asked for, features (N, D) of N samples; a chunk's latents depend on the seed and its place only."""
-    features = subject.features if with_features else None
+    features = context.features if with_features else None
 
     def draw(start: int, stop: int) -> Tensor:
-        generator = Generator().manual_seed(seed_of(subject.seed, DRAW, start))
-        images = quantised(subject.model.decode(prior.sample(stop - start, generator)))
+        generator = Generator().manual_seed(seed_of(context.seed, DRAW, start))
+        images = quantised(context.model.decode(prior.sample(stop - start, generator)))
         energy = quantised_energy(images)[:, None]
         return energy if features is None else torch.cat([energy, features(images)], 1)
 
-    rows = subject.rows(subject.count, f"samples from the {prior.name} prior", draw)
+    rows = context.rows(context.count, f"samples from the {prior.name} prior", draw)
     return rows[:, 0], rows[:, 1:].contiguous()
 
 
@@ -118,27 +125,32 @@ def quantised_energy(images: Tensor) -> Tensor:
     return laplacian_energy(images.float() / 127.5 - 1)
 
 
-def sharpness(subject: Subject, energy: Tensor) -> float:
+def laplacian_energy_ratio(context: EvalContext, energy: Tensor) -> float:
     """The mean Laplacian energy of generated images (N,) in relation to that of the N real ones: 1 = as sharp as the data."""
-    positions = subject.positions(subject.split, subject.count)
+    positions = context.positions(context.split, context.count)
 
     def look(start: int, stop: int) -> Tensor:
-        return laplacian_energy(subject.batch(positions[start:stop]).image)
+        return laplacian_energy(context.batch(positions[start:stop]).image)
 
     def real() -> Tensor:
-        return subject.rows(len(positions), f"sharpness of {subject.split} images", look).double().mean()
+        return context.rows(len(positions), f"sharpness of {context.split} images", look).double().mean()
 
-    return (energy.double().mean() / subject.once("laplacian energy", real)).item()
+    return (energy.double().mean() / context.once("laplacian energy", real)).item()
 
 
-def compare(subject: Subject, real: Tensor, fake: Tensor) -> dict[str, float]:
+def kernel_name(context: EvalContext) -> str:
+    """The kernel distance of Inception's features is the KID."""
+    return "kid" if context.features is not None and context.features.name == "inception" else "kernel_distance"
+
+
+def compare(context: EvalContext, real: Tensor, fake: Tensor) -> dict[str, float]:
     """The wanted metrics of two sets of features (N, D) of equal size."""
+    kernel = kernel_name(context)
     scores: dict[str, float] = {}
-    if subject.wants("frechet"):
-        scores["frechet"] = frechet_distance(subject.once("moments", lambda: moments(real)), moments(fake))
-    if subject.wants("kernel"):
-        scores["kernel"] = kernel_distance(real, fake)
-    if subject.wants("precision", "recall", "density", "coverage"):
-        found = manifold_scores(real, fake)._asdict()
-        scores |= {name: value for name, value in found.items() if subject.wants(name)}
+    if context.wants("frechet"):
+        scores["frechet"] = frechet_distance(context.once("moments", lambda: moments(real)), moments(fake))
+    if context.wants(kernel):
+        scores[kernel] = kernel_distance(real, fake)
+    if context.wants(*MANIFOLD):
+        scores |= manifold_scores(real, fake)._asdict()
     return scores

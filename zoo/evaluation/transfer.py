@@ -15,26 +15,25 @@ from zoo.batch import to_uint8
 from zoo.data.faces.dataset import FACTOR_GROUPS, FACTOR_NAMES, attributes_of, swap_factors
 from zoo.data.store import Store
 from zoo.evaluation.attributes import GUIDES, Edits, tied, true_images
-from zoo.evaluation.context import Subject, quantised
+from zoo.evaluation.context import EvalContext, quantised
+from zoo.evaluation.descriptors import METRICS, PAIRS
 from zoo.features.classifier import Classifier
 from zoo.features.classifier_training import varying
-from zoo.metrics.edit_scores import Errors, change, error_inside, error_outside, errors, judged_as, kept
+from zoo.metrics.edit_scores import Errors, attribute_preservation, change, errors, judged_as, masked_relative_mse, unmasked_relative_mse
 from zoo.metrics.probes import linear_probe_attributes, mlp_probe_attribute, reduce
 from zoo.models.base import seed_of
 from zoo.models.udt import UDT
 from zoo.progress import busy
+from zoo.runs.measurements import Measurement
 
 WAYS: dict[str, Callable[[UDT, Tensor, Tensor], Tensor]] = {
     "add": UDT.add,
     "remove": lambda model, rich, guide: model.remove(rich),
     "swap": UDT.swap,
 }
-JUDGED = ("success", "success_reconstruction", "kept")
-TRUE = ("inside", "outside")
-EDITED = tuple(f"{way}_{score}" for way in WAYS for score in (*JUDGED, *TRUE))
+JUDGED = ("success", "success_reconstruction", "attribute_preservation")
 CONTENT = ("content_linear", "content_mlp")
-NAMES = (*EDITED, *CONTENT)
-PAIRS = 1_000  # of each way, at most
+EDITED = tuple(name for name in METRICS["transfer"] if name not in CONTENT)
 LEAST = 10  # images of each domain
 TRAIN_IMAGES = 20_000  # codes that the probes are fitted to
 TRANSFERS = 30  # key of a random stream
@@ -47,50 +46,51 @@ class Pairs(NamedTuple):
     guides: np.ndarray  # (P,) int64, position in the store
 
 
-def transfer(subject: Subject) -> dict[str, float]:
+def transfer(context: EvalContext) -> list[Measurement]:
     """The numbers of a UDT: of each way `add`, `remove` and `swap`, of up to 1,000 pairs, and of its content code.
 
     `<way>_success`, `<way>_success_reconstruction`: share of edits, and of plain reconstructions, whose attribute the classifier judges
-    as wanted: absent after a removal, else present. `<way>_kept`: share of the other attributes that it judges as in the plain
-    reconstruction, without those tied to the edited one. Only where the features network is a classifier of these attributes.
-    `<way>_inside`, `<way>_outside` (`faces` only): see `error_inside`, `error_outside`. The truth of a removal is drawn after the one of
-    several faces without the attribute that makes the change most like the one that was made; without glasses all are the same.
+    as wanted: absent after a removal, else present. `<way>_attribute_preservation`: share of the other attributes that it judges as in
+    the plain reconstruction, without those tied to the edited one. Only where the features network is a classifier of these attributes.
+    `<way>_masked_relative_mse`, `<way>_unmasked_relative_mse` (`faces` only): see `masked_relative_mse`, `unmasked_relative_mse`. The
+    truth of a removal is drawn after the one of several faces without the attribute that makes the change most like the one that was
+    made; without glasses all are the same.
     `content_linear`, `content_mlp`: balanced accuracy of telling rich from poor by the content code, 0.5 = not at all; probes fitted to
     codes of 20,000 training images.
 
     Empty for other models, and with a note where fewer than 10 images have the attribute or lack it. The same on all ranks.
     """
-    model, store = subject.model, subject.store
+    model, store = context.model, context.store
     if not isinstance(model, UDT):
-        return {}
+        return []
     column = int(model.column)
-    rich = int(store.attributes[store.indices(subject.split), column].sum())
-    poor = len(store.indices(subject.split)) - rich
+    rich = int(store.attributes[store.indices(context.split), column].sum())
+    poor = len(store.indices(context.split)) - rich
     if min(rich, poor) < LEAST:
-        counts = f"{rich} images of the split '{subject.split}' have {store.attribute_names[column]} and {poor} lack it"
-        subject.notes.append(f"Transfer is not measured: {counts}, and {LEAST} of each are needed.")
-        return {}
-    scores = edited_scores(subject, model, column) if subject.wants(*EDITED) else {}
-    if subject.wants(*CONTENT):
-        scores |= content_scores(subject, model, column)
-    return {name: value for name, value in scores.items() if subject.wants(name)}
+        counts = f"{rich} images of the split '{context.split}' have {store.attribute_names[column]} and {poor} lack it"
+        context.notes.append(f"Transfer is not measured: {counts}, and {LEAST} of each are needed.")
+        return []
+    scores = edited_scores(context, model, column) if context.wants(*EDITED) else {}
+    if context.wants(*CONTENT):
+        scores |= content_scores(context, model, column)
+    return context.records("transfer", scores)
 
 
-def edited_scores(subject: Subject, model: UDT, column: int) -> dict[str, float]:
+def edited_scores(context: EvalContext, model: UDT, column: int) -> dict[str, float]:
     """The scores of all edits; those of a way that is impossible are left out."""
-    found = pairs_of(subject, column)
-    fewest, wanted = min(len(pairs.guides) for pairs in found.values()), min(PAIRS, subject.count)
+    found = pairs_of(context, column)
+    fewest, wanted = min(len(pairs.guides) for pairs in found.values()), min(PAIRS, context.count)
     if fewest < wanted:
-        subject.notes.append(f"Transfer is measured on only {fewest} pairs instead of {wanted}: the split '{subject.split}' has no more.")
-    scores = {way: scores_of(subject, model, way, pairs, column) for way, pairs in found.items()}
+        context.notes.append(f"Transfer is measured on only {fewest} pairs instead of {wanted}: the split '{context.split}' has no more.")
+    scores = {way: scores_of(context, model, way, pairs, column) for way, pairs in found.items()}
     return {f"{way}_{name}": value for way in scores for name, value in scores[way].items()}
 
 
-def scores_of(subject: Subject, model: UDT, way: str, pairs: Pairs, column: int) -> dict[str, float]:
+def scores_of(context: EvalContext, model: UDT, way: str, pairs: Pairs, column: int) -> dict[str, float]:
     """The scores of one way, without its name."""
-    store, judge = subject.store, subject.features
+    store, judge = context.store, context.features
     varied = torch.from_numpy(varying(store.attributes[store.indices("train")]))  # (A,); on the others the classifier has learnt nothing
-    others = (varied & ~tied(store.attribute_names)[column]).to(subject.device)
+    others = (varied & ~tied(store.attribute_names)[column]).to(context.device)
     if not (isinstance(judge, Classifier) and judge.attribute_names == store.attribute_names and varied[column]) or judge.classes:
         judge = None
     with_truths = pairs.edits.truths.size > 0
@@ -99,40 +99,41 @@ def scores_of(subject: Subject, model: UDT, way: str, pairs: Pairs, column: int)
 
     def measure(start: int, stop: int) -> Tensor:
         edits, guides = Edits(*(field[start:stop] for field in pairs.edits)), pairs.guides[start:stop]
-        batch = subject.batch(torch.from_numpy(edits.positions))
+        batch = context.batch(torch.from_numpy(edits.positions))
         plain = model.reconstruct(batch.image, batch.attributes)
-        edited = WAYS[way](model, batch.image, subject.batch(torch.from_numpy(guides)).image)
+        edited = WAYS[way](model, batch.image, context.batch(torch.from_numpy(guides)).image)
         before, after = quantised(plain), quantised(edited)
         rows: list[Tensor] = []
         if judge is not None:
-            columns, wanted = (torch.from_numpy(field).to(subject.device) for field in (edits.columns, edits.wanted))
+            columns, wanted = (torch.from_numpy(field).to(context.device) for field in (edits.columns, edits.wanted))
             was, now = judge.predict(before), judge.predict(after)
-            rows += [judged_as(now, columns, wanted), judged_as(was, columns, wanted), kept(now, was, others.expand_as(now))]
+            rows += [judged_as(now, columns, wanted), judged_as(was, columns, wanted)]
+            rows.append(attribute_preservation(now, was, others.expand_as(now)))
         if with_truths:
             truths = to_uint8(true_images(store, edits, change(plain, edited)))
             rows += errors(to_uint8(batch.image), before, after, truths)
         return torch.stack(rows, 1)  # (B, 3, 4 or 7)
 
-    columns = subject.rows(len(pairs.guides), f"pairs to {way}", measure).cpu().double().unbind(1)
+    columns = context.rows(len(pairs.guides), f"pairs to {way}", measure).cpu().double().unbind(1)
     scores: dict[str, float] = {}
     if judge is not None:
         scores |= {name: values.mean().item() for name, values in zip(JUDGED, columns, strict=False)}
     if with_truths:
         summed = Errors(*columns[-len(Errors._fields) :])
-        scores |= {"inside": error_inside(summed), "outside": error_outside(summed)}
+        scores |= {"masked_relative_mse": masked_relative_mse(summed), "unmasked_relative_mse": unmasked_relative_mse(summed)}
     return scores
 
 
-def pairs_of(subject: Subject, column: int) -> dict[str, Pairs]:
+def pairs_of(context: EvalContext, column: int) -> dict[str, Pairs]:
     """Random pairs for each way, the same for the same seed: poor with rich, rich with poor, rich with other rich."""
-    store = subject.store
-    positions = store.indices(subject.split)
-    generator = Generator().manual_seed(seed_of(subject.seed, TRANSFERS))
+    store = context.store
+    positions = store.indices(context.split)
+    generator = Generator().manual_seed(seed_of(context.seed, TRANSFERS))
     positions = positions[torch.randperm(len(positions), generator=generator).numpy()]
     has = store.attributes[positions, column] == 1
     rich, poor = positions[has], positions[~has]
     sides = {"add": (poor, rich), "remove": (rich, poor), "swap": (rich, np.roll(rich, 1))}
-    return {way: pairs_between(store, *sides[way], column, way != "remove", min(PAIRS, subject.count)) for way in WAYS}
+    return {way: pairs_between(store, *sides[way], column, way != "remove", min(PAIRS, context.count)) for way in WAYS}
 
 
 def pairs_between(store: Store, targets: np.ndarray, guides: np.ndarray, column: int, wanted: bool, limit: int) -> Pairs:
@@ -155,18 +156,18 @@ def pairs_between(store: Store, targets: np.ndarray, guides: np.ndarray, column:
     return Pairs(Edits(targets, np.full(len(targets), column), np.full(len(targets), wanted), truths), guides)
 
 
-def content_scores(subject: Subject, model: UDT, column: int) -> dict[str, float]:
+def content_scores(context: EvalContext, model: UDT, column: int) -> dict[str, float]:
     """What a linear probe and a network of 2×512 units read of the domain from content codes."""
-    train, test = subject.codes("train", TRAIN_IMAGES), subject.codes(subject.split, subject.count)
+    train, test = context.codes("train", TRAIN_IMAGES), context.codes(context.split, context.count)
     a, b, reduced = reduce(train.latents[:, : model.content_dim], test.latents[:, : model.content_dim])
     if reduced:
         least = f"{model.content_dim} dimensions of content were reduced to {a.shape[1]} principal components"
-        subject.notes.append(f"To probe the domain, {least}; what the others tell is not seen.")
+        context.notes.append(f"To probe the domain, {least}; what the others tell is not seen.")
     known, truth = (codes.attributes[:, column, None] for codes in (train, test))
     scores: dict[str, float] = {}
     with busy(f"probing {len(a):,} content codes"):
-        if subject.wants("content_linear"):
+        if context.wants("content_linear"):
             scores["content_linear"] = linear_probe_attributes(a, known, b, truth).balanced_accuracy.item()
-        if subject.wants("content_mlp"):
+        if context.wants("content_mlp"):
             scores["content_mlp"] = mlp_probe_attribute(a, known[:, 0], b, truth[:, 0])
     return scores

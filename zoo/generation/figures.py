@@ -15,7 +15,7 @@ from zoo.batch import to_uint8
 from zoo.data.loader import subset
 from zoo.errors import ZooError, nearest
 from zoo.evaluation.attributes import VECTOR_IMAGES
-from zoo.evaluation.context import Subject
+from zoo.evaluation.context import EvalContext
 from zoo.evaluation.samples import FIT, FITTED, LARGEST_LATENT, PRIOR_IMAGES, latents
 from zoo.generation import grids
 from zoo.generation.inputs import image_files, read_images
@@ -56,11 +56,11 @@ class Task:
     cache: str | None = None
 
     @cached_property
-    def subject(self) -> Subject:
+    def context(self) -> EvalContext:
         """The model with the data it was trained on. Raises ZooError where they are not."""
         files = ", or draw with image=FILE" if "image" in self.options and self.what != "attribute" else ""
         files += " guide=FILE" if "guide" in self.options else ""
-        return Subject(self.run.model, self.run.data(self.data_root, self.cache, files).store, seed=self.seed)
+        return EvalContext(self.run.model, self.run.data(self.data_root, self.cache, files).store, seed=self.seed)
 
     def inputs(self, per_row: int = 1, chosen: np.ndarray | None = None) -> tuple[Tensor, Tensor | None]:
         """Images (N, C, H, W) in [-1, 1] on the device, and their attributes where they are known: the named files, or test images.
@@ -69,7 +69,7 @@ class Task:
         """
         given, rows = self.options["image"], self.options.get("count", 1)  # rows: None for all files
         if given is None:
-            batch = self.subject.batch(torch.from_numpy(self.test_images(per_row, rows, chosen)))
+            batch = self.context.batch(torch.from_numpy(self.test_images(per_row, rows, chosen)))
             return batch.image, batch.attributes
         files = image_files(given)
         if "count" not in self.options and len(files) != per_row:
@@ -82,12 +82,12 @@ class Task:
 
     def read(self, files: list[Path]) -> Tensor:
         """Image files as the model's input: (N, C, H, W) in [-1, 1] on the device."""
-        source = self.run.config.data.source
+        source = self.run.settings.data.source
         return read_images(files, self.run.model.image_shape, dict(source)).to(self.run.model.device)
 
     def test_images(self, per_row: int, rows: int, chosen: np.ndarray | None) -> np.ndarray:
         """Positions of test images: with seed 0 the ones that every picture shows, with others the next ones."""
-        positions = self.subject.store.indices("test") if chosen is None else chosen
+        positions = self.context.store.indices("test") if chosen is None else chosen
         if "count" in self.options and not self.exact and len(positions) >= per_row:
             rows = self.options["count"] = min(rows, len(positions) // per_row)
         count = per_row * rows
@@ -107,7 +107,7 @@ def samples(task: Task) -> Drawing:
                 f"prior={kind} cannot be fitted to {model.latent_dim:,} latent dimensions, only up to {LARGEST_LATENT:,}; leave prior out."
             )
         prior = FITTED[kind](model.latent_dim)
-        prior.fit(latents(task.subject, "train", PRIOR_IMAGES, FIT), task.seed)
+        prior.fit(latents(task.context, "train", PRIOR_IMAGES, FIT), task.seed)
         model.prior = prior.to(model.device)
     images = grids.samples(model, task.options["count"], task.seed)
     shown = images[:SHOWN]
@@ -141,12 +141,12 @@ def attribute(task: Task) -> Drawing:
     """Originals, and what becomes of their reconstructions along an attribute's vector; or of one image along all vectors."""
     model, name, steps = task.run.model, str(task.options["attribute"]), task.options["steps"]
     strength = float(task.options["strength"])
-    store = task.subject.store
+    store = task.context.store
     if not store.attribute_names:
-        raise ZooError(f"The data '{task.run.config.data.name}' of this run have no attributes; draw something else with what=.")
+        raise ZooError(f"The data '{task.run.settings.data.name}' of this run have no attributes; draw something else with what=.")
     if name not in (*store.attribute_names, ALL):
         raise ZooError(f"The data have no attribute '{name}'; {nearest(name, list(store.attribute_names))}")
-    known = task.subject.codes("train", VECTOR_IMAGES)
+    known = task.context.codes("train", VECTOR_IMAGES)
     vectors = attribute_vectors(known.latents, known.attributes)  # (A, latent_dim)
     if name == ALL:
         varied = vectors.isfinite().all(1)
@@ -210,7 +210,7 @@ def transferred(task: Task, model: UDT) -> list[Tensor]:
     for name in (name for name in ("image", "guide") if name in options):
         if name in pools:
             number = len(images[0]) if way == "strength" and images else count
-            images.append(task.subject.batch(torch.from_numpy(task.test_images(1, number, pools[name]))).image)
+            images.append(task.context.batch(torch.from_numpy(task.test_images(1, number, pools[name]))).image)
             continue
         files = image_files(options[name])
         files = files[:count] if task.exact else files
@@ -226,7 +226,7 @@ def transferred(task: Task, model: UDT) -> list[Tensor]:
 
 def of_domain(task: Task, model: UDT, name: str) -> np.ndarray:
     """Positions of the test images that can stand where `image` or `guide` names none: of poor or of rich ones."""
-    store, way = task.subject.store, task.options["way"]
+    store, way = task.context.store, task.options["way"]
     test = store.indices("test")
     has = store.attributes[test, int(model.column)] == 1
     if name == "image" and way not in ("remove", "swap"):

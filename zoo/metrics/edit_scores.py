@@ -17,7 +17,7 @@ def judged_as(probabilities: Tensor, attribute: Tensor, wanted: Tensor) -> Tenso
     return (probabilities.gather(1, attribute[:, None])[:, 0] > 0.5).eq(wanted).float()
 
 
-def kept(after: Tensor, before: Tensor, others: Tensor) -> Tensor:
+def attribute_preservation(after: Tensor, before: Tensor, others: Tensor) -> Tensor:
     """Share of the other attributes that are judged the same after as before an edit; 1 if there are none.
 
     Probabilities (B, A) × 2, and what must not change (B, A) bool -> (B,) float32.
@@ -71,35 +71,33 @@ def change_share(found: Changes) -> float:
 
 
 class Errors(NamedTuple):
-    """Sums of squared differences of [0, 1] images, inside of where the truth differs from the original and outside of it: each (B,)."""
+    """Sums of squared differences of [0, 1] images, in the mask, where the truth differs from the original, and elsewhere: each (B,)."""
 
-    edit_inside: Tensor  # |edit - truth|²
-    change_inside: Tensor  # |original - truth|²: the edit's error had it left the image as it is
-    edit_outside: Tensor  # |edit - truth|²
-    reconstruction_outside: Tensor  # |reconstruction - original|²
+    edit_masked: Tensor  # |edit - truth|²
+    change_masked: Tensor  # |original - truth|²: the edit's error had it left the image as it is
+    edit_unmasked: Tensor  # |edit - truth|²
+    reconstruction_unmasked: Tensor  # |reconstruction - original|²
 
 
 def errors(originals: Tensor, reconstructions: Tensor, edits: Tensor, truths: Tensor) -> Errors:
     """Errors of edits against the truth, by where it differs from the original in any channel: images (B, C, H, W) uint8 × 4."""
-    inside = (originals != truths).any(1, keepdim=True)  # (B, 1, H, W)
+    mask = (originals != truths).any(1, keepdim=True)  # (B, 1, H, W)
     before, plain, after, truth = (images.float() / 255 for images in (originals, reconstructions, edits, truths))
 
     def summed(one: Tensor, other: Tensor, where: Tensor) -> Tensor:
         return ((one - other).square() * where).flatten(1).sum(1)
 
-    return Errors(
-        summed(after, truth, inside), summed(before, truth, inside), summed(after, truth, ~inside), summed(plain, before, ~inside)
-    )
+    return Errors(summed(after, truth, mask), summed(before, truth, mask), summed(after, truth, ~mask), summed(plain, before, ~mask))
 
 
-def error_inside(found: Errors) -> float:
+def masked_relative_mse(found: Errors) -> float:
     """Error where the truth differs from the original, of all images: 0 = the truth, 1 = no better than the original left as it is."""
-    return _ratio(found.edit_inside, found.change_inside)
+    return _ratio(found.edit_masked, found.change_masked)
 
 
-def error_outside(found: Errors) -> float:
+def unmasked_relative_mse(found: Errors) -> float:
     """Error where nothing should change, of all images, as a multiple of the plain reconstruction's error there: 1 = nothing changed."""
-    return _ratio(found.edit_outside, found.reconstruction_outside)
+    return _ratio(found.edit_unmasked, found.reconstruction_unmasked)
 
 
 def _ratio(above: Tensor, below: Tensor) -> float:

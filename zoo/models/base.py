@@ -32,7 +32,6 @@ class Recipe:
     optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
     schedule: Schedule = lambda spent: 1.0
     player_schedules: dict[str, Schedule] = field(default_factory=dict)
-    clip: float | None = None  # largest gradient norm of each player
     before: int = 0  # images that earlier stages have seen: a part of the budget of the whole method
     seed: int = 0
     compile: bool = False
@@ -263,8 +262,8 @@ class Autoencoder(pl.LightningModule):
             reason = max(reasons)  # of the ranks whose images are good there is none
             raise ZooError(
                 f"Training diverged after {int(self.images_seen):,} images: the loss is not finite{reason and f' ({reason})'}; lower the "
-                f"learning rate (optimizer.lr, or its player's in model.player_options) or set clip=1, and start anew or resume from the "
-                f"last checkpoint."
+                f"learning rate (optimizer.lr, or its player's in model.player_options) or set trainer.gradient_clip_val=1, and start anew "
+                f"or resume from the last checkpoint."
             )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -275,16 +274,17 @@ class Autoencoder(pl.LightningModule):
                 for parameter in group["params"]:
                     parameter.grad = None
 
-    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
         """Clips each player on its own: under one global norm a loud critic would silence the autoencoder."""
-        clip = self.recipe.clip
-        if clip is None and not self.watch_gradients:
+        if gradient_clip_val is None and not self.watch_gradients:
             return
         self.gradient_norms = {}
         for group in optimizer.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
-            if moving and clip is not None:
-                self.gradient_norms[group["name"]] = clip_grad_norm_(moving, clip, foreach=True)
+            if moving and gradient_clip_val is not None:
+                self.gradient_norms[group["name"]] = clip_grad_norm_(moving, gradient_clip_val, foreach=True)
             elif moving:
                 self.gradient_norms[group["name"]] = get_total_norm([p.grad for p in moving if p.grad is not None], foreach=True)
 

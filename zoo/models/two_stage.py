@@ -215,9 +215,9 @@ class TwoStage(Autoencoder):
         self.prior.held_out_nll.fill_(self.best_nll)
 
     def _end(self, steps: int) -> None:
-        """Makes this step the last one, for all who watch."""
+        """Makes this step the last one, for all callbacks."""
         if steps < self.trainer.max_steps:
-            self.trainer.fit_loop.epoch_loop.max_steps = steps
+            self.trainer.should_stop = True
             if self.trainer.is_global_zero:
                 seen = self.recipe.before + steps * self.recipe.batch_size
                 best = f"the flow is the best one, of {self.best_nll:.4g} nats"

@@ -11,17 +11,18 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from zoo.benchmarks.steps import clocked, device_of, random_batch, ready, step, train_config
+from zoo.benchmarks.steps import clocked, device_of, random_batch, ready, step, train_settings
 from zoo.config.instantiate import conf_dir
 from zoo.config.overrides import quoted
+from zoo.config.schema import PretrainSettings, ResolvedSettings
 from zoo.errors import ZooError
 from zoo.hardware import visible_gpus
 from zoo.results.rows import add, is_evaluated
 from zoo.results.tables import renew_pages
+from zoo.runs.files import read_config
 from zoo.runs.status import state_of
 from zoo.sweeps.local import LocalBackend
 from zoo.sweeps.processes import Command
@@ -84,9 +85,9 @@ def left(folder: Path, models: list[str], seeds: int) -> dict[str, tuple[int, in
     """How many runs of each model are still to be trained, and how many to be evaluated."""
     trained, evaluated = Counter[str](), Counter[str]()
     for run in finished(folder):
-        config: Any = OmegaConf.load(run / "config.yaml")
-        trained[config.model.name] += 1
-        evaluated[config.model.name] += is_evaluated(run)
+        model = read_config(run)["model"]["name"]
+        trained[model] += 1
+        evaluated[model] += is_evaluated(run)
     return {model: (max(0, seeds - trained[model]), max(0, seeds - evaluated[model])) for model in models}
 
 
@@ -100,9 +101,9 @@ def estimate(experiment: str, left: dict[str, tuple[int, int]], slots: int) -> N
     total = float(evaluations * EVALUATION_SECONDS)
     for model, (runs, _) in left.items():
         if runs:
-            config = train_config(f"experiment={experiment}", f"model={model}", "trainer.devices=1")
-            seconds = seconds_of(config)
-            table.add_row(model, str(runs), f"{config.budget / seconds:,.0f}", f"{seconds / 60:,.1f}")
+            settings = train_settings(f"experiment={experiment}", f"model={model}", "trainer.devices=1")
+            seconds = seconds_of(settings)
+            table.add_row(model, str(runs), f"{settings.budget / seconds:,.0f}", f"{seconds / 60:,.1f}")
             total += runs * seconds
     if trainings:
         console.print(table)
@@ -111,18 +112,17 @@ def estimate(experiment: str, left: dict[str, tuple[int, int]], slots: int) -> N
     console.print(f"{what}: about {total / slots / 60:,.0f} minutes, until {end}.", highlight=False)
 
 
-def seconds_of(config: DictConfig) -> float:
-    """About how long a run with these settled settings trains, over all stages, on random images."""
-    device, mixed = device_of(config)
-    model = ready(config, device)
-    optimizer, batch = model.configure_optimizers(), random_batch(config.batch_size, config.data.image_size, device)
+def seconds_of(settings: ResolvedSettings) -> float:
+    """About how long a run with these settings trains, over all stages, on random images."""
+    device, mixed = device_of(settings)
+    model = ready(settings, device)
+    optimizer, batch = model.configure_optimizers(), random_batch(settings.batch_size, settings.data.image_size, device)
     milliseconds = [clocked(lambda batch: step(model, optimizer, batch, mixed), batch) for _ in range(STEPS)]
-    seconds = statistics.median(milliseconds[1:]) / 1000 * config.budget / config.batch_size
-    if "model" not in config.pretrain:
+    seconds = statistics.median(milliseconds[1:]) / 1000 * settings.budget / settings.batch_size
+    if settings.pretrain.model is None:
         return seconds
-    first: Any = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-    share, first.model, first.pretrain = first.pretrain.share, first.pretrain.model, {"run": None}
-    return (1 - share) * seconds + share * seconds_of(first)
+    first = settings.model_copy(update={"model": settings.pretrain.model, "pretrain": PretrainSettings(run=None)})
+    return (1 - settings.pretrain.share) * seconds + settings.pretrain.share * seconds_of(first)
 
 
 def evaluate_all(runs: list[Path], samples: int, backend: LocalBackend) -> list[Path]:

@@ -1,6 +1,5 @@
 """From evaluated runs to published rows: zoo/results/<name>.json."""
 
-import json
 import os
 import re
 import shlex
@@ -12,8 +11,10 @@ from zoo.comparison.baseline import HERE, entry_of, rows_of
 from zoo.comparison.comparable import differences, sentence
 from zoo.comparison.labels import PRIVATE
 from zoo.errors import ZooError
-from zoo.evaluation.results_file import read_json
 from zoo.files import write_atomically
+from zoo.runs.files import read_json
+from zoo.runs.measurements import json_of_records
+from zoo.runs.results_file import read_cost, read_evaluation
 
 
 def add(runs: Sequence[Path], name: str | None = None) -> None:
@@ -39,7 +40,7 @@ def add(runs: Sequence[Path], name: str | None = None) -> None:
             refused.append(why)
         rows = {key(row): row for row in [*old, *new.values()]}
         if new:
-            write(HERE / f"{file}.json", json.dumps([rows[key] for key in sorted(rows)], indent=1) + "\n")
+            write(HERE / f"{file}.json", json_of_records([rows[key] for key in sorted(rows)], indent=1))
     if refused:
         raise ZooError(refused[0] + (f" Refused in all: {len(refused)} runs." if len(refused) > 1 else ""))
 
@@ -72,22 +73,26 @@ def write(path: Path, text: str) -> None:
 
 def row_of(run: Path) -> dict[str, Any]:
     """The row of a run, without anything that is private to the machine it ran on."""
-    for name in ("evaluation.json", "cost.json"):
+    found: dict[str, dict[str, Any]] = {}
+    for name, read in (("evaluation.json", read_evaluation), ("cost.json", read_cost)):
+        found[name], fault = read(run / name)
         if not (run / name).is_file():
             raise ZooError(f"{run} has no {name}; evaluate it first with python -m zoo.evaluate run={run}.")
-    evaluation = read_json(run / "evaluation.json")
+        if fault:
+            raise ZooError(f"{run / name} {fault}; it is not published.")
+    evaluation = found["evaluation.json"]
     if "; then resume=" in evaluation["command"]:
         raise ZooError(f"{run} was resumed with other settings, so no single command makes it; publish runs that were trained in one way.")
     if not is_evaluated(run):
         raise ZooError(f"{run} was trained further after it was evaluated; evaluate it again with python -m zoo.evaluate run={run}.")
     overrides = [part for part in shlex.split(evaluation["command"])[3:] if not part.startswith(PRIVATE)]
     overrides = [re.sub(r"^data\.root=.*", "data.root=DIR", re.sub(r"^pretrain\.run=.*", "pretrain.run=RUN", part)) for part in overrides]
-    kept = ("model", "data", "seed", "images_seen", "parameters", "latent_dim", "measured", "features", "metrics")
+    kept = ("model", "data", "seed", "images_seen", "parameters", "latent_dim", "measured", "features", "measurements")
     return {
         "command": " ".join(["python -m zoo.train", *overrides]),
         "evaluation": "python -m zoo.evaluate run=RUN",
         **{key: evaluation[key] for key in (*kept, "trained_with", "versions")},
-        "cost": read_json(run / "cost.json"),
+        "cost": found["cost.json"],
     }
 
 
@@ -95,4 +100,4 @@ def is_evaluated(run: Path) -> bool:
     """Whether a run has been evaluated to the end (cost.json comes last) since it was trained."""
     if not (run / "cost.json").is_file():
         return False
-    return read_json(run / "evaluation.json")["images_seen"] == read_json(run / "summary.json")["images_seen"]
+    return read_evaluation(run / "evaluation.json")[0].get("images_seen") == read_json(run / "summary.json").get("images_seen")

@@ -52,7 +52,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 def overview(rows: list[dict[str, Any]]) -> str:
     """One table with a line for each command: samples from the best prior, reconstructions, codes, cost; the best samples first."""
     found = [with_best_prior(row) for row in published(rows)]
-    found.sort(key=lambda row: mean(row.values("best_prior/frechet") or [math.inf]))
+    found.sort(key=lambda row: mean(numbers(row, SUMMARY[0]) or [math.inf]))
     lines: list[Line] = [((row.label, best_prior(row) or "–"), [numbers(row, column) for column in SUMMARY]) for row in found]
     if not lines:
         return ""

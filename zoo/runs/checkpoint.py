@@ -20,8 +20,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from zoo.errors import ZooError
 from zoo.files import sha256_of, write_atomically
-
-FORMAT = 1
+from zoo.runs.files import CHECKPOINTS, check_format
 
 
 def digest_file(path: Path) -> Path:
@@ -43,7 +42,7 @@ def save(checkpoint: dict[str, Any], path: Path) -> None:
 def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """Reads a checkpoint, checked first. Raises ZooError if it is missing, damaged, or holds anything but tensors and plain containers."""
     if not path.is_file():
-        raise ZooError(f"There is no checkpoint {path}; name a run's folder or a .ckpt file in its checkpoints/ folder.")
+        raise ZooError(f"There is no checkpoint {path}; name a run's folder or a .ckpt file in its {CHECKPOINTS}/ folder.")
     sidecar = digest_file(path)
     if sidecar.is_file() and sidecar.read_text().split()[:1] != [sha256_of(path)]:
         raise ZooError(f"The checkpoint {path} is damaged: its sha256 is not the one in {sidecar.name}; use an earlier one of the run.")
@@ -61,18 +60,19 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
         raise ZooError(f"The checkpoint {path} is damaged ({reason}); use an earlier one of the run.") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "config" not in checkpoint.get("zoo", {}):
         raise ZooError(f"The checkpoint {path} was not written by zoo.train; use one that was.")
+    check_format(checkpoint["zoo"].get("format", 1), f"The checkpoint {path}")
     return checkpoint
 
 
 def remove_leftovers(run: Path) -> None:
     """Removes what a killed process was writing."""
-    for path in (run / "checkpoints").glob(".*.ckpt*"):
+    for path in (run / CHECKPOINTS).glob(".*.ckpt*"):
         path.unlink()
 
 
 def all_of(run: Path) -> list[Path]:
     """The checkpoints of a run, newest (most images) first; by the number in their name, never by time stamps."""
-    found = [path for path in (run / "checkpoints").glob("*.ckpt") if path.stem.isdigit()]
+    found = [path for path in (run / CHECKPOINTS).glob("*.ckpt") if path.stem.isdigit()]
     return sorted(found, key=lambda path: int(path.stem), reverse=True)
 
 

@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.errors import ZooError
-from zoo.runs.files import FOLDER, config_of
+from zoo.runs.files import CONFIG, JOB, PRETRAIN, config_of
 
 
 def find_run(name: str, runs: Path = Path("runs"), option: str = "resume") -> Path:
     """A run's folder, or for "latest" the newest one below `runs`, by the date and time in its path."""
     if name == "latest":
-        found = [path.parent for path in runs.glob("*/*/config.yaml")]
-        found = sorted(run for run in found if not (run.parent / "config.yaml").exists())  # a first stage belongs to its run
+        found = [path.parent for path in runs.glob(f"*/*/{CONFIG}")]
+        found = sorted(run for run in found if not (run.parent / CONFIG).exists())  # a first stage belongs to its run
         if not found:
             raise ZooError(f"{option}=latest found no run below {runs}/; start one with python -m zoo.train, or name its folder.")
         return found[-1].resolve()
     run = Path(name)
-    if not (run / "config.yaml").is_file():
+    if not (run / CONFIG).is_file():
         raise ZooError(f"{option}={name} is not a run's folder: it has no config.yaml; name a folder below runs/, or {option}=latest.")
     return run.resolve()
 
@@ -59,10 +59,10 @@ def runs_below(path: Path) -> list[Path]:
     """
     here = path.resolve()
     _, folders, files = next(os.walk(here), ("", [], []))  # nothing of a folder that must not be read
-    has_config = "config.yaml" in files
-    if "job.json" in files or (has_config and config_of(here / "config.yaml")):
+    has_config = CONFIG in files
+    if JOB in files or (has_config and config_of(here / CONFIG)):
         return [here]
-    below = [here / name for name in sorted(folders) if not name.startswith(".") and not (has_config and name == FOLDER)]
+    below = [here / name for name in sorted(folders) if not name.startswith(".") and not (has_config and name == PRETRAIN)]
     runs = [run for folder in below if not folder.is_symlink() for run in runs_below(folder)]
     return runs or ([here] if has_config else [])
 

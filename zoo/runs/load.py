@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
-
+from zoo.config.check import check
+from zoo.config.schema import TrainSettings
 from zoo.data.module import DataModule
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder
 from zoo.runs import checkpoint
-from zoo.runs.build import build_model, data_of
+from zoo.runs.build import build_data, build_model
+from zoo.runs.files import CHECKPOINTS
 from zoo.runs.find import find_run
 from zoo.runs.summary import total_spent
 
@@ -18,7 +19,7 @@ class Run(NamedTuple):
     """A trained run, opened."""
 
     model: Autoencoder  # on its device, in eval mode
-    config: DictConfig  # as it was resolved when training began
+    settings: TrainSettings  # as they were resolved when training began
     checkpoint: Path  # the file the weights come from
     command: str  # that trained it
     versions: dict[str, str]  # it was trained with
@@ -28,7 +29,7 @@ class Run(NamedTuple):
     def folder(self) -> Path:
         """The run's folder; for a checkpoint that lies elsewhere, the folder it lies in."""
         parent = self.checkpoint.parent
-        return parent.parent if parent.name == "checkpoints" else parent
+        return parent.parent if parent.name == CHECKPOINTS else parent
 
     def as_pretraining(self, folder: Path) -> dict[str, Any]:
         """What a later stage, trained in `folder`, keeps on record of this one."""
@@ -41,14 +42,14 @@ class Run(NamedTuple):
 
         Raises ZooError where they are not; `otherwise` says what else can be done.
         """
-        config = self.config.copy()
+        settings = self.settings.model_copy(deep=True)
         if root is not None:
-            if "root" not in config.data.source:
-                raise ZooError(f"data_root={root} cannot be given: the data '{config.data.name}' are made by the program.")
-            config.data.source.root = root
-        config.data.cache = cache or config.data.cache
+            if "root" not in settings.data.source:
+                raise ZooError(f"data_root={root} cannot be given: the data '{settings.data.name}' are made by the program.")
+            settings.data.source["root"] = root
+        settings.data.cache = cache or settings.data.cache
         try:
-            data = data_of(config)
+            data = build_data(settings)
             _ = data.store
         except ZooError as error:
             reason = str(error).rstrip(".").removesuffix("; set data.root=DIR")
@@ -66,22 +67,29 @@ def open_run(name: str | Path, device: str = "cpu", option: str = "run") -> Run:
     else:
         state = checkpoint.load(path)
     about = state["zoo"]
-    model = build_model(about["config"]["model"])
+    model = build_model(about["config"].get("model"))
     if not isinstance(model, Autoencoder):
         raise ZooError(f"The checkpoint {path} configures a {type(model).__name__}, which is not a model of the zoo.")
+    settings = check(about["config"])
     fit_weights(model, state, path)
     model.load_state_dict(state["state_dict"])
-    images_seen = state["global_step"] * about["config"]["batch_size"]
+    images_seen = state["global_step"] * settings.batch_size
     model.images_seen.fill_(images_seen)  # on the clock of its own stage
-    spent = total_spent(about["config"], images_seen, state["monitor"]["train_seconds"], about.get("pretrain", {}))
-    config = OmegaConf.create(about["config"])
-    assert isinstance(config, DictConfig)
-    return Run(model.to(device).eval(), config, path, about.get("command", "unknown"), about["versions"], spent)
+    spent = total_spent(settings, images_seen, state["monitor"]["train_seconds"], about.get("pretrain", {}))
+    return Run(model.to(device).eval(), settings, path, about.get("command", "unknown"), about["versions"], spent)
 
 
-def load_model(path: Path, device: str = "cpu") -> Autoencoder:
-    """A run's folder or a checkpoint file -> the model in eval mode on `device`."""
-    return open_run(path, device).model
+def load(run_or_checkpoint: str | Path, device: str = "cpu") -> Autoencoder:
+    """A trained model in eval mode, with averaged weights if averaging was on; `zoo.load`.
+
+    Args:
+        run_or_checkpoint: A run's folder (its newest good checkpoint is taken) or a .ckpt file.
+        device: Where to put it.
+
+    Raises:
+        ZooError: There is no checkpoint, or it is damaged, holds code, or does not fit its own configuration.
+    """
+    return open_run(Path(run_or_checkpoint), device).model
 
 
 def fit_weights(model: Autoencoder, state: dict[str, Any], path: Path, key: str = "state_dict") -> None:

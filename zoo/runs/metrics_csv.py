@@ -7,7 +7,8 @@ from itertools import accumulate
 from pathlib import Path
 
 from zoo.files import write_atomically
-from zoo.runs.run_folder import Folder, Notes
+from zoo.runs.files import METRICS
+from zoo.runs.run_folder import Notes, RunFolder
 
 
 class MetricsCsv:
@@ -51,12 +52,12 @@ class MetricsCsv:
         write_atomically(self.path, lambda file: file.write(text.getvalue().encode()))
 
 
-def curves_of(folder: Folder, notes: Notes) -> dict[str, list[float]]:
+def curves_of(folder: RunFolder, notes: Notes) -> dict[str, list[float]]:
     """metrics.csv by column, nan where nothing was measured, and `hours`; columns with fewer than two numbers are no curves.
 
     Hours are those of training: validation, pictures and checkpoints are not counted. Those of an earlier stage are.
     """
-    path = folder.path / "metrics.csv"
+    path = folder.path / METRICS
     try:
         written = path.read_text(encoding="utf-8")
         header, *lines = csv.reader(written[: written.rfind("\n") + 1].splitlines())  # the last line may be torn: the run was writing it

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.runs.files import config_of, is_whole, json_of
+from zoo.runs.files import CONFIG, PICTURES, SUMMARY, config_of, fault_of_format, is_whole, read_json
+from zoo.runs.results_file import DAMAGED, Found, read_cost, read_evaluation
 
 Notes = list[str]  # sentences on what is damaged and was left out
 
 
-class Folder(NamedTuple):
+class RunFolder(NamedTuple):
     """A run's folder, read; what is absent or damaged is empty."""
 
     path: Path
@@ -18,41 +19,56 @@ class Folder(NamedTuple):
     evaluation: dict[str, Any]
     cost: dict[str, Any]
     job: dict[str, Any]
-    damaged: str = ""  # the file without which it cannot be compared
+    unusable: str = ""  # why it cannot be compared: "summary.json is damaged"
 
 
-def read(path: Path, root: Path, notes: Notes) -> Folder:
-    """Reads a run's folder; says in `notes` which file is damaged."""
+def read_run(path: Path, root: Path, notes: Notes) -> RunFolder:
+    """Reads a run's folder; says in `notes` which file is damaged or of another format."""
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else path.name
-    config, damaged = {}, ""
-    if (path / "config.yaml").exists():
-        config = config_of(path / "config.yaml")
-        damaged = "" if config else "config.yaml"
+    config, fault = read_settings(path)
+    unusable = f"{CONFIG} {fault}" if fault else ""
+    if fault:
+        notes.append(f"{name}/{unusable}, so the run was left out.")
     found: dict[str, dict[str, Any]] = {}
-    for what in ("summary", "evaluation", "cost", "job"):
+    for what, read_file in (("summary", read_record), ("evaluation", read_evaluation), ("cost", read_cost), ("job", read_record)):
         file = path / f"{what}.json"
-        content = json_of(file) if file.exists() else {}
-        if content is None or (content and not is_whole(what, content)):
-            damaged = damaged or (file.name if what == "summary" else "")
-            notes.append(f"{name}/{file.name} is damaged and was left out.")
-            content = {}
-        found[what] = content
+        found[what], fault = read_file(file)
+        if fault:
+            unusable = unusable or (f"{file.name} {fault}" if what == "summary" else "")
+            notes.append(f"{name}/{file.name} {fault} and was left out.")
     evaluated = found["evaluation"].get("images_seen")
     if found["summary"] and evaluated is not None and evaluated != found["summary"]["images_seen"]:
         notes.append(f"{name} has been trained on since it was evaluated (python -m zoo.evaluate run=RUN), so that is left out.")
         found["evaluation"] = {}
-    if damaged == "config.yaml":
-        notes.append(f"{name}/config.yaml is damaged, so the run was left out.")
-    return Folder(path, name, config, **found, damaged=damaged)
+    return RunFolder(path, name, config, **found, unusable=unusable)
 
 
-def pictures_of(folder: Folder, split: str, prior: str) -> dict[str, Path]:
+def read_settings(run: Path) -> Found:
+    """config.yaml."""
+    config = config_of(run / CONFIG)
+    if not config:
+        return {}, DAMAGED if (run / CONFIG).exists() else ""
+    fault = fault_of_format(config, "train the run again")
+    return ({}, fault) if fault else ({key: value for key, value in config.items() if key != "format"}, "")
+
+
+def read_record(path: Path) -> Found:
+    """summary.json or job.json."""
+    content = read_json(path)
+    if not content:
+        return {}, DAMAGED if path.exists() else ""
+    if path.name == SUMMARY and (fault := fault_of_format(content, "train the run again")):
+        return {}, fault
+    return (content, "") if is_whole(path.stem, content) else ({}, DAMAGED)
+
+
+def pictures_of(folder: RunFolder, split: str, prior: str) -> dict[str, Path]:
     """The newest picture of each kind: those of training, and over them those of the test split where it is compared.
 
     Samples are those from `prior`.
     """
     found: dict[str, Path] = {}
-    for path in sorted((folder.path / "pictures").glob("*-*.png")):  # by images seen, which have leading zeros
+    for path in sorted((folder.path / PICTURES).glob("*-*.png")):  # by images seen, which have leading zeros
         found[path.stem.rpartition("-")[0]] = path
     if split == "test":
         for path in sorted((folder.path / "evaluation").glob("*.png")):

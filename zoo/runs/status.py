@@ -1,65 +1,53 @@
-"""What has become of a run."""
+"""What has become of a run. Nothing here imports torch."""
 
 import contextlib
 import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from zoo.runs.files import CHECKPOINTS, CONFIG, JOB, LOG, METRICS, PRETRAIN, SUMMARY, config_of, read_json
+from zoo.runs.run_folder import RunFolder
 
-from zoo.runs.files import FOLDER, read_json
-from zoo.runs.run_folder import Folder
+RECENT_SECONDS = 600  # since its files were written to, for which a run without a process that is known counts as training
 
 
-def is_alive(pid: int, folder: Path) -> bool:
+def is_alive(pid: int, run: Path) -> bool:
     """Whether a process of this number works in this folder."""
     with contextlib.suppress(OSError):
-        return str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return str(run).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 
-def state_of(folder: Path) -> str:
+def state_of(run: Path) -> str:
     """What has become of a job: "finished" (training came to its end), "failed", "interrupted" (there are checkpoints), or "new"."""
-    with contextlib.suppress(OSError, KeyError, TypeError, OmegaConfBaseException, ValueError, yaml.YAMLError):
-        config: Any = OmegaConf.load(folder / "config.yaml")
-        if is_complete(read_json(folder / "summary.json"), config):
+    with contextlib.suppress(KeyError, TypeError):
+        if is_complete(read_json(run / SUMMARY), config_of(run / CONFIG)):
             return "finished"
-    if read_json(folder / "job.json").get("status") == "failed":
+    if read_json(run / JOB).get("status") == "failed":
         return "failed"
-    return "interrupted" if has_checkpoint(folder) else "new"
+    return "interrupted" if has_checkpoint(run) else "new"
 
 
-def is_complete(summary: dict[str, Any], config: Any) -> bool:
-    """Whether training came to its own end, at the budget or before, for the budget that it has now.
-
-    Args:
-        summary: A run's summary.json.
-        config: Its config.yaml: budget, batch_size.
-    """
-    if "training" in summary:
-        return summary["training"]["complete"] and summary["training"]["budget"] >= config["budget"]
-    return summary.get("images_seen", -1) > config["budget"] - config["batch_size"]  # of an older version
+def is_complete(summary: dict[str, Any], config: dict[str, Any]) -> bool:
+    """Whether training came to its own end, at the budget or before, for the budget that config.yaml has now."""
+    training = summary.get("training", {"complete": False})
+    return training["complete"] and training["budget"] >= config["budget"]
 
 
-def has_checkpoint(folder: Path) -> bool:
+def has_checkpoint(run: Path) -> bool:
     """Whether a run can be resumed: from this stage, or from the one before it."""
-    return any(folder.glob("checkpoints/*.ckpt")) or any(folder.glob("pretrain/checkpoints/*.ckpt"))
+    return any(any((stage / CHECKPOINTS).glob("*.ckpt")) for stage in (run, run / PRETRAIN))
 
 
-RECENT = 600  # seconds since its files were written to, for which a run without a process that is known counts as training
-
-
-def status_of(folder: Folder, seen: float) -> tuple[str, str]:
+def status_of(folder: RunFolder, seen: float) -> tuple[str, str]:
     """finished, training, interrupted or failed; and why, or how far it is. `seen` is the last of its log."""
-    if folder.damaged:
-        return "failed", f"{folder.damaged} is damaged."
+    if folder.unusable:
+        return "failed", f"{folder.unusable}."
     config, job = folder.config, folder.job
     if config and is_complete(folder.summary, config):
         return "finished", ""
     if job.get("status") == "failed":
-        return "failed", str(job.get("reason") or "It left no reason; its log.txt may tell.")
+        return "failed", str(job.get("reason") or f"It left no reason; its {LOG} may tell.")
     progress = f"{seen:,.0f} of {config['budget']:,} images" if config else "has not begun to train"
     running = job.get("status") == "running" and is_alive(job.get("pid", 0), folder.path)
     if running or (job.get("status") in (None, "running") and written_lately(folder.path)):
@@ -69,5 +57,5 @@ def status_of(folder: Folder, seen: float) -> tuple[str, str]:
 
 def written_lately(run: Path) -> bool:
     """Whether its log or a checkpoint is younger than ten minutes, those of a first stage included."""
-    files = [stage / name for stage in (run, run / FOLDER) for name in ("metrics.csv", "log.txt", "checkpoints")]
-    return any(file.exists() and time.time() - file.stat().st_mtime < RECENT for file in files)
+    files = [stage / name for stage in (run, run / PRETRAIN) for name in (METRICS, LOG, CHECKPOINTS)]
+    return any(file.exists() and time.time() - file.stat().st_mtime < RECENT_SECONDS for file in files)

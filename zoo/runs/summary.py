@@ -1,67 +1,73 @@
-"""summary.json: what a run has cost and measured."""
+"""summary.json: what a run has cost, and its last measurements of the validation split."""
 
 from pathlib import Path
 from typing import Any
 
-from zoo.files import write_json
-from zoo.hardware import machine, peak_memory_mib
+from zoo.config.schema import TrainSettings
+from zoo.files import write_atomically
+from zoo.hardware import machine
 from zoo.models.base import Autoencoder
+from zoo.runs.files import FORMAT, SUMMARY
+from zoo.runs.measurements import Measurement, json_of_records
 from zoo.runs.provenance import versions
 
 
-def total_spent(settings: dict[str, Any], images_seen: int, train_seconds: float, earlier: dict[str, Any]) -> dict[str, Any]:
+def total_spent(settings: TrainSettings, images_seen: int, train_seconds: float, earlier: dict[str, Any]) -> dict[str, Any]:
     """Images, hours and hours × devices that a stage with these settings and those before it have trained."""
-    hours, ranks = train_seconds / 3600, settings["trainer"]["devices"] * settings["trainer"]["num_nodes"]
-    own = {"images_seen": images_seen, "train_hours": hours, "device_hours": hours * ranks}
+    hours = train_seconds / 3600
+    own = {"images_seen": images_seen, "train_hours": hours, "device_hours": hours * settings.trainer.world_size}
     return {name: earlier.get(name, 0) + value for name, value in own.items()}
 
 
 def write_summary(
     run: Path,
-    settings: dict[str, Any],
+    settings: TrainSettings,
     model: Autoencoder,
     metrics: dict[str, float],
+    measurements: list[Measurement],
     images_seen: int,
     train_seconds: float,
     complete: bool,
-    peak_memory: float | None = None,
+    peak_memory_mib: float,
 ) -> dict[str, Any]:
     """Writes summary.json; returns what it has written. On rank 0.
 
     Args:
         run: The run's folder.
-        settings: Its settled configuration.
+        settings: Its resolved settings.
         model: Its model, on its device; its provenance tells of an earlier stage.
-        metrics: The last measurement of the validation split.
+        metrics: What training logged last of the validation split.
+        measurements: Those of the final evaluation on the validation split.
         images_seen: Images trained on, in this stage.
         train_seconds: Seconds spent training this stage, over all sessions, without validation, pictures and checkpoints.
         complete: Whether nothing is left to train for this budget.
-        peak_memory: MiB of training, if it was taken at its end; otherwise of the process so far.
+        peak_memory_mib: Most memory that training has held.
     """
-    trainer = settings["trainer"]
-    earlier = model.provenance.get("pretrain", {})
+    trainer, earlier = settings.trainer, model.provenance.get("pretrain", {})
     spent = total_spent(settings, images_seen, train_seconds, earlier)
-    rate = spent["images_seen"] / (3600 * spent["train_hours"]) if train_seconds else None  # over all stages, as the hours are
     summary = {
-        "model": settings["model"]["name"],
-        "data": settings["data"]["name"],
-        "seed": settings["seed"],
+        "format": FORMAT,
+        "model": settings.model["name"],
+        "data": settings.data.name,
+        "seed": settings.seed,
         "command": model.provenance["command"],
         "split": "val",
         "metrics": metrics,
+        "measurements": [measurement.to_dict() for measurement in measurements],
         "images_seen": spent["images_seen"],
-        "training": {"budget": settings["budget"], "complete": complete},  # a model may end it before the budget is spent
+        "training": {"budget": settings.budget, "complete": complete},  # a model may end it before the budget is spent
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "images_per_second": rate,
+        # Over all stages, as the hours are.
+        "images_per_second": spent["images_seen"] / (3600 * spent["train_hours"]) if train_seconds else None,
         "train_hours": spent["train_hours"],
         "device_hours": spent["device_hours"],
-        "devices": trainer["devices"] * trainer["num_nodes"],
-        "accelerator": trainer["accelerator"],
-        "precision": trainer["precision"],
-        "peak_memory_mib": peak_memory or peak_memory_mib(model.device),
+        "devices": trainer.world_size,
+        "accelerator": trainer.accelerator,
+        "precision": trainer.precision,
+        "peak_memory_mib": peak_memory_mib,
         "machine": machine(model.device),
         "versions": versions(),
     } | ({"pretrain": earlier} if earlier else {})
-    write_json(run / "summary.json", summary)
-
+    text = json_of_records(summary)
+    write_atomically(run / SUMMARY, lambda file: file.write(text.encode()))
     return summary

@@ -3,12 +3,14 @@
 import shlex
 from pathlib import Path
 
+from zoo.runs.files import PRETRAIN
+
 
 def upload_command(runs: list[Path]) -> str:
     """What uploads those of these runs, with their first stages, that were logged offline and not uploaded yet; "" if there are none."""
     waiting: dict[Path, list[str]] = {}  # by run: where its logs lie
     for run in runs:
-        for stage in ("wandb", "pretrain/wandb"):
+        for stage in ("wandb", f"{PRETRAIN}/wandb"):
             logs = run.glob(f"{stage}/offline-run-*/*.wandb")
             if any(not log.with_name(f"{log.name}.synced").exists() for log in logs):  # the mark that wandb sync leaves
                 waiting.setdefault(shown_path(run), []).append(stage)

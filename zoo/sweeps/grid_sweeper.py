@@ -20,6 +20,7 @@ class ParamsSweeper(Sweeper):
     """A sweeper of what `params`, {name: values}, and the command line list; the command line goes first."""
 
     params: dict[str, str]
+    config: Any  # set by `setup`
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config: Any = config

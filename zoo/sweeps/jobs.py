@@ -16,15 +16,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
+from zoo.config.check import check
 from zoo.config.messages import explain, missing_value
 from zoo.config.overrides import is_flag, quoted, takes_several
+from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
+from zoo.runs.files import CONFIG, LOG, PRETRAIN, config_of
 from zoo.runs.status import has_checkpoint, is_alive, state_of
 from zoo.sweeps.processes import job_command
 from zoo.sweeps.records import read_job, read_sweep, write_sweep
@@ -40,12 +42,12 @@ class Job:
     overrides: list[str]  # the sweeper's: those of the command line with one value each
     title: str  # the overrides that other jobs have otherwise: "model=vae seed=0"
     folder: Path  # absolute
-    config: DictConfig  # composed, without `hydra`
+    settings: TrainSettings  # as composed; resolved when its backend has checked it
 
     @property
     def log(self) -> Path:
         """The file that it prints into."""
-        return self.folder / "log.txt"
+        return self.folder / LOG
 
     def argv(self) -> list[str]:
         """What starts it now; see `overrides_to_start`."""
@@ -90,14 +92,15 @@ def compose_jobs(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]]
             own = loader.load_sweep_config(config, overrides)
             with read_write(own), open_dict(own):
                 del own["hydra"]
-            OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-        if own.logger.kind == "wandb" and own.logger.group is None:
-            own.logger.group = group
-        what = "-".join(f"{name}-{value}" for name, value in zip(names, values, strict=True)) or f"{own.model.name}-{own.data.name}"
+            settings = check(own)
+        if settings.logger.kind == "wandb" and settings.logger.group is None:
+            settings.logger.group = group
+        what = "-".join(f"{name}-{value}" for name, value in zip(names, values, strict=True))
+        what = what or f"{settings.model['name']}-{settings.data.name}"
         # Only what Hydra reads without quotes, so that `run=FOLDER` can be typed; it ends at = and at commas.
         name = re.sub(r"[^\w.+-]+", "_", f"{number:02d}-{what}", flags=re.ASCII)[:80].rstrip("_.-")
         label = f"[{number + 1:{len(str(total))}}/{total}] {title or what}"
-        jobs.append(Job(label, overrides, title or what, sweep / name, own))
+        jobs.append(Job(label, overrides, title or what, sweep / name, settings))
     return jobs
 
 
@@ -123,7 +126,7 @@ def register_jobs(folder: Path, jobs: list[Job]) -> None:
 
     for job in jobs:
         known = read_job(job.folder)
-        if known.get("overrides", job.overrides) != job.overrides or (not known and (job.folder / "config.yaml").exists()):
+        if known.get("overrides", job.overrides) != job.overrides or (not known and (job.folder / CONFIG).exists()):
             raise ZooError(f"{job.folder} holds another run than {job.title}; name another hydra.sweep.dir.")
         if changed := changed_setting(job):
             raise ZooError(f"{job.folder} was begun with {changed}; name another hydra.sweep.dir, or delete this folder.")
@@ -138,41 +141,29 @@ def register_jobs(folder: Path, jobs: list[Job]) -> None:
     write_sweep(folder, record)
 
 
-def resolve(config: DictConfig) -> None:
-    """Checks a job's settings and fills in what depends on the machine. Raises ZooError."""
-    from zoo.training.resolve import settle
-
-    settle(config)
-
-
 def changed_setting(job: Job) -> str:
     """A setting that a job, finished or to be resumed, was begun with and that is another now (in a file of conf); "" if there is none."""
     from zoo.comparison.labels import flat, matters, text
 
     if state_of(job.folder) != "finished" and not has_checkpoint(job.folder):
         return ""
-    with contextlib.suppress(OSError, ValueError, OmegaConfBaseException, yaml.YAMLError):
-        old = flat(OmegaConf.to_container(OmegaConf.load(job.folder / "config.yaml")))
-        new = flat(OmegaConf.to_container(job.config, resolve=True))
-        for key in new:
-            if key in old and old[key] != new[key] and matters(key) and not key.startswith(("pretrain.run", "trainer.precision")):
-                return f"{key}={text(old[key])}, not {text(new[key])}"
+    old, new = flat(config_of(job.folder / CONFIG)), flat(job.settings.plain())
+    for key in new:
+        if key in old and old[key] != new[key] and matters(key) and not key.startswith(("pretrain.run", "trainer.precision")):
+            return f"{key}={text(old[key])}, not {text(new[key])}"
     return ""
 
 
 def overrides_to_start(job: Job) -> list[str]:
     """The overrides that a job's process is given now: its own, or where it goes on. Clears away what it left without a checkpoint."""
     if has_checkpoint(job.folder):  # the run keeps its settings, but for the devices that this launcher gives
-        return [f"resume={quoted(job.folder)}", *(f"trainer.{name}={job.config.trainer[name]}" for name in PLACEMENT)]
+        return [f"resume={quoted(job.folder)}", *(f"trainer.{name}={getattr(job.settings.trainer, name)}" for name in PLACEMENT)]
     extra = []
-    if job.config.logger.kind == "wandb":
-        extra = [f"logger.group={job.config.logger.group}"]
-        # One W&B run for each job, however often it is started.
-        with contextlib.suppress(OSError, AttributeError, OmegaConfBaseException, ValueError, yaml.YAMLError):
-            earlier: Any = OmegaConf.load(job.folder / "config.yaml")
-            extra.append(f"logger.id={quoted(earlier.logger.id)}")
-    for path in (job.folder / "config.yaml", job.folder / "pretrain" / "config.yaml"):
-        path.unlink(missing_ok=True)
-    for path in (job.folder / "wandb", job.folder / "pretrain" / "wandb"):
-        shutil.rmtree(path, ignore_errors=True)
+    if job.settings.logger.kind == "wandb":
+        extra = [f"logger.group={job.settings.logger.group}"]
+        if known := (config_of(job.folder / CONFIG).get("logger") or {}).get("id"):
+            extra.append(f"logger.id={quoted(known)}")  # one W&B run for each job, however often it is started
+    for stage in (job.folder, job.folder / PRETRAIN):
+        (stage / CONFIG).unlink(missing_ok=True)
+        shutil.rmtree(stage / "wandb", ignore_errors=True)
     return [*job.overrides, *extra]

@@ -46,7 +46,8 @@ class LocalLauncher(Launcher):
             outcomes = scheduler.run_jobs(jobs, backend)
         returns = []
         for job, outcome in zip(jobs, outcomes, strict=True):
-            returns.append(JobReturn(overrides=job.overrides, cfg=job.config, working_dir=str(job.folder), status=JobStatus.COMPLETED))
+            cfg = OmegaConf.create(job.settings.plain())
+            returns.append(JobReturn(overrides=job.overrides, cfg=cfg, working_dir=str(job.folder), status=JobStatus.COMPLETED))
             returns[-1].return_value = read_metrics(job.folder) if outcome.status == "finished" else None
         return returns
 

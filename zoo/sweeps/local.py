@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from zoo.errors import ZooError
-from zoo.sweeps.jobs import Job, resolve
+from zoo.sweeps.jobs import Job
 from zoo.sweeps.processes import Command, Outcome, clean_environment, kill_group, outcome_of, prepare_child
 from zoo.sweeps.records import job_record, read_job
 from zoo.sweeps.scheduler import Running
@@ -37,7 +37,9 @@ class LocalBackend:
 
     def check(self, job: Job) -> None:
         """Writes into a job's settings what it will find on its slots, and resolves them. Raises ZooError."""
-        trainer = job.config.trainer
+        from zoo.training.resolve import settle
+
+        trainer = job.settings.trainer
         if trainer.num_nodes != 1:
             raise ZooError(f"trainer.num_nodes={trainer.num_nodes} needs several machines; use hydra/launcher=slurm.")
         if self.device == "cpus":
@@ -46,7 +48,8 @@ class LocalBackend:
             trainer.accelerator = "cpu"
         elif self.device == "gpus" and trainer.devices == "auto" and trainer.accelerator != "cpu":
             trainer.devices = self.per_job
-        resolve(job.config)
+        job.settings = settle(job.settings)
+        trainer = job.settings.trainer
         of_slots = self.device == "cpus" or (self.device == "gpus" and trainer.accelerator == "gpu")
         if of_slots and trainer.devices > self.per_job:
             raise ZooError(
@@ -70,7 +73,7 @@ class LocalBackend:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(slots)
         elif self.device == "cpus":
             environment["CUDA_VISIBLE_DEVICES"] = ""
-            environment["OMP_NUM_THREADS"] = str(max(1, len(slots) // (job.config.trainer.devices if isinstance(job, Job) else 1)))
+            environment["OMP_NUM_THREADS"] = str(max(1, len(slots) // (job.settings.trainer.devices if isinstance(job, Job) else 1)))
         if job.folder:
             job.folder.mkdir(exist_ok=True)
         command = job.argv()

@@ -14,17 +14,17 @@ import filelock
 
 from zoo.errors import ZooError
 from zoo.files import write_json
-from zoo.runs.files import read_json
+from zoo.runs.files import JOB, read_json
 
 
 def read_job(folder: Path) -> dict[str, Any]:
     """job.json of a job's folder; empty if it is missing or damaged."""
-    return read_json(folder / "job.json")
+    return read_json(folder / JOB)
 
 
 def write_job(folder: Path, record: dict[str, Any]) -> None:
     """Writes job.json into a job's folder."""
-    write_json(folder / "job.json", record)
+    write_json(folder / JOB, record)
 
 
 def job_record(overrides: list[str], command: list[str], slots: list[Any], **more: Any) -> dict[str, Any]:

@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from zoo.config.overrides import quoted
+from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
 from zoo.runs.status import has_checkpoint, state_of
-from zoo.sweeps.jobs import Job, overrides_to_start, resolve
+from zoo.sweeps.jobs import Job, overrides_to_start
 from zoo.sweeps.processes import Outcome, clean_environment, die_with_parent, job_command, outcome_of
 from zoo.sweeps.records import job_record, read_job
 from zoo.sweeps.scheduler import Running
@@ -63,11 +64,13 @@ class SlurmBackend:
 
     def check(self, job: Job) -> None:
         """Resolves what can be resolved away from the nodes, and checks that the launcher's options fit the job. Raises ZooError."""
-        job.config.trainer.devices = devices_of(job.config)
-        elsewhere = job.config.copy()
+        from zoo.training.resolve import settle
+
+        job.settings.trainer.devices = devices_of(job.settings)
+        elsewhere = job.settings.model_copy(deep=True)
         elsewhere.trainer.accelerator, elsewhere.trainer.precision = "cpu", "32-true"  # the nodes have GPUs, this machine perhaps not
-        resolve(elsewhere)
-        for name, number in shape_of(job.config).items():
+        settle(elsewhere)
+        for name, number in shape_of(job.settings).items():
             given = self.given.get(name)
             if given is not None and given != number:
                 raise ZooError(f"hydra.launcher.{name}={given} is not what {SHAPE[name]} asks for, {number}; set {SHAPE[name]} alone.")
@@ -84,7 +87,7 @@ class SlurmBackend:
             return Running(job, handle, f"is still job {record['slurm']} of Slurm", record, record["log_start"], record["submitted"])
         job.folder.mkdir(exist_ok=True)
         # What Slurm gives, also to a job that says auto or was begun elsewhere.
-        given = [f"trainer.{name}={job.config.trainer[name]}" for name in ("devices", "num_nodes")]
+        given = [f"trainer.{name}={getattr(job.settings.trainer, name)}" for name in ("devices", "num_nodes")]
         overrides = overrides_to_start(job)
         start = job_command([*overrides, *(setting for setting in given if setting not in overrides)], job.folder)
         resume = job_command([f"resume={quoted(job.folder)}", *given], job.folder)
@@ -105,7 +108,7 @@ class SlurmBackend:
 
         generic = set(OmegaConf.structured(BaseQueueConf)) - {"submitit_folder"}
         left_out = ("_target_", "submitit_folder", "max_num_timeout", "array_parallelism")
-        options = {name: value for name, value in self.options.items() if name not in left_out} | shape_of(job.config)
+        options = {name: value for name, value in self.options.items() if name not in left_out} | shape_of(job.settings)
         options |= {"name": job.folder.name, "stderr_to_stdout": True}
         if options["gres"]:
             options["gpus_per_node"] = None
@@ -148,16 +151,16 @@ def queued() -> set[str]:
     return set(asked.stdout.split())
 
 
-def devices_of(config: DictConfig) -> int:
+def devices_of(settings: TrainSettings) -> int:
     """Processes on each node; a job that leaves it to the machine gets one."""
-    return 1 if config.trainer.devices == "auto" else config.trainer.devices
+    return 1 if settings.trainer.devices == "auto" else settings.trainer.devices
 
 
-def shape_of(config: DictConfig) -> dict[str, Any]:
+def shape_of(settings: TrainSettings) -> dict[str, Any]:
     """What a job asks Slurm for: nodes, processes on each, and a GPU for each process."""
-    devices = devices_of(config)
-    gpus = None if config.trainer.accelerator == "cpu" else devices
-    return {"nodes": config.trainer.num_nodes, "tasks_per_node": devices, "gpus_per_node": gpus}
+    devices = devices_of(settings)
+    gpus = None if settings.trainer.accelerator == "cpu" else devices
+    return {"nodes": settings.trainer.num_nodes, "tasks_per_node": devices, "gpus_per_node": gpus}
 
 
 @dataclass
@@ -183,7 +186,7 @@ class Task:
             overrides_to_start(self.job)  # clears away what an earlier try has left without a checkpoint
         # Slurm may signal this process alone or all of the job's, depending on the cluster, so SIGTERM is passed on.
         signal.signal(signal.SIGTERM, lambda *_: self.stop())
-        with open(self.job.folder / "log.txt", "ab") as log:
+        with open(self.job.log, "ab") as log:
             self.process = subprocess.Popen(
                 command,
                 env=clean_environment(),

@@ -1,30 +1,36 @@
-"""One stage of a run: builds the model, its data, what watches them and the Trainer; trains; leaves numbers behind."""
+"""One stage of a run: builds the model, its data, the callbacks and the Trainer; fits; evaluates; writes the summary."""
 
 import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import WeightAveraging
 
 from zoo import hardware
+from zoo.callbacks.clock import is_last_step
+from zoo.callbacks.collapse_warning import CollapseWarning
 from zoo.callbacks.line_metrics import LineMetrics
 from zoo.callbacks.linear_probe import ConcurrentProbe, labels_that_vary
 from zoo.callbacks.periodic_checkpoint import PeriodicCheckpoint
+from zoo.callbacks.prior_fitter import PriorFitter
 from zoo.callbacks.progress_bar import ProgressLine
+from zoo.callbacks.sample_logger import SampleLogger
 from zoo.callbacks.stop_on_signal import StopOnSignal
 from zoo.callbacks.training_metrics import Monitor
-from zoo.callbacks.validate import Watch
+from zoo.callbacks.validation_metrics import ValidationMetrics
+from zoo.config.schema import ResolvedSettings
 from zoo.data.module import DataModule
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder
 from zoo.runs import checkpoint
-from zoo.runs.build import data_of, model_of
-from zoo.runs.files import save_settings
+from zoo.runs.build import build_data, build_trainable
+from zoo.runs.files import FORMAT, METRICS, PICTURES, SUMMARY, read_json, write_config
 from zoo.runs.load import Run, fit_weights
+from zoo.runs.measurements import Measurement
 from zoo.runs.provenance import versions
 from zoo.runs.summary import write_summary
+from zoo.training.final_evaluation import evaluate_validation
 from zoo.training.loggers import CsvLogger, build_loggers, close_loggers, log_summary
 from zoo.training.printed import print_model, print_summary, print_tree
 from zoo.training.trainer import build_trainer, moving_average
@@ -33,11 +39,19 @@ from zoo.training.trainer import build_trainer, moving_average
 class Stage(NamedTuple):
     """One training of a run; most runs have one."""
 
-    config: DictConfig  # settled; its budget counts the images of earlier stages, too
+    settings: ResolvedSettings  # resolved; the budget counts the images of earlier stages, too
     folder: Path  # where it leaves config.yaml, checkpoints/, …
     run: Path  # the whole run's folder, which `resume` names
     resuming: bool = False  # from the newest good checkpoint in its folder
     earlier: Run | None = None  # what it starts from, if it does not resume
+
+
+class Start(NamedTuple):
+    """Where a stage begins."""
+
+    checkpoint: Path | None  # that it resumes from
+    earlier: dict[str, Any]  # what the stages before it have spent; empty if there was none
+    command: str  # that trains it, for the record
 
 
 def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
@@ -51,87 +65,71 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     Raises:
         ZooError: Something does not fit (said before anything is written), training diverged, or the last checkpoint was not written.
     """
-    config, folder = stage.config, stage.folder
-    pl.seed_everything(config.seed, verbose=False)
-    model = model_of(config)
-    command, start = shlex.join(["python", "-m", "zoo.train", *overrides]), None
-    earlier: dict[str, Any] = {}  # what the stages before this one have spent
-    if stage.resuming:
-        start, state = checkpoint.newest_good(folder)
-        fit_weights(model, state, start)
-        earlier = state["zoo"].get("pretrain", {})
-        changed = [override for override in overrides if not override.startswith("resume=")]
-        began = state["zoo"].get("command", "unknown")
-        command = f"{began}; then resume=RUN {shlex.join(changed)}" if changed else began
-    else:
-        plain: Any = OmegaConf.to_container(config.model.get("player_options", {}), resolve=False)
-        follow = [player for player, options in plain.items() if options.get("lr") == "${optimizer.lr}"]
-        own_rates = all("lr" in model.player_options.get(player, {}) and player not in follow for player in model.players())
-        first_here = stage.earlier and config.pretrain.run is None  # a stage that has followed it
-        if own_rates and not first_here and any(override.startswith("optimizer.lr=") for override in overrides):
-            names = ", ".join(f"model.player_options.{player}.lr" for player in model.players())
-            raise ZooError(
-                f"optimizer.lr has no effect here, as every player of {config.model.name} has a learning rate of its own; set {names}."
-            )
-        model.start_from(stage.earlier and stage.earlier.model)
-        earlier = stage.earlier.as_pretraining(folder) if stage.earlier else {}
-    before = earlier.get("images_seen", 0)
-    if config.budget - before < config.batch_size:
+    settings, folder = stage.settings, stage.folder
+    pl.seed_everything(settings.seed, verbose=False)
+    model = build_trainable(settings)
+    start = resumed(stage, model, overrides) if stage.resuming else started(stage, model, overrides)
+    before = start.earlier.get("images_seen", 0)
+    if settings.budget - before < settings.batch_size:
         raise ZooError(
-            f"The {before:,} images that {earlier['checkpoint']} has seen count as spent, so budget={config.budget} leaves no batch of "
-            f"{config.batch_size}; raise it, for example to {2 * before}."
+            f"The {before:,} images that {start.earlier['checkpoint']} has seen count as spent, so budget={settings.budget} leaves no "
+            f"batch of {settings.batch_size}; raise it, for example to {2 * before}."
         )
-    model.recipe.before, model.recipe.budget = before, config.budget - before
-    steps = model.recipe.budget // config.batch_size
-    data = checked_data(config, model)
-    settings: Any = OmegaConf.to_container(config, resolve=True)
-    model.provenance = {"format": checkpoint.FORMAT, "config": settings, "versions": versions(), "command": command}
-    if earlier:
-        model.provenance["pretrain"] = earlier
+    model.recipe.before, model.recipe.budget = before, settings.budget - before
+    steps = model.recipe.budget // settings.batch_size
+    data = checked_data(settings, model)
+    model.provenance = {"format": FORMAT, "config": settings.plain(), "versions": versions(), "command": start.command}
+    if start.earlier:
+        model.provenance["pretrain"] = start.earlier
+    begin = before if start.checkpoint is None else int(start.checkpoint.stem)  # images seen before this session
 
-    begin = before if start is None else int(start.stem)  # images seen before this session
-    monitor = Monitor(config.log_every)
-    watch = Watch(folder, config.watch_every, config.evaluation.samples, config.evaluation.metrics, begin)
-    probes: list[Any] = []
-    if config.probe_every:
-        if model.can_encode:
-            labels_that_vary(data)  # data without labels are refused before anything is written
-        probes.append(ConcurrentProbe(every=config.probe_every))
-    if config.data.name == "lines":
-        probes.append(LineMetrics())
-    averaging = [WeightAveraging(avg_fn=moving_average(config.ema))] if config.ema else []
-    saver = PeriodicCheckpoint(folder, config.checkpoint_every, config.keep_checkpoints, stop, stage.run)
-    callbacks = [
-        *averaging,
+    monitor = Monitor(settings.log_every)
+    validation = ValidationMetrics(settings.watch_every)
+    probes = probes_of(settings, model, data)
+    callbacks: list[pl.Callback] = [
+        *([WeightAveraging(avg_fn=moving_average(settings.ema))] if settings.ema else []),
         monitor,
-        ProgressLine(monitor, config.budget),
+        ProgressLine(monitor, settings.budget),
         *probes,
-        watch,
+        validation,
+        PriorFitter(settings.watch_every),
+        SampleLogger(folder / PICTURES, settings.watch_every),
+        CollapseWarning(),
         stop,
-        saver,
-    ]  # the bar ends before the evaluation
+        PeriodicCheckpoint(folder, settings.checkpoint_every, settings.keep_checkpoints, stop, stage.run),
+    ]
 
-    if start is None:
-        print_tree(settings)
+    if start.checkpoint is None:
+        print_tree(settings.plain())
         print_model(model)
-    elif (begin - before) // config.batch_size >= steps and folder == stage.run:
-        print(f"This run has reached its budget of {config.budget:,} images; give a larger budget to train it further.")
+    elif (begin - before) // settings.batch_size >= steps and folder == stage.run:
+        print(f"This run has reached its budget of {settings.budget:,} images; give a larger budget to train it further.")
     folder.mkdir(parents=True, exist_ok=True)
-    loggers = build_loggers(config.logger, folder, settings)
-    save_settings(config, folder)
+    csv = CsvLogger(folder / METRICS)
+    loggers = [csv, *build_loggers(settings, folder)]
     if hardware.is_first_process():
+        write_config(settings, folder)
         checkpoint.remove_leftovers(folder)
-    next(logger for logger in loggers if isinstance(logger, CsvLogger)).rewind(begin)
+    csv.rewind(begin)
 
-    trainer: Any = build_trainer(config.trainer, folder, steps, callbacks, loggers)
+    trainer: Any = build_trainer(settings.trainer, folder, steps, callbacks, loggers)
     try:
-        trainer.fit(model, data, ckpt_path=start, weights_only=True)
+        trainer.fit(model, data, ckpt_path=start.checkpoint, weights_only=True)
+        complete = is_last_step(trainer)
+        model.to(trainer.strategy.root_device)  # Lightning has moved it off
+        known, seen = read_json(folder / SUMMARY), before + trainer.global_step * settings.batch_size
+        known = known if seen == begin == known.get("images_seen") else {}  # of these very weights, if nothing was left to train
+        peak_memory_mib = known.get("peak_memory_mib") or hardware.peak_memory_mib(model.device)
+        latest = validation.latest | known.get("metrics", {})
+        measurements = [Measurement.from_dict(record) for record in known.get("measurements", [])]
+        if complete and not measurements:
+            with stop.remembering():
+                measurements = evaluate_validation(trainer, model, data, settings, folder)
         if trainer.is_global_zero:
-            images = trainer.global_step * config.batch_size
-            latest = watch.latest | {name: value for probe in probes for name, value in probe.latest.items()}
-            complete = trainer.global_step >= trainer.max_steps and not trainer.strategy.checkpoint_io.failed
-            spent = (images, monitor.train_seconds)
-            summary = write_summary(folder, settings, model, latest, *spent, complete, watch.peak_memory_mib)
+            latest |= {name: value for probe in probes for name, value in probe.latest.items()}
+            complete = complete and not trainer.strategy.checkpoint_io.failed
+            spent = (seen - before, monitor.train_seconds)
+            summary = write_summary(folder, settings, model, latest, measurements, *spent, complete, peak_memory_mib)
             print_summary(folder, summary)
             log_summary(loggers, summary)
     finally:
@@ -141,21 +139,59 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         raise ZooError(failed)
 
 
-def checked_data(config: DictConfig, model: Autoencoder) -> DataModule:
-    """The data of settled settings, opened, and known to fit the settings and the model. Raises ZooError."""
-    domain = config.model.get("domain", config.data.domain)
-    if domain != config.data.domain:
-        raise ZooError(f"model.domain={domain} is not the domain of the batches, data.domain={config.data.domain}; set data.domain alone.")
-    if "domain" in config.model and domain is None:
-        raise ZooError(f"model={config.model.name} needs two domains of images; set data.domain to the name of an attribute.")
-    data = data_of(config)
-    data.check(config.trainer.devices * config.trainer.num_nodes, config.trainer.accumulate)
+def resumed(stage: Stage, model: Autoencoder, overrides: list[str]) -> Start:
+    """Finds the checkpoint that a stopped stage goes on from. Raises ZooError if none fits the model."""
+    path, state = checkpoint.newest_good(stage.folder)
+    fit_weights(model, state, path)
+    changed = [override for override in overrides if not override.startswith("resume=")]
+    began = state["zoo"].get("command", "unknown")
+    command = f"{began}; then resume=RUN {shlex.join(changed)}" if changed else began
+    return Start(path, state["zoo"].get("pretrain", {}), command)
+
+
+def started(stage: Stage, model: Autoencoder, overrides: list[str]) -> Start:
+    """Gives the model of a new stage what an earlier one has trained. Raises ZooError if that does not fit."""
+    settings, first_here = stage.settings, stage.earlier and stage.settings.pretrain.run is None
+    rates = [model.player_options.get(player, {}).get("lr") for player in model.players()]
+    given = any(override.startswith("optimizer.lr=") for override in overrides)
+    if given and None not in rates and settings.optimizer.lr not in rates and not first_here:  # an earlier stage has followed it
+        names = ", ".join(f"model.player_options.{player}.lr" for player in model.players())
+        raise ZooError(
+            f"optimizer.lr has no effect here, as every player of {settings.model['name']} has a learning rate of its own; set {names}."
+        )
+    model.start_from(stage.earlier and stage.earlier.model)
+    earlier = stage.earlier.as_pretraining(stage.folder) if stage.earlier else {}
+    return Start(None, earlier, shlex.join(["python", "-m", "zoo.train", *overrides]))
+
+
+def probes_of(settings: ResolvedSettings, model: Autoencoder, data: DataModule) -> list[Any]:
+    """The callbacks that score the codes while training. Raises ZooError for data without labels."""
+    probes: list[Any] = []
+    if settings.probe_every:
+        if model.can_encode:
+            labels_that_vary(data)  # refused before anything is written
+        probes.append(ConcurrentProbe(every=settings.probe_every))
+    if settings.data.name == "lines":
+        probes.append(LineMetrics())
+    return probes
+
+
+def checked_data(settings: ResolvedSettings, model: Autoencoder) -> DataModule:
+    """The data of resolved settings, opened, and known to fit the settings and the model. Raises ZooError."""
+    name = settings.data.name
+    domain = settings.model.get("domain", settings.data.domain)
+    if domain != settings.data.domain:
+        raise ZooError(
+            f"model.domain={domain} is not the domain of the batches, data.domain={settings.data.domain}; set data.domain alone."
+        )
+    if "domain" in settings.model and domain is None:
+        raise ZooError(f"model={settings.model['name']} needs two domains of images; set data.domain to the name of an attribute.")
+    data = build_data(settings)
+    data.check(settings.trainer.world_size, settings.trainer.accumulate)
     model.name_attributes(data.store.attribute_names)
     model.original_values = data.store.original_values
     shape = data.store.images.shape[1:]
     if model.image_shape != shape:
         theirs, own = ("×".join(map(str, numbers)) for numbers in (shape, model.image_shape))
-        raise ZooError(
-            f"The images of data={config.data.name} are {theirs}, but this model's {own}; set data.image_size={own.split('×')[1]}."
-        )
+        raise ZooError(f"The images of data={name} are {theirs}, but this model's {own}; set data.image_size={own.split('×')[1]}.")
     return data

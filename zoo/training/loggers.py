@@ -9,8 +9,10 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
 from zoo.hardware import is_first_process
+from zoo.runs.measurements import by_flat_name, measurements_of
 from zoo.runs.metrics_csv import MetricsCsv
 
 
@@ -38,9 +40,9 @@ class CsvLogger(Logger):
 
 
 def final_numbers(summary: dict[str, Any]) -> dict[str, float]:
-    """What the W&B summary of a finished run holds of its summary.json: the metrics as they were logged, and `cost/…`."""
-    costs = {f"cost/{name}": value for name, value in summary.items() if isinstance(value, int | float) and name != "seed"}
-    return summary["metrics"] | costs
+    """What the W&B summary of a finished run holds of its summary.json: metrics and measurements as they were logged, and `cost/…`."""
+    costs = {f"cost/{name}": value for name, value in summary.items() if isinstance(value, int | float) and name not in ("seed", "format")}
+    return summary["metrics"] | by_flat_name(measurements_of(summary)) | costs
 
 
 def log_summary(loggers: list[Logger], summary: dict[str, Any]) -> None:
@@ -77,41 +79,40 @@ def has_wandb_account() -> bool:
         return False
 
 
-def build_loggers(config: Any, run: Path, settings: dict[str, Any]) -> list[Logger]:
-    """The loggers of a run.
-
-    Args:
-        config: The `logger` node: `kind` is wandb, tensorboard or none; for wandb also project, entity, group, job_type, tags, name,
-            id, mode.
-        run: The run's folder.
-        settings: The resolved configuration, for W&B.
-
-    Raises:
-        ZooError: W&B refused or was not reached, or TensorBoard is not installed.
-    """
-    loggers: list[Logger] = [CsvLogger(run / "metrics.csv")]
-    if config["kind"] == "wandb" and is_first_process():
-        import wandb  # a second of imports that other loggers need not wait for
-
-        mode = config["mode"]
-        if mode == "auto":  # WANDB_MODE decides where it is set
-            mode = None if "WANDB_MODE" in os.environ else "online" if has_wandb_account() else "offline"
-        names = ("project", "entity", "group", "tags", "name", "id")
-        about = {name: config[name] for name in names} | {"job_type": config.get("job_type", "train")}  # which older runs lack
-        silent = wandb.Settings(silent=True)
+def build_loggers(settings: TrainSettings, run: Path) -> list[Logger]:
+    """The loggers of a run that are asked for beside metrics.csv. Raises ZooError if W&B refuses, or TensorBoard is not installed."""
+    logger = settings.logger
+    if logger.kind == "wandb" and is_first_process():
+        return [wandb_logger(settings, run)]
+    if logger.kind == "tensorboard":
         try:
-            experiment = wandb.init(dir=run, mode=mode, resume="allow", config=settings, settings=silent, **about)
-        except wandb.errors.Error as error:
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise ZooError(
-                f"W&B did not begin the run ({reason}); look at wandb login, or set logger.mode=offline or logger=none."
-            ) from error
-        experiment.define_metric("images_seen")
-        experiment.define_metric("*", step_metric="images_seen")
-        loggers.append(WandbLogger(experiment=experiment))
-    elif config["kind"] == "tensorboard":
-        try:
-            loggers.append(TensorBoardLogger(run, name="", version="tensorboard"))
+            return [TensorBoardLogger(run, name="", version="tensorboard")]
         except ModuleNotFoundError:
             raise ZooError("logger=tensorboard needs the package tensorboard; install it with pip install 'zoo[tensorboard]'.") from None
-    return loggers
+    return []
+
+
+def wandb_logger(settings: TrainSettings, run: Path) -> WandbLogger:
+    """Begins or goes on with the W&B run. Raises ZooError if W&B refuses it or is not reached."""
+    import wandb  # a second of imports that other loggers need not wait for
+
+    logger = settings.logger
+    mode: Any = logger.mode
+    if mode == "auto":  # WANDB_MODE decides where it is set
+        mode = None if "WANDB_MODE" in os.environ else "online" if has_wandb_account() else "offline"
+    names = ("project", "entity", "group", "job_type", "tags", "name", "id")
+    try:
+        experiment = wandb.init(
+            dir=run,
+            mode=mode,
+            resume="allow",
+            config=settings.plain(),
+            settings=wandb.Settings(silent=True),
+            **{name: getattr(logger, name) for name in names},
+        )
+    except wandb.errors.Error as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ZooError(f"W&B did not begin the run ({reason}); look at wandb login, or set logger.mode=offline or logger=none.") from error
+    experiment.define_metric("images_seen")
+    experiment.define_metric("*", step_metric="images_seen")
+    return WandbLogger(experiment=experiment)

@@ -10,6 +10,7 @@ from rich.tree import Tree
 
 from zoo.evaluation.metric_tables import print_metrics
 from zoo.models.base import Autoencoder
+from zoo.runs.measurements import measurements_of
 from zoo.runs.wandb_files import shown_path, upload_command
 
 
@@ -42,8 +43,9 @@ def print_model(model: Autoencoder) -> None:
 def print_summary(run: Path, summary: dict[str, Any]) -> None:
     """Prints the final numbers of a run's summary.json, and where everything lies."""
     console, metrics, rate = Console(), summary["metrics"], summary["images_per_second"]
-    shown = {name.removeprefix("val/"): value for name, value in metrics.items()} | ({"training images/s": rate} if rate else {})
-    print_metrics(console, f"{summary['model']} on {summary['data']}, validation split, {summary['images_seen']:,} images seen", shown)
+    numbers = {name.removeprefix("val/"): value for name, value in metrics.items()} | ({"training images/s": rate} if rate else {})
+    title = f"{summary['model']} on {summary['data']}, validation split, {summary['images_seen']:,} images seen"
+    print_metrics(console, title, measurements_of(summary), numbers)
     for what, where in (("pictures", "pictures/"), ("numbers", "summary.json"), ("curves", "metrics.csv"), ("weights", "checkpoints/")):
         console.print(f"{what + ':':10} {shown_path(run)}/{where}", soft_wrap=True, highlight=False)
     if upload := upload_command([run]):

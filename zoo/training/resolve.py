@@ -1,58 +1,69 @@
-"""From a composed configuration to checked settings, data and model."""
+"""Checked settings with what `auto` and `null` mean on this machine filled in, once for each process."""
 
-from omegaconf import DictConfig, OmegaConf
+import os
+from collections.abc import Sequence
 
-from zoo import hardware
+import torch
+
+from zoo.config.check import validated
+from zoo.config.schema import ResolvedSettings, TrainerSettings, TrainSettings
 from zoo.errors import ZooError
 from zoo.evaluation.protocol import selected
+from zoo.hardware import processes_started_outside
 
-WHOLE = {
-    "seed": 0,
-    "batch_size": 1,
-    "budget": 1,
-    "keep_checkpoints": 1,
-    "evaluation.samples": 0,
-    "model.latent_dim": 1,
-    "trainer.accumulate": 1,
-    "trainer.num_nodes": 1,
-}
-WHOLE_OR_NULL = {"watch_every": 1, "checkpoint_every": 1, "log_every": 1, "probe_every": 1, "data.limit": 1}
-SWITCHES = ("compile", "trainer.deterministic", "trainer.channels_last", "data.flip", "data.skip_bad")
-NUMBERS = {"optimizer.lr": (0, None), "scheduler.warmup": (0, 1)}  # from, below
-ABOVE_OR_NULL = {"clip": (0, None), "ema": (0, 1)}  # above, below
+SHARES = {"watch_every": 10, "checkpoint_every": 10, "log_every": 200}  # null = this part of the budget
 
 
-def settle(config: DictConfig) -> None:
-    """Checks the plain settings and writes what `auto` and `null` mean on this machine into them. Raises ZooError."""
-    for key, least in (WHOLE | WHOLE_OR_NULL).items():
-        if key == "model.latent_dim" and "latent_dim" not in config.model:  # a flow's latent has the image's size
-            continue
-        value = OmegaConf.select(config, key)
-        if not (value is None and key in WHOLE_OR_NULL) and (type(value) is not int or value < least):
-            raise ZooError(f"{key}={value} must be a whole number of at least {least}.")
-    for key in SWITCHES:
-        if not isinstance(OmegaConf.select(config, key), bool):
-            raise ZooError(f"{key}={OmegaConf.select(config, key)} must be true or false.")
-    for key, (low, high) in (NUMBERS | ABOVE_OR_NULL).items():
-        value, strict = OmegaConf.select(config, key), key in ABOVE_OR_NULL
-        if value is None and strict:
-            continue
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or value < low or (strict and value == low) or (high is not None and value >= high):
-            bound, below = "above" if strict else "of at least", "" if high is None else f" and below {high}"
-            raise ZooError(f"{key}={value} must be a number {bound} {low}{below}.")
-    if config.compile and OmegaConf.select(config, "model.flow.memory") == "reversible":
-        raise ZooError("compile=true cannot follow the backward pass of model.flow.memory=reversible; set it to checkpoint or plain.")
-    config.evaluation.metrics = selected(config.evaluation.metrics, "evaluation.metrics")
-    accelerator, count, precision = hardware.resolve(config.trainer)
-    config.trainer.accelerator, config.trainer.devices, config.trainer.precision = accelerator, count, precision
-    ranks, pieces = count * config.trainer.num_nodes, count * config.trainer.num_nodes * config.trainer.accumulate
-    if config.batch_size % pieces:
+def settle(settings: TrainSettings) -> ResolvedSettings:
+    """The settings as they hold here. Raises ZooError for what this machine cannot do, and for numbers that do not fit each other."""
+    batch_size, budget = settings.batch_size, settings.budget
+    if budget < batch_size:
+        raise ZooError(f"budget={budget} images is less than one batch of {batch_size}; raise budget or lower batch_size.")
+    intervals = {name: getattr(settings, name) or max(1, budget // share) for name, share in SHARES.items()}
+    resolved = validated(ResolvedSettings, settings.plain() | intervals)
+    resolved.evaluation.metrics = selected(settings.evaluation.metrics, "evaluation.metrics")
+    resolved.trainer = resolve_trainer(settings.trainer)
+    if batch_size % resolved.micro_batches:
         raise ZooError(
-            f"batch_size={config.batch_size} cannot be divided over {ranks} devices × {config.trainer.accumulate} pieces; "
-            f"make it a multiple of {pieces}."
+            f"batch_size={batch_size} cannot be divided over {resolved.trainer.world_size} devices × {resolved.trainer.accumulate} pieces; "
+            f"make it a multiple of {resolved.micro_batches}."
         )
-    if config.budget < config.batch_size:
-        raise ZooError(f"budget={config.budget} images is less than one batch of {config.batch_size}; raise budget or lower batch_size.")
-    for key, share in (("watch_every", 10), ("checkpoint_every", 10), ("log_every", 200)):
-        config[key] = config[key] or max(1, config.budget // share)
+    return resolved
+
+
+def resolve_trainer(trainer: TrainerSettings) -> TrainerSettings:
+    """Accelerator, devices on each machine and precision. Raises ZooError for what this machine cannot do."""
+    gpus = torch.cuda.device_count()
+    accelerator, devices, precision = trainer.accelerator, trainer.devices, trainer.precision
+    if accelerator == "auto":
+        accelerator = "gpu" if gpus else "cpu"
+    known("trainer.accelerator", accelerator, ("auto", "cpu", "gpu"))
+    if devices == "auto":
+        devices = max(gpus, 1) if accelerator == "gpu" else 1
+    if type(devices) is not int or devices < 1:
+        raise ZooError(f"trainer.devices={devices} is not a number of devices; give a whole number of at least 1, or auto.")
+    if accelerator == "gpu" and devices > gpus:
+        raise ZooError(f"{devices} GPUs were asked for, but this machine has {gpus}; lower trainer.devices or take the CPU.")
+    if trainer.accelerator == "auto" and accelerator == "cpu" and devices > 1:
+        raise ZooError(
+            f"{devices} devices were asked for, but this machine has no GPU; set trainer.devices=1, "
+            f"or trainer.accelerator=cpu to run {devices} processes."
+        )
+    resolved = trainer.model_copy(update={"accelerator": accelerator, "devices": devices})
+    if "TORCHELASTIC_RUN_ID" in os.environ and processes_started_outside() != resolved.world_size:
+        raise ZooError(
+            f"torchrun has started {processes_started_outside()} processes, but trainer.devices={devices} and "
+            f"trainer.num_nodes={trainer.num_nodes} are for {resolved.world_size}; make them --nproc-per-node and --nnodes."
+        )
+    if precision == "auto":
+        precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
+    known("trainer.precision", precision, ("32-true", "bf16-mixed", "16-mixed"))
+    if precision == "16-mixed" and accelerator == "cpu":
+        raise ZooError("trainer.precision=16-mixed needs a GPU; use bf16-mixed or 32-true on a CPU.")
+    return resolved.model_copy(update={"precision": precision})
+
+
+def known(key: str, value: object, choices: Sequence[str]) -> None:
+    """Raises ZooError for a value that is none of the choices."""
+    if value not in choices:
+        raise ZooError(f"{key}={value} is not known; use {', '.join(choices[:-1])} or {choices[-1]}.")

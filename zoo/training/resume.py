@@ -3,14 +3,16 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from zoo.config.check import check
 from zoo.config.overrides import is_flag, quoted, unquoted
+from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
 from zoo.hardware import processes_started_outside
+from zoo.runs.files import read_config
 from zoo.runs.find import find_run
 
 CHANGEABLE = (
@@ -43,16 +45,12 @@ def point_hydra_at_run(argv: list[str] | None = None) -> None:
         raise ZooError("The processes that torchrun or srun starts must share one folder; give hydra.run.dir=DIR (or resume=RUN).")
 
 
-def resumed_config(run: Path, overrides: list[str], defaults: DictConfig | None = None) -> DictConfig:
+def resumed_settings(run: Path, overrides: list[str], defaults: DictConfig | None = None) -> TrainSettings:
     """The run's own configuration, with the few overrides that keep its data order, noise and objective. Raises ZooError for any other.
 
     A larger budget stretches the learning-rate schedule from here on. Settings that are newer than the run take their `defaults`.
     """
-    try:
-        config = OmegaConf.load(run / "config.yaml")
-    except (yaml.YAMLError, OmegaConfBaseException):
-        raise ZooError(f"{run}/config.yaml is damaged; write it anew from the same command with --cfg job, or train anew.") from None
-    assert isinstance(config, DictConfig)
+    config: Any = OmegaConf.create(read_config(run))
     for key in defaults or ():
         if key not in config:
             config[key] = defaults[key]  # type: ignore[index]
@@ -68,4 +66,4 @@ def resumed_config(run: Path, overrides: list[str], defaults: DictConfig | None 
         if isinstance(OmegaConf.select(config, key), DictConfig):
             raise ZooError(f"A resumed run keeps its groups, so '{override}' cannot be given; change one setting, like trainer.devices=2.")
         OmegaConf.update(config, key, OmegaConf.from_dotlist([f"value={value}"]).value)
-    return config
+    return check(config)

@@ -7,80 +7,80 @@ trained first, as a complete run of its own in RUN/pretrain/, with all other set
 import gc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig, OmegaConf
 
 from zoo import hardware
+from zoo.config.schema import PretrainSettings, ResolvedSettings
 from zoo.errors import ZooError
 from zoo.runs import checkpoint
-from zoo.runs.build import model_of
-from zoo.runs.files import FOLDER, save_settings
+from zoo.runs.build import build_trainable
+from zoo.runs.files import CONFIG, PRETRAIN, read_config, write_config
 from zoo.runs.load import open_run
 from zoo.runs.wandb_files import shown_path
 from zoo.training.fit import Stage, checked_data
 from zoo.training.resolve import settle
 
 
-def stages_of(config: DictConfig, run: Path, resuming: bool) -> Iterator[Stage]:
+def stages_of(settings: ResolvedSettings, run: Path, resuming: bool) -> Iterator[Stage]:
     """What is still to be trained, in order; the second stage is opened when the first one is over.
 
     Args:
-        config: Settled settings of the whole run.
+        settings: Resolved settings of the whole run.
         run: Its folder.
         resuming: Whether this run was stopped.
 
     Raises:
         ZooError: The second stage cannot start from the first, or the budget is too small for both; before anything is written.
     """
-    given = OmegaConf.select(config, "pretrain.run")
-    here = given is None and OmegaConf.select(config, "pretrain.model") is not None
+    given = settings.pretrain.run
+    here = given is None and settings.pretrain.model is not None
     if resuming and (checkpoint.all_of(run) or not here):
-        yield Stage(config, run, run, resuming=True)
+        yield Stage(settings, run, run, resuming=True)
     elif here:
-        folder = run / FOLDER
-        first = first_stage(config, folder, resuming)
+        folder = run / PRETRAIN
+        first = first_stage(settings, folder, resuming)
         if not resuming:
-            check(config, first)
-            save_settings(config, run)
+            check_second_stage(settings, first)
+            if hardware.is_first_process():
+                write_config(settings, run)
         if hardware.is_first_process():
-            size = f"{first.budget:,} of {config.budget:,} images"
-            print(f"First of two stages: {first.model.name}, {size}, in {shown_path(folder)}/", flush=True)
+            size = f"{first.budget:,} of {settings.budget:,} images"
+            print(f"First of two stages: {first.model['name']}, {size}, in {shown_path(folder)}/", flush=True)
         yield Stage(first, folder, run, resuming)
         gc.collect()  # what the first stage held on the device is free for the second
-        yield Stage(config, run, run, earlier=open_run(folder))
+        yield Stage(settings, run, run, earlier=open_run(folder))
     else:
-        earlier = None if given is None else open_run(given, option="pretrain.run")
-        if earlier is not None and "autoencoder" in config.model:  # whatever was trained there is the autoencoder
-            config.model.autoencoder, config.model.latent_dim = earlier.config.model, earlier.model.latent_dim
-        yield Stage(config, run, run, earlier=earlier)
+        earlier = None if given is None else open_run(str(given), option="pretrain.run")
+        if earlier is not None and "autoencoder" in settings.model:  # whatever was trained there is the autoencoder
+            inner = {"autoencoder": earlier.settings.model, "latent_dim": earlier.model.latent_dim}
+            settings = settings.model_copy(update={"model": settings.model | inner})
+        yield Stage(settings, run, run, earlier=earlier)
 
 
-def first_stage(config: DictConfig, folder: Path, resuming: bool) -> DictConfig:
+def first_stage(settings: ResolvedSettings, folder: Path, resuming: bool) -> ResolvedSettings:
     """Settings of the stage that is trained in `folder`: the run's, with another model and a part of the budget. Raises ZooError.
 
     Once begun it keeps its length, whatever budget a resumed run is given.
     """
-    share, batch, batches = config.pretrain.share, config.batch_size, config.budget // config.batch_size
+    share, batch, batches = settings.pretrain.share, settings.batch_size, settings.budget // settings.batch_size
     if not isinstance(share, int | float) or not 0 < share < 1:
         raise ZooError(f"pretrain.share={share} must be a number above 0 and below 1: a part of the budget.")
-    first: Any = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-    first.model, first.pretrain = first.pretrain.model, {"run": None}
+    first = settings.model_copy(deep=True)
+    assert first.pretrain.model is not None
+    first.model, first.pretrain = first.pretrain.model, PretrainSettings(run=None)
     first.budget = batch * max(1, min(round(share * batches), batches - 1))
-    if resuming and (folder / "config.yaml").is_file():
-        first.budget = OmegaConf.load(folder / "config.yaml").budget
-    if config.budget - first.budget < batch:
-        raise ZooError(f"budget={config.budget} is too small for two stages; it must be at least {first.budget + batch} images.")
+    if resuming and (folder / CONFIG).is_file():
+        first.budget = read_config(folder)["budget"]
+    if settings.budget - first.budget < batch:
+        raise ZooError(f"budget={settings.budget} is too small for two stages; it must be at least {first.budget + batch} images.")
     first.evaluation.samples = 0
-    if "id" in first.logger:
-        first.logger.name, first.logger.id = f"{first.logger.name}-{FOLDER}", f"{first.logger.id}-{FOLDER}"
-        first.logger.job_type = FOLDER
-    settle(first)
-    return first
+    if first.logger.kind == "wandb":
+        first.logger.name, first.logger.id = f"{first.logger.name}-{PRETRAIN}", f"{first.logger.id}-{PRETRAIN}"
+        first.logger.job_type = PRETRAIN
+    return settle(first)
 
 
-def check(config: DictConfig, first: DictConfig) -> None:
+def check_second_stage(settings: ResolvedSettings, first: ResolvedSettings) -> None:
     """Tries with untrained models whether the second stage can start from the first. Raises ZooError."""
-    model = model_of(config)
-    model.start_from(model_of(first))
-    checked_data(config, model)
+    model = build_trainable(settings)
+    model.start_from(build_trainable(first))
+    checked_data(settings, model)

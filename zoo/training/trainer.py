@@ -10,29 +10,31 @@ from pytorch_lightning.plugins.environments import ClusterEnvironment, Lightning
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import Tensor
 
-from zoo.hardware import processes_started_outside, resolve
+from zoo.config.schema import TrainerSettings
+from zoo.hardware import processes_started_outside
 from zoo.runs.checkpoint import SafeCheckpointIO
+from zoo.training.lightning_internals import switch_off_sigterm_broadcast
 
 
-def build_trainer(config: Any, run: Path, steps: int, callbacks: list[pl.Callback], loggers: list[Any]) -> pl.Trainer:
-    """The Trainer of a run: DDP with more than one device; no Lightning validation loop, samplers or progress bar of its own."""
-    accelerator, devices, precision = resolve(config)
+def build_trainer(settings: TrainerSettings, run: Path, steps: int, callbacks: list[pl.Callback], loggers: list[Any]) -> pl.Trainer:
+    """The Trainer of resolved settings: DDP with more than one device; no validation loop or sampler of Lightning."""
     strategy: str | Strategy = "auto"
-    if devices * config["num_nodes"] > 1:
+    if settings.world_size > 1:
         strategy = DDPStrategy(find_unused_parameters=False, broadcast_buffers=False, gradient_as_bucket_view=True)
     cluster: list[ClusterEnvironment] = []
     if "SLURM_NTASKS" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
         # One task of Slurm starts its processes itself. Several do not, and Lightning must not requeue their job, in a signal handler, too.
         cluster = [SLURMEnvironment(auto_requeue=False) if processes_started_outside() > 1 else LightningEnvironment()]
-    trainer: Any = pl.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=config["num_nodes"],
+    trainer = pl.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
         strategy=strategy,
-        precision=precision,
-        accumulate_grad_batches=config["accumulate"],
-        deterministic=config["deterministic"],
-        benchmark=not config["deterministic"],
+        precision=settings.precision,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.gradient_clip_val,
+        deterministic=settings.deterministic,
+        benchmark=not settings.deterministic,
         max_steps=steps,
         max_epochs=-1,
         callbacks=callbacks,
@@ -44,10 +46,9 @@ def build_trainer(config: Any, run: Path, steps: int, callbacks: list[pl.Callbac
         use_distributed_sampler=False,
         inference_mode=False,
         enable_model_summary=False,
-        sync_batchnorm=accelerator == "gpu",  # for the published nets that have BatchNorm; others have none
+        sync_batchnorm=settings.accelerator == "gpu",  # for the published nets that have BatchNorm; others have none
     )
-    # Lightning asks all ranks for a SIGTERM before each batch and waits for the answer; StopOnSignal asks every few steps.
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+    switch_off_sigterm_broadcast(trainer)
     return trainer
 
 

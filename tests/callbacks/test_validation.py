@@ -1,12 +1,14 @@
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from zoo.batch import Batch
-from zoo.callbacks import validate
-from zoo.callbacks.validate import Watch
+from zoo.callbacks import prior_fitter
+from zoo.callbacks.collapse_warning import are_alike
+from zoo.callbacks.prior_fitter import PriorFitter
 from zoo.evaluation import validation
 from zoo.nets.latent_flows import CouplingFlow
 from zoo.priors import Flow, Gaussian
@@ -23,27 +25,27 @@ def averaged(model, trainer):
 
 
 @pytest.mark.parametrize("needs_fit", [True, False])
-def test_averaging_the_weights_does_not_wash_a_flow_prior_out(monkeypatch, tmp_path, needs_fit):
+def test_averaging_the_weights_does_not_wash_a_flow_prior_out(monkeypatch, needs_fit):
     """What was fitted to codes of the averaged weights, parameters too, is kept; a flow that is trained with the model stays as it is."""
     model = nn.Linear(2, 2)
     model.prior = Flow(2, CouplingFlow(2, 2, 8), steps=20)
     model.prior.needs_fit = needs_fit
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    looked = {}
+    fitted = dict(before)
 
-    def look(self, trainer, model):
-        if needs_fit:
-            model.prior.fit(torch.randn(50, 2, generator=torch.Generator().manual_seed(0)).cumsum(1))
-        looked.update({name: value.clone() for name, value in model.state_dict().items()})
+    def fit_prior(model, loader):
+        model.prior.fit(torch.randn(50, 2, generator=torch.Generator().manual_seed(0)).cumsum(1))
+        fitted.update({name: value.clone() for name, value in model.state_dict().items()})
 
-    monkeypatch.setattr(Watch, "look", look)
-    monkeypatch.setattr(validate, "quiet", averaged)
-    monkeypatch.setattr(validate, "is_due", lambda *_: True)
+    monkeypatch.setattr(prior_fitter, "fit_prior", fit_prior)
+    monkeypatch.setattr(prior_fitter, "quiet", averaged)
+    monkeypatch.setattr(prior_fitter, "is_due", lambda *_: True)
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(loader=lambda *_, **__: None))
     with torch.no_grad():
-        Watch(tmp_path, every=1).on_train_batch_end(None, model, None, None, 0)
-    assert not any(torch.equal(looked[name], before[name]) for name, _ in model.named_parameters())
+        PriorFitter(every=1).on_train_batch_end(trainer, model, None, None, 0)
+    assert needs_fit != all(torch.equal(fitted[name], before[name]) for name, _ in model.named_parameters())
     for name, value in model.state_dict().items():
-        expected = looked if needs_fit and name.startswith("prior.") else before
+        expected = fitted if needs_fit and name.startswith("prior.") else before
         assert torch.equal(value, expected[name]), name
 
 
@@ -54,7 +56,7 @@ def test_reconstructions_are_alike_if_they_differ_by_less_than_2_percent_of_the_
             return share * image + 0.5
 
     images = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    assert validate.are_alike(Flat(), Batch(images, torch.zeros(16, 0), torch.arange(16))) is alike
+    assert are_alike(Flat(), Batch(images, torch.zeros(16, 0), torch.arange(16))) is alike
 
 
 def test_every_tensor_of_a_fitted_prior_is_broadcast(monkeypatch):

@@ -3,11 +3,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 
-from zoo import hardware
+from zoo.config.schema import TrainerSettings
 from zoo.errors import ZooError
+from zoo.training.resolve import resolve_trainer
 from zoo.training.trainer import build_trainer
 
-AUTO = {"accelerator": "auto", "devices": "auto", "precision": "auto"}
+AUTO = TrainerSettings(
+    accelerator="auto", devices="auto", num_nodes=1, precision="auto", accumulate=1, deterministic=False, channels_last=True
+)
 
 
 def test_lightning_still_has_what_is_switched_off():
@@ -27,17 +30,17 @@ def test_lightning_still_has_what_is_switched_off():
 )
 def test_what_the_machine_has(monkeypatch, gpus, asked, found):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert hardware.resolve(AUTO | asked) == found
+    resolved = resolve_trainer(AUTO.model_copy(update=asked))
+    assert (resolved.accelerator, resolved.devices, resolved.precision) == found
 
 
 @pytest.mark.parametrize("asked", [{"devices": 9}, {"devices": 0}, {"devices": "two"}, {"accelerator": "tpu"}, {"precision": "fp8"}])
 def test_what_it_has_not(monkeypatch, asked):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     with pytest.raises(ZooError):
-        hardware.resolve(AUTO | asked)
+        resolve_trainer(AUTO.model_copy(update=asked))
 
 
 def test_one_process_needs_no_ddp(tmp_path):
-    config = AUTO | {"accelerator": "cpu", "num_nodes": 1, "accumulate": 1, "deterministic": False}
     saver = pl.callbacks.Checkpoint()
-    assert build_trainer(config, tmp_path, 1, [saver], []).world_size == 1
+    assert build_trainer(resolve_trainer(AUTO.model_copy(update={"accelerator": "cpu"})), tmp_path, 1, [saver], []).world_size == 1

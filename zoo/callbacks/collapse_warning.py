@@ -1,0 +1,35 @@
+"""Warns after training if the reconstructions of different images are all alike."""
+
+import sys
+from typing import Any
+
+import pytorch_lightning as pl
+
+from zoo.batch import Batch
+from zoo.callbacks.clock import Pauses, images_seen, is_due, is_last_step
+from zoo.evaluation.validation import quiet
+from zoo.models.base import Autoencoder
+
+IMAGES = 16
+
+
+class CollapseWarning(pl.Callback):
+    """Looks at a few validation images after the last step; on rank 0."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not (trainer.is_global_zero and pl_module.can_encode and is_last_step(trainer) and is_due(trainer, pl_module, 1)):
+            return
+        with Pauses.counted(), quiet(pl_module, trainer):
+            collapsed = are_alike(pl_module, trainer.datamodule.some_images("val", IMAGES))
+        if collapsed:
+            print(
+                f"The reconstructions of different images are all alike after {images_seen(trainer, pl_module):,} images: the codes tell "
+                f"nothing; start anew with a longer scheduler.warmup (0.2) or a lower optimizer.lr.",
+                file=sys.stderr,
+            )
+
+
+def are_alike(model: Autoencoder, batch: Batch) -> bool:
+    """Whether reconstructions differ from each other by less than 2 % of what the images do."""
+    made, given = model.reconstruct(batch.image, batch.attributes), batch.image
+    return len(given) > 1 and bool(made.std(0).mean() < 0.02 * given.std(0).mean())

@@ -1,0 +1,29 @@
+"""Fits the model's prior to latents of training images at fixed intervals in images, and after the last step."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+from zoo.callbacks.clock import Pauses, is_due
+from zoo.evaluation.validation import fit_prior, quiet
+
+
+class PriorFitter(pl.Callback):
+    """Fits a prior of the kind that is fitted; the others it leaves alone. On all ranks, after the same images on each.
+
+    Args:
+        every: Images between two fits.
+        images: At most so many training images.
+    """
+
+    def __init__(self, every: int, images: int = 10_000) -> None:
+        self.every, self.images = every, images
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not (pl_module.prior.needs_fit and is_due(trainer, pl_module, self.every)):
+            return
+        with Pauses.counted():
+            with quiet(pl_module, trainer):
+                fit_prior(pl_module, trainer.datamodule.loader("train", limit=self.images, shared=True))
+                fitted = {name: value.clone() for name, value in pl_module.prior.state_dict().items()}
+            pl_module.prior.load_state_dict(fitted)  # into the raw model, too: averaging the weights on must not wash the prior out

@@ -1,0 +1,47 @@
+"""Draws grids of images at fixed intervals in images, and after the last step: files, and the same for W&B and TensorBoard."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+from torch import Tensor
+
+from zoo.callbacks.clock import Pauses, images_seen, is_due
+from zoo.evaluation.validation import quiet
+from zoo.generation import grids
+from zoo.viz import tiling
+
+
+class SampleLogger(pl.Callback):
+    """Samples, reconstructions, interpolations and more, of the same validation images and latents each time; on rank 0.
+
+    Args:
+        folder: Where the PNG files go: `<kind>-<images seen>.png`.
+        every: Images between two sets of grids.
+    """
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.folder, self.every = folder, every
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not (trainer.is_global_zero and is_due(trainer, pl_module, self.every)):
+            return
+        data, seen = trainer.datamodule, images_seen(trainer, pl_module)
+        with Pauses.counted(), quiet(pl_module, trainer):
+            few, many = (data.some_images("val", count) for count in (grids.FEW, grids.MANY))
+            for name, grid in grids.pictures_of(pl_module, few, many, names=data.store.attribute_names).items():
+                tiling.save(grid, self.folder / f"{name}-{seen:012d}.png")
+                log_image(trainer, seen, f"pictures/{name}", grid)
+
+
+def log_image(trainer: pl.Trainer, seen: int, name: str, image: Tensor) -> None:
+    """Sends an image (3, H, W) uint8 to the loggers that take some."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb  # there, since its logger is
+
+            logger.experiment.log({name: wandb.Image(image.permute(1, 2, 0).cpu().numpy()), "images_seen": seen})
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(name, image.to(torch.uint8), seen)

@@ -1,0 +1,54 @@
+"""From what was typed, or stands in a file, to typed settings; one sentence for the first value that does not fit."""
+
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
+
+from zoo.config.schema import TrainSettings
+from zoo.errors import ZooError, nearest
+
+Settings = TypeVar("Settings", bound=TrainSettings)
+KINDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
+BOUNDS = {"minimum": "of at least", "exclusiveMinimum": "above", "exclusiveMaximum": "and below"}
+
+
+def check(config: DictConfig | dict[str, Any]) -> TrainSettings:
+    """Typed settings of a composed configuration, or of plain data.
+
+    Raises:
+        ZooError: A value has another type or lies outside of its range, or a setting is missing or unknown.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True) if isinstance(config, DictConfig) else config
+    return validated(TrainSettings, plain)
+
+
+def validated(kind: type[Settings], plain: dict[str, Any]) -> Settings:
+    """Plain data as typed settings of this kind. Raises ZooError."""
+    try:
+        return kind.model_validate(plain)
+    except ValidationError as error:
+        raise ZooError(sentence(error.errors()[0])) from None
+
+
+def sentence(error: Any) -> str:
+    """What is wrong with one setting, from pydantic's description of it."""
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    schema = TrainSettings.model_json_schema()
+    node, names = schema, []
+    for name in error["loc"]:
+        if name not in node.get("properties", {}):
+            break  # what follows is the member of a union
+        names.append(name)
+        node = node["properties"][name]
+        node = next((choice for choice in node.get("anyOf", ()) if choice.get("type") != "null"), node)
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+    key = ".".join(names)
+    if error["type"] == "extra_forbidden":
+        unknown = ".".join(map(str, error["loc"]))
+        return f"There is no setting '{unknown}'; {nearest(unknown, list(schema['properties']))}"
+    if error["type"] == "missing":
+        return f"The setting {key} is missing; take the configuration as a run has written it."
+    bounds = (f"{words} {node[bound]:g}" for bound, words in BOUNDS.items() if bound in node)
+    return f"{key}={error['input']} must be {' '.join([KINDS.get(node.get('type', ''), 'a group of settings'), *bounds])}."

@@ -1,0 +1,147 @@
+"""Typed settings of a training run: names, ranges and units, written once. No torch here.
+
+What stands in a node beside the fields below belongs to the class that it configures (`_target_`), and is checked by its constructor.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class Node(BaseModel):
+    """Settings that are all named here."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class OpenNode(BaseModel):
+    """Settings that may stand beside others."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class OptimizerSettings(OpenNode):
+    """A class of torch.optim and its arguments."""
+
+    lr: Annotated[float, Field(ge=0)]
+
+
+class SchedulerSettings(OpenNode):
+    """A learning-rate schedule."""
+
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the budget
+
+
+class TrainerSettings(Node):
+    """Devices and precision. `auto` stands for what the machine has until `zoo.training.resolve` has run."""
+
+    accelerator: str  # auto, cpu, gpu
+    devices: Any  # auto, or processes on each machine
+    num_nodes: Positive
+    precision: Any  # auto, 32-true, bf16-mixed, 16-mixed
+    accumulate: Positive  # micro-batches of a step on each device
+    gradient_clip_val: Annotated[float, Field(gt=0)] | None = None  # largest gradient norm of each parameter group
+    deterministic: bool
+    channels_last: bool  # memory layout of convolutions
+
+    @property
+    def world_size(self) -> int:
+        """Processes over all machines; of resolved settings."""
+        return self.devices * self.num_nodes
+
+
+class DataSettings(OpenNode):
+    """A data set, and how it is read."""
+
+    name: str
+    image_size: int
+    channels: int
+    source: dict[str, Any]
+    cache: str | None  # folder of the packed stores
+    storage: str  # device, mmap or auto
+    flip: bool  # mirror half of the training images
+    skip_bad: bool
+    limit: Positive | None  # images of each split
+    domain: str | int | None  # an attribute
+
+
+class EvaluationSettings(Node):
+    """The evaluation of the validation split after the last step."""
+
+    samples: Natural  # images of every comparison; 0 = no evaluation
+    metrics: Any  # groups and metrics; null = all that apply
+
+
+class PretrainSettings(OpenNode):
+    """What is trained first: nothing, a given run, or `model`."""
+
+    run: str | int | None = None
+    share: Any = None  # of the budget, for a stage that is trained here
+    model: dict[str, Any] | None = None
+
+
+class LoggerSettings(Node):
+    """Where metrics go beside metrics.csv; all but `kind` are W&B's own."""
+
+    kind: str  # wandb, tensorboard or none
+    mode: str | None = None  # auto, online, offline, disabled
+    project: str | None = None
+    entity: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    tags: list[Any] | None = None
+    name: str | None = None
+    id: str | None = None
+
+
+class TrainSettings(Node):
+    """All settings of a run. `zoo.config.check` makes them from what was typed, `zoo.training.resolve` replaces `auto` and `null`."""
+
+    seed: Natural
+    batch_size: Positive  # images of an optimizer step, over all devices and micro-batches
+    budget: Positive  # images, over all stages
+    compile: bool
+    ema: Annotated[float, Field(gt=0, lt=1)] | None  # decay of averaged weights
+    watch_every: Positive | None  # images
+    checkpoint_every: Positive | None  # images
+    probe_every: Positive | None  # images
+    log_every: Positive | None  # images
+    keep_checkpoints: Positive
+    evaluation: EvaluationSettings
+    resume: str | int | None = None
+    pretrain: PretrainSettings
+    model: dict[str, Any]
+    data: DataSettings
+    logger: LoggerSettings
+    optimizer: OptimizerSettings
+    scheduler: SchedulerSettings
+    trainer: TrainerSettings
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "TrainSettings":
+        latent_dim = self.model.get("latent_dim", 1)  # a flow's latent has the image's size
+        if type(latent_dim) is not int or latent_dim < 1:
+            raise ValueError(f"model.latent_dim={latent_dim} must be a whole number of at least 1.")
+        if self.compile and (self.model.get("flow") or {}).get("memory") == "reversible":
+            raise ValueError("compile=true cannot follow the backward pass of model.flow.memory=reversible; set it to checkpoint or plain.")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """As nested dicts and lists, as config.yaml and checkpoints hold them."""
+        return self.model_dump(exclude_unset=True)
+
+
+class ResolvedSettings(TrainSettings):
+    """Settings as they hold on this machine: no `auto`, no `null` that stands for something else."""
+
+    watch_every: Positive
+    checkpoint_every: Positive
+    log_every: Positive
+
+    @property
+    def micro_batches(self) -> int:
+        """Parts of a batch over all devices and accumulation."""
+        return self.trainer.world_size * self.trainer.accumulate
