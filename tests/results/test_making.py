@@ -54,9 +54,11 @@ class Zoo:
             for number in (0, 1):
                 run = folder / f"0{number}-seed-{number}"
                 run.mkdir(parents=True, exist_ok=True)
-                (run / "config.yaml").write_text("{budget: 64, batch_size: 32, model: {name: vae}}")
+                (run / "config.yaml").write_text(
+                    f"{{budget: 64, batch_size: 32, seed: {number}, model: {{name: vae}}, data: {{name: faces}}}}"
+                )
                 if number == 0 or not self.broken:
-                    (run / "summary.json").write_text(json.dumps({"images_seen": 64}))
+                    (run / "summary.json").write_text(json.dumps({"images_seen": 64, "training": {"complete": True, "budget": 64}}))
             return int(self.broken)
         if command == "evaluate":
             run = Path(arguments[0].removeprefix("run="))

@@ -16,10 +16,12 @@ from pathlib import Path
 *overrides, folder = sys.argv[1:]
 folder = Path(folder)
 seen = {"overrides": overrides, "environment": dict(os.environ), "cores": sorted(os.sched_getaffinity(0)), "start": time.monotonic()}
-(folder / "config.yaml").write_text("budget: 64\\nbatch_size: 8\\nlogger: {id: abc}\\n")
 (folder / "checkpoints").mkdir(exist_ok=True)
 seed = next((o[5:] for o in overrides if o.startswith("seed=")), "")
 resumed = any(o.startswith("resume=") for o in overrides)
+if not resumed:
+    config = {"budget": 64, "batch_size": 8, "seed": int(seed or 0), "model": {"name": "vae"}, "data": {"name": "mnist"}}
+    (folder / "config.yaml").write_text(json.dumps(config | {"logger": {"id": "abc"}}))
 def save(*_):
     (folder / "checkpoints" / "000000000032.ckpt").write_text("")
     sys.exit(143)
@@ -41,7 +43,8 @@ if not (folder / "repaired").exists():
         raise ValueError("a bug")
     if seed == "3":
         os.kill(os.getpid(), signal.SIGKILL)
-(folder / "summary.json").write_text(json.dumps({"images_seen": 64, "metrics": {"val/mse": 0.25}}))
+training = {"complete": True, "budget": 64}
+(folder / "summary.json").write_text(json.dumps({"images_seen": 64, "training": training, "metrics": {"val/mse": 0.25}}))
 """
 
 

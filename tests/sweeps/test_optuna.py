@@ -28,8 +28,9 @@ run = Path(given["hydra.run.dir"].strip("'"))
 beta = float(given.get("model.beta", 0))
 with open(run.parent / "started", "a") as file:
     file.write(f"{run.name}\\n")
-(run / "config.yaml").write_text("budget: 32\\nbatch_size: 32\\n")
-(run / "summary.json").write_text(json.dumps({"images_seen": 32, "metrics": {"val/mse": (beta - 2) ** 2, "val/psnr": beta}}))
+(run / "config.yaml").write_text("{budget: 32, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}")
+about = {"images_seen": 32, "training": {"complete": True, "budget": 32}}
+(run / "summary.json").write_text(json.dumps(about | {"metrics": {"val/mse": (beta - 2) ** 2, "val/psnr": beta}}))
 """
 
 

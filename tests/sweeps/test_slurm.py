@@ -36,8 +36,9 @@ what = "resumed" if "resume" in given else "begun"
 if given.get("seed") == "1" and rank == "1":
     print("zoo: This rank has no luck.")
     sys.exit(2)
-if rank == "0":
-    (run / "config.yaml").write_text("budget: 32\\nbatch_size: 32\\n")
+if rank == "0" and what == "begun":
+    config = {"budget": 32, "batch_size": 32, "seed": int(given["seed"]), "model": {"name": "vae"}, "data": {"name": "faces"}}
+    (run / "config.yaml").write_text(json.dumps(config))
 if "resume" not in given and given.get("seed") != "2":
     told = []
     signal.signal(signal.SIGTERM, lambda *_: told.append(1))
@@ -52,7 +53,8 @@ if "resume" not in given and given.get("seed") != "2":
 while not all((run / f"{what}-{other}.json").exists() for other in range(int(os.environ["SLURM_NTASKS"]))):
     time.sleep(0.02)  # ranks wait for each other
 if rank == "0":
-    (run / "summary.json").write_text(json.dumps({"images_seen": 32, "metrics": {"val/mse": 0.5}}))
+    training = {"complete": True, "budget": 32}
+    (run / "summary.json").write_text(json.dumps({"images_seen": 32, "training": training, "metrics": {"val/mse": 0.5}}))
 """
 
 
