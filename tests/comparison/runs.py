@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from zoo.evaluation.descriptors import METRICS
-from zoo.runs.measurements import FORMAT, Measurement, Quantity
+from zoo.runs.files import FORMAT
+from zoo.runs.measurements import Measurement, Quantity
 
 SHA = "ab" * 32
 

@@ -22,7 +22,7 @@ def test_a_folder_named_on_the_command_line_is_gone_on_with_and_no_other_jobs_en
     assert other.code == 2
     assert "00-seed-0 holds another run than seed=0; name another hydra.sweep.dir" in other.err
     config = tmp_path / "a b" / "01-seed-10" / "config.yaml"
-    config.write_text(config.read_text().replace("batch_size: 8", "batch_size: 4"))  # as if that of an experiment had been changed
+    config.write_text(config.read_text().replace('"batch_size": 8', '"batch_size": 4'))  # as if that of an experiment had been changed
     changed = zoo("train", "-m", *tiny, "seed=0,10", "hydra.sweep.dir='a b'")
     assert changed.code == 2
     assert "01-seed-10 was begun with batch_size=4, not 8; name another hydra.sweep.dir" in changed.err
