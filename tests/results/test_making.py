@@ -67,7 +67,7 @@ class Zoo:
             book |= {"measurements": records({f"reconstructions/mse@{self.count.get(run.name, 2000)}": 0.1})}
             book |= {"features": {}, "trained_with": {"commit": "c"}, "versions": {"commit": "c"}}
             (run / "evaluation.json").write_text(json.dumps(book))
-            (run / "cost.json").write_text("{}")
+            (run / "cost.json").write_text('{"sampling/batch": 128}')
         return 0
 
 
