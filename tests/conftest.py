@@ -34,7 +34,7 @@ def tiny(digits) -> list[str]:
     """Overrides for a training run of seconds: 8 steps, 4 an epoch, a checkpoint every 2."""
     return [
         "data=mnist", f"data.root={digits}", "logger=none", "model.latent_dim=4", "model.backbone.width=16",
-        "batch_size=8", "budget=64", "watch_every=32", "checkpoint_every=16", "log_every=8",
+        "batch_size=8", "max_images=64", "val_every_images=32", "checkpoint_every_images=16", "log_every_images=8",
     ]  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def found(tmp_path_factory):
         patch.setattr(games, "BATCH_SIZE", 4)
         patch.setattr(flow_steps, "MEMORY", flow_steps.Size((3, 16, 16), 1, 4, 16, 4))
         patch.setattr(flow_steps, "SPEED", flow_steps.Size((3, 16, 16), 2, 2, 8, 4))
-        patch.setattr(steps, "train_settings", lambda *options: train_settings(*options, "budget=3200", "model.backbone.width=16"))
+        patch.setattr(steps, "train_settings", lambda *options: train_settings(*options, "max_images=3200", "model.backbone.width=16"))
         patch.setattr(games, "train_settings", lambda *options: train_settings(*options, "data.image_size=32", "model.backbone.width=16"))
         numbers = bench(settings(*TINY, f"out={out}"))
     assert torch.get_num_threads() == before
@@ -47,12 +47,12 @@ def found(tmp_path_factory):
 
 def test_loader_figures_hang_together(found):
     loader = found["loader"]
-    assert all(figure["value"] >= figure["median"] > 0 for name, figure in loader.items() if name.endswith("per_second"))
+    assert all(result["value"] >= result["median"] > 0 for name, result in loader.items() if name.endswith("per_second"))
     ratio = loader["mmap_float_images_per_second"]["value"] / loader["torchvision_images_per_second"]["value"]
     assert loader["mmap_float_over_torchvision"]["value"] == pytest.approx(ratio)
     assert loader["mmap_uint8_images_per_second"]["goal"] == 500_000
-    for figure in loader.values():
-        assert figure["met"] == (None if figure["goal"] is None else figure["value"] >= figure["goal"])
+    for result in loader.values():
+        assert result["met"] == (None if result["goal"] is None else result["value"] >= result["goal"])
 
 
 def test_memory_figures_hang_together(found):
@@ -63,21 +63,21 @@ def test_memory_figures_hang_together(found):
 
 
 def test_overhead_figures_hang_together(found):
-    overhead = {name: figure["value"] for name, figure in found["overhead"].items()}
+    overhead = {name: result["value"] for name, result in found["overhead"].items()}
     for name in ("one_layer", "vae"):
         assert min(overhead[f"{name}_{part}_ms_per_step"] for part in ("bare", "zoo", "reading")) > 0
     assert overhead["vae_added_percent"] == pytest.approx(100 * overhead["vae_added_ms_per_step"] / overhead["vae_bare_ms_per_step"])
 
 
 def test_games_figures_hang_together(found):
-    figures = found["games"]
-    assert set(figures) == {
+    results = found["games"]
+    assert set(results) == {
         f"{name}_{part}" for name in GAMES for part in ("one_loss_ms_per_step", "recomputing_ms_per_step", "step_ratio")
     }
     for name in GAMES:
-        ratio = figures[f"{name}_step_ratio"]
+        ratio = results[f"{name}_step_ratio"]
         assert (ratio["goal"], ratio["met"]) == (1.1, ratio["value"] <= 1.1)
-        assert min(figures[f"{name}_{way}_ms_per_step"]["value"] for way in ("one_loss", "recomputing")) > 0
+        assert min(results[f"{name}_{way}_ms_per_step"]["value"] for way in ("one_loss", "recomputing")) > 0
 
 
 def small_game(name):
@@ -86,7 +86,7 @@ def small_game(name):
     device = torch.device("cpu")
     model = ready(train_settings(f"model={name}", "data.image_size=32", "model.backbone.width=16"), device).double()
     if name == "udt":
-        model.rateweight = 0.01  # else its code has no noise
+        model.kl_weight = 0.01  # else its code has no noise
     batch = random_batch(4, 32, device)
     return model, batch._replace(image=batch.image.double())
 
@@ -95,13 +95,13 @@ def small_game(name):
 def test_objectives_of_the_players_have_the_gradients_of_the_one_loss(name):
     """Otherwise the benchmark would compare different things."""
     model, batch = small_game(name)
-    model.place((1, 2), 0, 4, 4)
+    model.set_batch_rng((1, 2), 0, 4, 4)
     model.losses(batch)["loss"].backward()
-    model.place((1, 2), 0, 4, 4)
+    model.set_batch_rng((1, 2), 0, 4, 4)
     noise = GAMES[name].noise(model, 4)
-    assert GAMES[name].objectives.keys() == model.players().keys()
-    for player, objective in GAMES[name].objectives.items():
-        parameters = model.players()[player]
+    assert GAMES[name].objectives.keys() == model.param_groups().keys()
+    for group_name, objective in GAMES[name].objectives.items():
+        parameters = model.param_groups()[group_name]
         for gradient, parameter in zip(torch.autograd.grad(objective(model, batch, noise), parameters), parameters, strict=True):
             assert parameter.grad.abs().max() > 0
             torch.testing.assert_close(gradient, parameter.grad, rtol=0, atol=1e-11 * parameter.grad.abs().max().item())
@@ -109,28 +109,28 @@ def test_objectives_of_the_players_have_the_gradients_of_the_one_loss(name):
 
 @pytest.mark.parametrize("name", GAMES)
 def test_recomputing_steps_each_player_by_its_own_objective(name):
-    """The first player moves as by the one loss, with its own learning rate; those after it move too, but answer to moved players."""
+    """The first group moves as by the one loss, with its own learning rate; those after it move too, but answer to moved groups."""
     (model, batch), (other, _) = small_game(name), small_game(name)
-    start = {player: [p.detach().clone() for p in parameters] for player, parameters in model.players().items()}
-    model.place((1, 2), 0, 4, 4)
+    start = {group_name: [p.detach().clone() for p in parameters] for group_name, parameters in model.param_groups().items()}
+    model.set_batch_rng((1, 2), 0, 4, 4)
     step(model, model.configure_optimizers(), batch, mixed=False)
-    other.place((1, 2), 0, 4, 4)
+    other.set_batch_rng((1, 2), 0, 4, 4)
     recomputing_step(other, optimizers_of(other), GAMES[name], batch, mixed=False)
-    for turn, player in enumerate(GAMES[name].objectives):
-        for ours, theirs, before in zip(model.players()[player], other.players()[player], start[player], strict=True):
+    for turn, group_name in enumerate(GAMES[name].objectives):
+        for ours, theirs, before in zip(model.param_groups()[group_name], other.param_groups()[group_name], start[group_name], strict=True):
             assert not torch.equal(theirs, before)
             if turn == 0:
                 torch.testing.assert_close(theirs - before, ours - before, rtol=1e-6, atol=1e-9)
 
 
 def test_flow_figures_hang_together(found):
-    figures = found["flows"]
+    results = found["flows"]
     for mode, share in (("checkpoint", 0.3), ("reversible", 0.2)):
-        assert 0 < figures[f"{mode}_saved_ratio"]["value"] < share
-        assert figures[f"{mode}_time_ratio"]["value"] > 0
+        assert 0 < results[f"{mode}_saved_ratio"]["value"] < share
+        assert results[f"{mode}_time_ratio"]["value"] > 0
     if importlib.util.find_spec("normflows") is not None:
-        assert figures["log_likelihood_difference"]["met"]
-        assert figures["eager_ratio"]["goal"] == 0.9
+        assert results["log_likelihood_difference"]["met"]
+        assert results["eager_ratio"]["goal"] == 0.9
 
 
 def test_saved_bytes_count_each_storage_once_and_no_parameters():
@@ -181,7 +181,7 @@ def test_a_step_of_every_kind_of_model_can_be_clocked(model):
 
 
 def test_a_model_that_cannot_be_built_is_a_note():
-    rows = bench(settings(*TINY, "what=training", "models=[ae]", "sizes=[31]"))["training"]
+    rows = bench(settings(*TINY, "mode=training", "models=[ae]", "sizes=[31]"))["training"]
     assert rows[0]["model"] == "ae"
     assert "31 pixels" in rows[0]["note"]
 
@@ -189,7 +189,7 @@ def test_a_model_that_cannot_be_built_is_a_note():
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("what=[loeder]", "did you mean 'loader'"),
+        ("mode=[loeder]", "did you mean 'loader'"),
         ("models=[vea]", "did you mean 'vae'"),
         ("images=100", "at least 512"),
         ("seconds=0", "seconds=0"),
@@ -240,8 +240,8 @@ def test_the_command_explains_itself_and_refuses_in_one_sentence(monkeypatch, ca
     monkeypatch.setattr(sys, "argv", ["zoo.bench", "--help"])
     with pytest.raises(SystemExit, match="0"):
         main()
-    assert "what=[loader]" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["zoo.bench", "what=[loeder]"])
+    assert "mode=[loader]" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["zoo.bench", "mode=[loeder]"])
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert capsys.readouterr().err.strip() == "zoo: what=loeder cannot be measured; did you mean 'loader'?"
+    assert capsys.readouterr().err.strip() == "zoo: mode=loeder cannot be measured; did you mean 'loader'?"

@@ -11,7 +11,7 @@ from zoo.train import main as start_training
 from zoo.training import final_evaluation
 
 FACES = ["data=faces", "data.image_size=32", "data.source.train=300", "data.source.val=24", "data.source.test=80", "logger=none"]
-SMALL = ["model.latent_dim=4", "model.backbone.width=16", "batch_size=16", "budget=320", "hydra.run.dir=run"]
+SMALL = ["model.latent_dim=4", "model.backbone.width=16", "batch_size=16", "max_images=320", "hydra.run.dir=run"]
 FAST = "priors=[gaussian,mixture]"  # a flow takes a while to fit
 
 
@@ -21,7 +21,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(sys, "argv", ["zoo.train", *FACES, *SMALL, "ema=0.9"])
+        patch.setattr(sys, "argv", ["zoo.train", *FACES, *SMALL, "ema_decay=0.9"])
         start_training()
     return folder / "run"
 
@@ -165,10 +165,10 @@ def test_an_unknown_metric_of_the_final_evaluation_is_refused_before_training(zo
 def test_a_trained_model_scores_better_than_an_untrained_one(zoo, tmp_path):
     faces = ["data=faces", "data.image_size=32", "data.source.train=4000", "data.source.val=24", "data.source.test=500", "logger=none"]
     numbers = {}
-    for budget, warmup in ((32, 0), (40_000, 0.05)):
-        assert zoo("train", *faces, f"budget={budget}", f"scheduler.warmup={warmup}", f"hydra.run.dir={budget}").code == 0
-        assert zoo("evaluate", f"run={budget}", FAST).code == 0
-        numbers[budget] = numbers_of(tmp_path / str(budget) / "evaluation.json")
+    for max_images, warmup in ((32, 0), (40_000, 0.05)):
+        assert zoo("train", *faces, f"max_images={max_images}", f"scheduler.warmup={warmup}", f"hydra.run.dir={max_images}").code == 0
+        assert zoo("evaluate", f"run={max_images}", FAST).code == 0
+        numbers[max_images] = numbers_of(tmp_path / str(max_images) / "evaluation.json")
     lower = ["reconstructions/mse", "reconstructions/frechet", "interpolations/frechet", "likelihood/elbo_bits_per_dim"]
     higher = ["reconstructions/psnr", "reconstructions/ssim", "attributes/success", "attributes/truth_cosine", "representation/mig"]
     higher += [
@@ -179,5 +179,5 @@ def test_a_trained_model_scores_better_than_an_untrained_one(zoo, tmp_path):
         higher += [f"samples/{prior}/{name}" for name in ("precision", "density", "coverage")]
     for name in (*lower, *higher):
         count = 100 if name.startswith("attributes/") else 500
-        untrained, trained = (numbers[budget][f"{name}@{count}"] for budget in (32, 40_000))
+        untrained, trained = (numbers[max_images][f"{name}@{count}"] for max_images in (32, 40_000))
         assert (trained < untrained) if name in lower else (trained > untrained), f"{name}: {untrained} untrained, {trained} trained"

@@ -35,13 +35,13 @@ def run(tmp_path_factory):
     """An AE on 64 faces, with 16 to test; trained until different faces look different."""
     folder = tmp_path_factory.mktemp("runs") / "faces"
     counts = ["data.source.train=64", "data.source.val=8", "data.source.test=16"]
-    return train(folder, "model=ae", "data=faces", f"data.image_size={SIZE}", *counts, "budget=800", "optimizer.lr=5e-3")
+    return train(folder, "model=ae", "data=faces", f"data.image_size={SIZE}", *counts, "max_images=800", "optimizer.lr=5e-3")
 
 
 @pytest.fixture(scope="module")
 def digits_run(tmp_path_factory, digits):
     """An AE on 36 digits, with 12 to test."""
-    return train(tmp_path_factory.mktemp("runs") / "digits", "model=ae", "data=mnist", f"data.root={digits}", "budget=64")
+    return train(tmp_path_factory.mktemp("runs") / "digits", "model=ae", "data=mnist", f"data.root={digits}", "max_images=64")
 
 
 @pytest.fixture
@@ -76,14 +76,14 @@ def cell(grid, row, column, top=0, left=0):
     [
         ([], (8, 8), ["samples-64-seed0-000000000800.png"]),
         (["count=10", "prior=gaussian", "seed=3"], (2, 5), ["samples-gaussian-10-seed3-000000000800.png"]),
-        (["what=reconstructions"], (4, 8), ["reconstructions-16-seed0-000000000800.png"]),
-        (["what=reconstructions", "count=3"], (2, 3), ["reconstructions-3-seed0-000000000800.png"]),
+        (["mode=reconstructions"], (4, 8), ["reconstructions-16-seed0-000000000800.png"]),
+        (["mode=reconstructions", "count=3"], (2, 3), ["reconstructions-3-seed0-000000000800.png"]),
         (
-            ["what=interpolation", "count=2", "steps=5"],
+            ["mode=interpolation", "count=2", "steps=5"],
             (2, 7),
             [f"{INTERPOLATION}.gif", f"{INTERPOLATION}.png"],
         ),
-        (["what=grid"], (9, 9), ["grid-9steps-seed0-000000000800.png"]),
+        (["mode=grid"], (9, 9), ["grid-9steps-seed0-000000000800.png"]),
         (["attribute=Smiling", "count=2"], (2, 8), ["attribute-Smiling+1.5-2-7steps-seed0-000000000800.png"]),
         (["attribute=Smiling", "count=2", "strength=-1"], (2, 8), ["attribute-Smiling-1-2-7steps-seed0-000000000800.png"]),
     ],
@@ -114,7 +114,7 @@ def test_a_fitted_prior_replaces_the_models_own(zoo, run, tmp_path):
 
 
 def test_reconstructions_of_files_are_those_of_their_decoded_squares(zoo, run, photos, tmp_path):
-    grid = picture(zoo("generate", f"run={run}", "what=reconstructions", "image=photos/c.png", "out=."), tmp_path)
+    grid = picture(zoo("generate", f"run={run}", "mode=reconstructions", "image=photos/c.png", "out=."), tmp_path)
     square = Image.open(photos / "c.png").crop((20, 0, 80, 60)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(cell(grid, 0, 0), np.asarray(square))
     image = torch.from_numpy(np.array(square)).permute(2, 0, 1)[None] / 127.5 - 1
@@ -125,22 +125,22 @@ def test_reconstructions_of_files_are_those_of_their_decoded_squares(zoo, run, p
 
 def test_interpolation_between_two_files_and_grid_between_four(zoo, run, photos, tmp_path):
     files = ["photos/b.jpg", "photos/d.png"]
-    grid = picture(zoo("generate", f"run={run}", "what=interpolation", f"image=[{','.join(files)}]", "out=."), tmp_path)
+    grid = picture(zoo("generate", f"run={run}", "mode=interpolation", f"image=[{','.join(files)}]", "out=."), tmp_path)
     assert grid.shape == (CELL + 2, 13 * CELL + 2, 3)
     np.testing.assert_array_equal(cell(grid, 0, 12), np.asarray(Image.open(photos / "d.png")))
-    pairs = picture(zoo("generate", f"run={run}", "what=reconstructions", f"image=[{','.join(files)}]", "out=."), tmp_path)
+    pairs = picture(zoo("generate", f"run={run}", "mode=reconstructions", f"image=[{','.join(files)}]", "out=."), tmp_path)
     np.testing.assert_array_equal(cell(grid, 0, 0), cell(pairs, 0, 0))
     np.testing.assert_allclose(cell(grid, 0, 1).astype(int), cell(pairs, 1, 0).astype(int), atol=1)
     np.testing.assert_allclose(cell(grid, 0, 11).astype(int), cell(pairs, 1, 1).astype(int), atol=1)
 
-    square = picture(zoo("generate", f"run={run}", "what=grid", "image=photos", "steps=3", "out=."), tmp_path)
-    four = picture(zoo("generate", f"run={run}", "what=reconstructions", "image=photos", "out=."), tmp_path)
+    square = picture(zoo("generate", f"run={run}", "mode=grid", "image=photos", "steps=3", "out=."), tmp_path)
+    four = picture(zoo("generate", f"run={run}", "mode=reconstructions", "image=photos", "out=."), tmp_path)
     for k, corner in enumerate(((0, 0), (0, 2), (2, 0), (2, 2))):
         np.testing.assert_allclose(cell(square, *corner).astype(int), cell(four, 1, k).astype(int), atol=1)
 
 
 def test_the_animation_shows_all_rows_and_ends_where_the_strips_end(zoo, run, tmp_path):
-    done = zoo("generate", f"run={run}", "what=interpolation", "count=2", "out=.")
+    done = zoo("generate", f"run={run}", "mode=interpolation", "count=2", "out=.")
     strips = picture(done, tmp_path)
     film = Image.open(tmp_path / done.out.splitlines()[1].split(":")[0])
     assert film.n_frames == 60
@@ -197,27 +197,27 @@ def test_classes_are_attributes_too_and_small_digits_are_enlarged(zoo, digits_ru
 
 
 def test_by_default_as_many_rows_are_drawn_as_the_split_has(zoo, digits_run, tmp_path):
-    done = zoo("generate", f"run={digits_run}", "what=interpolation", "steps=2", "out=.")
+    done = zoo("generate", f"run={digits_run}", "mode=interpolation", "steps=2", "out=.")
     assert picture(done, tmp_path).shape == (2 + 6 * 58, 2 + 4 * 58, 3)  # 12 images to test make 6 pairs
     assert done.out.startswith("interpolation-6-2steps-seed0")
-    assert zoo("generate", f"run={digits_run}", "what=interpolation", "count=7", "out=.").code == 2
+    assert zoo("generate", f"run={digits_run}", "mode=interpolation", "count=7", "out=.").code == 2
 
 
 def test_other_seeds_show_other_test_images(zoo, run, tmp_path):
     shown = []
     for seed in range(4):
-        grid = picture(zoo("generate", f"run={run}", "what=reconstructions", "count=4", f"seed={seed}", "out=."), tmp_path)
+        grid = picture(zoo("generate", f"run={run}", "mode=reconstructions", "count=4", f"seed={seed}", "out=."), tmp_path)
         shown += [cell(grid, 0, k).tobytes() for k in range(4)]
     assert len(set(shown)) == 16  # all of the split
 
 
 def test_single_images_hold_the_models_own_pixels(zoo, run, digits_run, tmp_path):
-    done = zoo("generate", f"run={run}", "count=5", "single=true", "out=.")
+    done = zoo("generate", f"run={run}", "count=5", "save_individual=true", "out=.")
     grid = picture(done, tmp_path)
     folder = tmp_path / done.out.splitlines()[1].split("/")[0]
     assert sorted(path.name for path in folder.iterdir()) == [f"{k:05d}.png" for k in range(5)]
     np.testing.assert_array_equal(np.asarray(Image.open(folder / "00003.png")), cell(grid, 0, 3))
-    assert zoo("generate", f"run={digits_run}", "what=reconstructions", "count=2", "single=true", "out=digits").code == 0
+    assert zoo("generate", f"run={digits_run}", "mode=reconstructions", "count=2", "save_individual=true", "out=digits").code == 0
     names = sorted(path.name for path in (tmp_path / "digits").glob("*/*.png"))
     assert names == [f"{k:05d}-{name}.png" for k in range(2) for name in ("original", "reconstruction")]
     assert Image.open(next((tmp_path / "digits").glob("*/00000-original.png"))).mode == "L"
@@ -228,8 +228,8 @@ def test_more_samples_than_a_picture_holds_become_files(zoo, run, tmp_path, monk
         monkeypatch.setattr(f"{module}.SHOWN", 4)
     refused = zoo("generate", f"run={run}", "count=6", "out=.")
     assert refused.code == 2
-    assert "single=true" in refused.err
-    done = zoo("generate", f"run={run}", "count=6", "single=true", "out=.")
+    assert "save_individual=true" in refused.err
+    done = zoo("generate", f"run={run}", "count=6", "save_individual=true", "out=.")
     assert picture(done, tmp_path).shape == (2 * CELL + 2, 2 * CELL + 2, 3)
     assert "the first 4 of 6" in done.out
     assert len(list(tmp_path.glob("*/*.png"))) == 6
@@ -241,7 +241,7 @@ def test_size_is_in_pixels_of_the_picture(zoo, run, tmp_path):
 
 
 def test_no_picture_takes_the_place_of_another(zoo, run, photos, tmp_path):
-    command = ["generate", f"run={run}", "what=reconstructions", "image=photos/a.png", "out=."]
+    command = ["generate", f"run={run}", "mode=reconstructions", "image=photos/a.png", "out=."]
     assert zoo(*command).code == 0
     before = written(tmp_path)
     shutil.copy(photos / "d.png", photos / "a.png")  # another picture under the same name
@@ -283,7 +283,7 @@ def test_data_that_have_moved_are_named(zoo, digits_run, digits, tmp_path, monke
     shutil.rmtree(run / "checkpoints")
     (run / "checkpoints").mkdir()
     torch.save(state, run / "checkpoints" / "000000000064.ckpt")
-    refused = zoo("generate", f"run={run}", "what=reconstructions", "out=.")
+    refused = zoo("generate", f"run={run}", "mode=reconstructions", "out=.")
     assert refused.code == 2
     for part in ("/nowhere", "data_root=DIR", "image=FILE"):
         assert part in refused.err
@@ -291,7 +291,7 @@ def test_data_that_have_moved_are_named(zoo, digits_run, digits, tmp_path, monke
     refused = zoo("generate", f"run={run}", "attribute=7", "out=.")
     assert "data_root=DIR" in refused.err
     assert "image=FILE" not in refused.err  # it would not help: the vector is made of training images
-    assert zoo("generate", f"run={run}", "what=reconstructions", f"data_root={moved}", "count=2", "out=.").code == 0
+    assert zoo("generate", f"run={run}", "mode=reconstructions", f"data_root={moved}", "count=2", "out=.").code == 0
     assert zoo("generate", f"run={run}", "out=.").code == 0  # samples need no data
 
 
@@ -299,34 +299,34 @@ CASES = {
     "run=nowhere": ["run=nowhere does not exist"],
     "run=empty": ["has no checkpoint"],
     "run=latest": ["run=latest found no run"],
-    "what=sample": ["what=sample cannot be drawn", "samples, reconstructions, interpolation, grid, attribute"],
-    "what=attribute": ["needs the name of one", "attribute=NAME"],
+    "mode=sample": ["mode=sample cannot be drawn", "samples, reconstructions, interpolation, grid, attribute"],
+    "mode=attribute": ["needs the name of one", "attribute=NAME"],
     "attribute=Smilling": ["no attribute 'Smilling'", "did you mean 'Smiling'"],
     "attribute=Smiling strength=much": ["strength=much", "number"],
     "attribute=Smiling strength=0": ["strength=0"],
     "attribute=Smiling strength=nan": ["strength=nan"],
     "attribute=Smiling count=17": ["17 test images", "lower count"],
     "attribute=all count=2": ["count=2 has no meaning for attribute=all"],
-    "what=grid attribute=Smiling": ["attribute=Smiling has no meaning for what=grid", "steps, image"],
-    "strength=2": ["strength=2 has no meaning for what=samples"],
-    "image=photos/a.png": ["image=photos/a.png has no meaning for what=samples"],
-    "what=reconstructions prior=gaussian": ["prior=gaussian has no meaning"],
+    "mode=grid attribute=Smiling": ["attribute=Smiling has no meaning for mode=grid", "steps, image"],
+    "strength=2": ["strength=2 has no meaning for mode=samples"],
+    "image=photos/a.png": ["image=photos/a.png has no meaning for mode=samples"],
+    "mode=reconstructions prior=gaussian": ["prior=gaussian has no meaning"],
     "count=0": ["count=0", "at least 1"],
     "count=many": ["count=many", "whole number"],
-    "what=reconstructions count=17": ["17 test images are needed", "16"],
-    "what=grid steps=1": ["steps=1", "at least 2"],
+    "mode=reconstructions count=17": ["17 test images are needed", "16"],
+    "mode=grid steps=1": ["steps=1", "at least 2"],
     "seed=-1": ["seed=-1"],
-    "single=maybe": ["single=maybe", "true or false"],
+    "save_individual=maybe": ["save_individual=maybe", "true or false"],
     "size=40": ["size=40", "32"],
     "size=0": ["size=0"],
     "prior=normal": ["prior=normal is not known", "gaussian, mixture, flow"],
     "device=tpu": ["device=tpu", "auto, cpu or cuda"],
-    "data_root=. what=grid": ["data_root=. cannot be given", "'faces' are made by the program"],
-    "what=grid image=photos/a.png": ["made from 4 image files, but image= names 1"],
-    "what=interpolation image=photos/a.png": ["pairs of image files, but image= names 1"],
+    "data_root=. mode=grid": ["data_root=. cannot be given", "'faces' are made by the program"],
+    "mode=grid image=photos/a.png": ["made from 4 image files, but image= names 1"],
+    "mode=interpolation image=photos/a.png": ["pairs of image files, but image= names 1"],
     "attribute=all image=photos": ["made from one image file, but image= names 4"],
-    "what=reconstructions image=bad.png": ["bad.png cannot be used (not an image)"],
-    "what=reconstructions image=gone.png": ["gone.png cannot be read"],
+    "mode=reconstructions image=bad.png": ["bad.png cannot be used (not an image)"],
+    "mode=reconstructions image=gone.png": ["gone.png cannot be read"],
     "out=bad.png": ["out=bad.png is a file"],
     "out=/dev/null/x": ["/dev/null"],
     "cuont=3": ["no setting 'cuont'", "did you mean 'count'"],
@@ -357,7 +357,7 @@ def test_a_run_must_be_named(zoo):
 
 def test_what_a_model_cannot_do_is_said(zoo, run, monkeypatch):
     monkeypatch.setattr(AE, "can_encode", False)
-    for arguments in (["what=reconstructions"], ["attribute=Smiling"], ["prior=gaussian"]):
+    for arguments in (["mode=reconstructions"], ["attribute=Smiling"], ["prior=gaussian"]):
         done = zoo("generate", f"run={run}", *arguments)
         assert done.code == 2
         assert "AE cannot encode images" in done.err
@@ -375,14 +375,14 @@ def test_data_without_attributes_have_no_vectors(zoo, tmp_path):
     (tmp_path / "images").mkdir()
     for k in range(30):
         smooth_image(np.random.default_rng(k), 32, 32).save(tmp_path / "images" / f"{k}.png")
-    run = train(tmp_path / "run", "data=folder", f"data.root={tmp_path / 'images'}", f"data.image_size={SIZE}", "budget=8")
+    run = train(tmp_path / "run", "data=folder", f"data.root={tmp_path / 'images'}", f"data.image_size={SIZE}", "max_images=8")
     done = zoo("generate", f"run={run}", "attribute=Smiling")
     assert done.code == 2
     assert "have no attributes" in done.err
 
 
 def test_pictures_are_whole_files(zoo, run, tmp_path):
-    assert zoo("generate", f"run={run}", "what=interpolation", "count=1", "out=.").code == 0
+    assert zoo("generate", f"run={run}", "mode=interpolation", "count=1", "out=.").code == 0
     for path in tmp_path.glob("interpolation*"):
         Image.open(BytesIO(path.read_bytes())).load()
         assert path.stat().st_size < 2_000_000

@@ -8,7 +8,7 @@ from PIL import Image
 import zoo as package
 from tests.data.makers import make_celeba
 
-NET = ["model.backbone.width=16", "model.latent_dim=4", "batch_size=8", "budget=32", "logger=none"]
+NET = ["model.backbone.width=16", "model.latent_dim=4", "batch_size=8", "max_images=32", "logger=none"]
 
 
 def test_exported_faces_go_from_jpeg_to_samples(zoo, tmp_path):
@@ -71,7 +71,7 @@ def test_skip_bad_drops_image_and_attributes_together(zoo, tmp_path, monkeypatch
         np.testing.assert_array_equal(attributes, before[name])
 
 
-@pytest.mark.parametrize("verb", ["prepare", "train"])
+@pytest.mark.parametrize("command", ["prepare", "train"])
 def test_a_damaged_store_is_refused_and_named(zoo, digits, tmp_path, monkeypatch, verb):
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     assert zoo("prepare", "data=mnist", f"data.root={digits}").code == 0

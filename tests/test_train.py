@@ -47,8 +47,8 @@ def test_every_model_goes_from_images_to_pictures_and_numbers(zoo, tiny, tmp_pat
     header = lines[0].split(",")
     here = summary.get("pretrain", {"images_seen": 0})["images_seen"]  # where the clock of the last stage began
     assert len(lines) == 1 + (64 - here) // 8
-    players = [f"{what}/{player}" for what in ("learning_rate", "gradient_norm") for player in loaded.players()]
-    expected = [f"train/{name}" for name in ("loss", *players, "images_per_second", "peak_memory_mib")]
+    param_groups = [f"{what}/{group_name}" for what in ("learning_rate", "gradient_norm") for group_name in loaded.param_groups()]
+    expected = [f"train/{name}" for name in ("loss", *param_groups, "images_per_second", "peak_memory_mib")]
     assert {*expected, *(["val/mse", "val/psnr"] if loaded.can_encode else [])} <= {*header}
     pictures = {path.name for path in (run / "pictures").iterdir()}
     kinds = KINDS.get(model, ["interpolations", "reconstructions", "samples"])
@@ -97,7 +97,7 @@ def test_pictures_show_the_same_images_and_latents_each_time(zoo, tiny, tmp_path
 @pytest.mark.parametrize("options", [
     ["trainer.precision=bf16-mixed"],
     ["compile=true"],
-    ["trainer.accumulate=2", "trainer.gradient_clip_val=1.0", "ema=0.9", "scheduler=cosine", "optimizer=adamw"],
+    ["trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0", "ema_decay=0.9", "scheduler=cosine", "optimizer=adamw"],
     ["data.storage=device", "data.flip=true", "model.gamma=0.1", "model.beta=4", "model.kl_warmup=32"],
     ["model=ae", "model.prior._target_=zoo.priors.Mixture"],
     ["data.image_size=32", "model.backbone.norm=group", "model.backbone.output=linear"],
@@ -108,20 +108,20 @@ def test_ordinary_settings(zoo, tiny, options):
 
 
 def test_the_logged_loss_is_whole_under_accumulation(zoo, tiny, tmp_path):
-    assert zoo("train", *tiny, "trainer.accumulate=2", "hydra.run.dir=run").code == 0
+    assert zoo("train", *tiny, "trainer.accumulate_grad_batches=2", "hydra.run.dir=run").code == 0
     with open(tmp_path / "run" / "metrics.csv") as file:
         for row in csv.DictReader(file):
             assert float(row["train/loss"]) == pytest.approx(float(row["train/distortion"]) + float(row["train/rate"]), rel=1e-5)
 
 
 def test_batches_of_two_domains_train(zoo, tiny):
-    done = zoo("train", *tiny, "data.domain=3", "batch_size=4", "budget=32", "hydra.run.dir=run")
+    done = zoo("train", *tiny, "data.domain=3", "batch_size=4", "max_images=32", "hydra.run.dir=run")
     assert done.code == 0, done.err
 
 
 def test_averaging_the_weights_does_not_wash_the_prior_out(zoo, tiny, tmp_path):
     """Checkpoints lie between two fits of the prior; each holds the last fit, though the weights go on."""
-    settings = [*tiny, "model=ae", "ema=0.5", "checkpoint_every=8", "keep_checkpoints=9", "hydra.run.dir=run"]
+    settings = [*tiny, "model=ae", "ema_decay=0.5", "checkpoint_every_images=8", "keep_last_k=9", "hydra.run.dir=run"]
     assert zoo("train", *settings).code == 0
     states = {int(path.stem): torch.load(path, weights_only=True) for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt")}
     fitted = states[32]["state_dict"]["prior.scale_tril"]
@@ -136,19 +136,19 @@ def test_a_loaded_model_knows_how_far_it_was_trained(zoo, tiny, tmp_path):
     assert zoo("train", *tiny, "model.kl_warmup=128", "hydra.run.dir=run").code == 0
     model = package.load(tmp_path / "run")
     assert model.images_seen == 64
-    assert model.ramp(128) == 0.5
+    assert model.linear_warmup(128) == 0.5
 
 
 @pytest.mark.parametrize("preset", ["overfit", "fast_dev_run"])
 def test_debug_presets(zoo, tiny, tmp_path, preset):
-    own = [o for o in tiny if not o.startswith(("budget", "batch_size", "watch", "check", "log_every"))]
-    done = zoo("train", *own, f"trainer={preset}", *(["budget=64"] if preset == "overfit" else []), "hydra.run.dir=run")
+    own = [o for o in tiny if not o.startswith(("max_images", "batch_size", "watch", "check", "log_every_images"))]
+    done = zoo("train", *own, f"trainer={preset}", *(["max_images=64"] if preset == "overfit" else []), "hydra.run.dir=run")
     assert done.code == 0, done.err
     assert (tmp_path / "run" / "summary.json").exists()
 
 
 def test_averaged_weights_are_what_is_loaded(zoo, tiny, tmp_path):
-    assert zoo("train", *tiny, "ema=0.5", "hydra.run.dir=run").code == 0
+    assert zoo("train", *tiny, "ema_decay=0.5", "hydra.run.dir=run").code == 0
     saved = torch.load(tmp_path / "run" / "checkpoints" / "000000000064.ckpt", weights_only=True)
     name = "decoder.0.weight"
     assert not torch.equal(saved["state_dict"][name], saved["current_model_state"][name])
@@ -186,7 +186,7 @@ def test_help_names_groups_options_and_examples(zoo):
     for part in (
         "model: acai, ae, cross_ae, fvae, gan, glow, ltae, two_stage, udt, vae, vaegan",
         "data: celeba",
-        "budget=",
+        "max_images=",
         "trainer.devices=8",
         "python -m zoo.train model=ae data=mnist",
     ):

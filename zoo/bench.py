@@ -1,9 +1,9 @@
-"""Measures what the zoo promises: how fast it reads and trains, what it adds to a bare PyTorch loop, what one loss for all players and
-flows cost.
+"""Measures what the zoo promises: how fast it reads and trains, what it adds to a bare PyTorch loop, what one loss for
+all parameter groups and flows cost.
 
     python -m zoo.bench                                      # all tables, a few minutes
-    python -m zoo.bench what=loader out=bench.json
-    python -m zoo.bench what=training models=[vae] sizes=[64,256] compile=true
+    python -m zoo.bench mode=loader out=bench.json
+    python -m zoo.bench mode=training models=[vae] sizes=[64,256] compile=true
 
 Compare ratios and the figures of one run with each other, not the figures of two machines.
 """
@@ -23,9 +23,9 @@ from rich.table import Table
 from zoo import hardware
 from zoo.benchmarks import flow_steps, games
 from zoo.benchmarks.loading import BATCH_SIZE, measure_loaders, measure_memory
-from zoo.benchmarks.measure import Figure, RandomImages, machine, threads
+from zoo.benchmarks.measure import BenchmarkResult, RandomImages, machine, threads
 from zoo.benchmarks.steps import measure_overhead, measure_training
-from zoo.config.app import run_verb
+from zoo.config.app import run_command
 from zoo.config.instantiate import conf_dir
 from zoo.data.store import prepare
 from zoo.errors import ZooError, nearest
@@ -37,7 +37,7 @@ SECTIONS = ("memory", "loader", "overhead", "games", "flows", "training")  # in 
 
 def main() -> None:
     """The command line's entry."""
-    run_verb(bench, "bench")
+    run_command(bench, "bench")
 
 
 def bench(config: DictConfig) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def bench(config: DictConfig) -> dict[str, Any]:
         hardware.keep_freed_memory()  # as zoo.train does; the bare loop gains as much
     console, notes = Console(), Console(stderr=True)
 
-    def say(sentence: str) -> None:
+    def print_progress(sentence: str) -> None:
         notes.print(f"[dim]{sentence} …", highlight=False)
 
     count = config.threads or torch.get_num_threads()
@@ -57,35 +57,37 @@ def bench(config: DictConfig) -> dict[str, Any]:
     found: dict[str, Any] = {"machine": machine() | {"threads": count, "versions": versions()}, "settings": settings}
     console.print(headline(found["machine"]), highlight=False, soft_wrap=True)
     if count > 1 and found["machine"]["load_average"] > 0.5:
-        say("other work runs on this machine, which slows several threads down several times over: better wait, or give threads=1")
+        print_progress(
+            "other work runs on this machine, which slows several threads down several times over: better wait, or give threads=1"
+        )
     with tempfile.TemporaryDirectory(prefix="zoo-bench-") as temporary, threads(count):
         folder = Path(temporary)
         if {"memory", "loader", "overhead"} & sections:
-            say(f"writing a store of {config.images:,} random images of 3×64×64")
+            print_progress(f"writing a store of {config.images:,} random images of 3×64×64")
             store = prepare(RandomImages(config.images), folder / "cache")
         for section in (name for name in SECTIONS if name in sections):
             if section == "memory":
-                figures = measure_memory(store.path)
+                results = measure_memory(store.path)
                 title = f"Memory: an epoch from the memory-mapped store, batch {BATCH_SIZE}"
             elif section == "loader":
-                figures = measure_loaders(store, config.seconds, config.jpegs, say)
+                results = measure_loaders(store, config.seconds, config.jpegs, print_progress)
                 title = f"Loader: 3×64×64, batch {BATCH_SIZE}, one core; fastest pass"
             elif section == "overhead":
-                figures = measure_overhead(config.images, folder / "cache", folder, config.batch_size, config.seconds, say)
+                results = measure_overhead(config.images, folder / "cache", folder, config.batch_size, config.seconds, print_progress)
                 title = f"Trainer: batch {config.batch_size}, {count} threads; medians"
             elif section == "games":
-                figures = games.measure_games(6 * config.seconds, say)
+                results = games.measure_games(6 * config.seconds, print_progress)
                 title = f"Adversarial step: batch {games.BATCH_SIZE}, {count} threads; medians"
             elif section == "flows":
-                figures = flow_steps.measure_flows(6 * config.seconds, config.compile, say)
+                results = flow_steps.measure_flows(6 * config.seconds, config.compile, print_progress)
                 title = "Flows: one thread; medians"
             else:
-                rows = measure_training(models, list(config.sizes), config.batch_size, config.seconds, config.compile, say)
+                rows = measure_training(models, list(config.sizes), config.batch_size, config.seconds, config.compile, print_progress)
                 found[section] = rows
                 console.print(training_table(rows, count))
                 continue
-            found[section] = {figure.name: {**figure._asdict(), "met": figure.met} for figure in figures}
-            console.print(figure_table(title, figures))
+            found[section] = {result.name: {**result._asdict(), "met": result.met} for result in results}
+            console.print(figure_table(title, results))
     if out is not None:
         text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
         write_atomically(out, lambda file: file.write(text.encode()))
@@ -98,7 +100,7 @@ def check(config: DictConfig) -> tuple[set[str], list[str], Path | None]:
     asked = [config.what] if isinstance(config.what, str) else list(config.what)
     for name in asked:
         if name not in SECTIONS:
-            raise ZooError(f"what={name} cannot be measured; {nearest(str(name), list(SECTIONS))}")
+            raise ZooError(f"mode={name} cannot be measured; {nearest(str(name), list(SECTIONS))}")
     known = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
     models = known if config.models is None else [config.models] if isinstance(config.models, str) else list(config.models)
     for name in models:
@@ -139,19 +141,19 @@ def answer(met: bool | None) -> str:
     return "" if met is None else "[green]yes" if met else "[red]no"
 
 
-def figure_table(title: str, figures: list[Figure]) -> Table:
+def figure_table(title: str, results: list[BenchmarkResult]) -> Table:
     """Figures with their targets."""
     table = Table(title=title, title_justify="left")
-    medians = any(figure.median is not None for figure in figures)
+    medians = any(result.median is not None for result in results)
     table.add_column("")
     for heading in ("figure", *(["median"] if medians else [])):
         table.add_column(heading, justify="right")
     for heading in ("unit", "target", "met"):
         table.add_column(heading)
-    for figure in figures:
-        goal = "" if figure.goal is None else f"{'≥' if figure.at_least else '≤'} {number(figure.goal)}"
-        middle = [number(figure.median)] if medians else []
-        table.add_row(figure.what, number(figure.value), *middle, figure.unit, goal, answer(figure.met))
+    for result in results:
+        goal = "" if result.goal is None else f"{'≥' if result.at_least else '≤'} {number(result.goal)}"
+        middle = [number(result.median)] if medians else []
+        table.add_row(result.what, number(result.value), *middle, result.unit, goal, answer(result.met))
     return table
 
 

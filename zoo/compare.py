@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from zoo.comparison.collect import compare
 from zoo.comparison.exports import write_csv, write_markdown
 from zoo.comparison.terminal import show
-from zoo.config.app import run_verb
+from zoo.config.app import run_command
 from zoo.config.overrides import quoted
 from zoo.errors import ZooError
 from zoo.runs.find import common, named
@@ -28,7 +28,7 @@ WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--confi
 def main() -> None:
     """The command line's entry."""
     name_runs(sys.argv)
-    run_verb(run, "compare")
+    run_command(run, "compare")
 
 
 def name_runs(argv: list[str]) -> None:
@@ -55,7 +55,7 @@ def run(config: DictConfig) -> None:
     others = [override for override in HydraConfig.get().overrides.task if not override.startswith("runs=")]
     command = shlex.join(["python", "-m", "zoo.compare", *paths, *others])
     folders = named(paths)
-    comparison = compare(folders, config.split, config.baseline, config.sort, config.anyway, command)
+    comparison = compare(folders, config.split, config.baseline, config.sort, config.force, command)
     out = folder_for(folders) if config.out is None else Path(str(config.out)).expanduser()
     if out.exists() and not out.is_dir():
         raise ZooError(f"out={config.out} is a file; name a folder.")
@@ -69,9 +69,9 @@ def run(config: DictConfig) -> None:
 
         write_report(comparison, out / "report.html")
         written["report"] = "report.html"
-    shown = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
+    label_value = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
     for what, where in written.items():
-        print(f"{what + ':':10} {shown / where}")
+        print(f"{what + ':':10} {label_value / where}")
     if config.dashboard is not None:
         from zoo.comparison.dashboard import dashboard
 

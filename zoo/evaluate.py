@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from zoo import hardware
-from zoo.config.app import run_verb
+from zoo.config.app import run_command
 from zoo.data.source import SPLITS
 from zoo.errors import ZooError
 from zoo.evaluation import samples
@@ -21,7 +21,7 @@ from zoo.evaluation.cost import cost
 from zoo.evaluation.descriptors import METRICS
 from zoo.evaluation.metric_tables import show
 from zoo.evaluation.protocol import by_group, check_count, selected
-from zoo.evaluation.validation import quiet
+from zoo.evaluation.validation import evaluation_mode
 from zoo.generation import evaluation_images
 from zoo.runs.load import open_run
 from zoo.runs.results_file import ResultsFile, write_cost
@@ -29,7 +29,7 @@ from zoo.runs.results_file import ResultsFile, write_cost
 
 def main() -> None:
     """The command line's entry."""
-    run_verb(measure, "evaluate")
+    run_command(measure, "evaluate")
 
 
 def measure(config: DictConfig) -> None:
@@ -40,7 +40,7 @@ def measure(config: DictConfig) -> None:
     for name, least in (("samples", 1), ("seed", 0)):
         if type(config[name]) is not int or config[name] < least:
             raise ZooError(f"{name}={config[name]} must be a whole number of at least {least}.")
-    device = hardware.single(config.device)
+    device = hardware.choose_device(config.device)
     run = open_run(config.run, device)
     out = run.folder if config.out is None else Path(str(config.out)).expanduser()
     if out.exists() and not out.is_dir():
@@ -53,7 +53,7 @@ def measure(config: DictConfig) -> None:
     measured = {"images_sha256": data.store.sha256, "split": config.split, "seed": config.seed, "device": context.device.type}
     features = {network.name: network.identity()} if network else {}
     results = ResultsFile(out, run, measured, features, list(HydraConfig.get().overrides.task))
-    with quiet(run.model):
+    with evaluation_mode(run.model):
         for found in by_group(context, selection):
             results.add(found, context.notes)
         spent = cost(run, context)

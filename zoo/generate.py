@@ -1,10 +1,10 @@
 """Draws pictures with a trained model: samples, reconstructions, interpolations, edits of an attribute.
 
     python -m zoo.generate run=runs/…                                       # 64 samples
-    python -m zoo.generate run=runs/… what=reconstructions image=photo.jpg
-    python -m zoo.generate run=runs/… what=interpolation                    # a picture and a GIF
+    python -m zoo.generate run=runs/… mode=reconstructions image=photo.jpg
+    python -m zoo.generate run=runs/… mode=interpolation                    # a picture and a GIF
     python -m zoo.generate run=runs/… attribute=Smiling strength=1.5
-    python -m zoo.generate run=runs/… what=transfer                         # UDT: every target with every guide's glasses
+    python -m zoo.generate run=runs/… mode=transfer                         # UDT: every target with every guide's glasses
 
 The same command gives the same bytes. Pictures go to the run's generated/, and none takes the place of another.
 """
@@ -19,12 +19,12 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from zoo import hardware
-from zoo.config.app import run_verb
+from zoo.config.app import run_command
 from zoo.errors import ZooError
 from zoo.evaluation.samples import FITTED
-from zoo.evaluation.validation import quiet
+from zoo.evaluation.validation import evaluation_mode
 from zoo.files import write_atomically
-from zoo.generation.figures import ALL, DRAWINGS, SHOWN, Drawing, Task
+from zoo.generation.figures import ALL, FIGURES, SHOWN, Figure, FigureRequest
 from zoo.generation.inputs import image_files
 from zoo.progress import chunks
 from zoo.runs.load import open_run
@@ -40,7 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # what can be drawn -> its options and t
     "attribute": {"count": 8, "steps": 7, "attribute": None, "strength": 1.5, "image": None},
     "transfer": {"way": "add"},
 }
-WAYS: dict[str, dict[str, Any]] = {  # of what=transfer -> the further options and their defaults
+WAYS: dict[str, dict[str, Any]] = {  # of mode=transfer -> the further options and their defaults
     "add": {"count": 8, "image": None, "guide": None},
     "remove": {"count": 16, "image": None},
     "swap": {"count": 8, "image": None, "guide": None},
@@ -51,39 +51,39 @@ WAYS: dict[str, dict[str, Any]] = {  # of what=transfer -> the further options a
 
 def main() -> None:
     """The command line's entry."""
-    run_verb(generate, "generate")
+    run_command(generate, "generate")
 
 
 def generate(config: DictConfig) -> None:
     """Checks the options, opens the run, draws, writes and prints where the pictures are."""
-    what, options = settled(config)
-    run = open_run(config.run, hardware.single(config.device))
+    mode, options = checked_options(config)
+    run = open_run(config.run, hardware.choose_device(config.device))
     model = run.model
-    if not model.can_encode and (what != "samples" or options["prior"]):
-        raise ZooError(f"{type(model).__name__} cannot encode images: draw what=samples from its own prior.")
+    if not model.can_encode and (mode != "samples" or options["prior"]):
+        raise ZooError(f"{type(model).__name__} cannot encode images: draw mode=samples from its own prior.")
     factor = enlargement(config.size, model.image_shape[-1])
     out = run.folder / "generated" if config.out is None else Path(str(config.out)).expanduser()
     if out.exists() and not out.is_dir():
         raise ZooError(f"out={config.out} is a file; name a folder.")
-    with quiet(model):
-        drawing = DRAWINGS[what](Task(run, what, options, config.count is not None, config.seed, config.data_root, config.cache))
-    stem = "-".join([*words(what, options, config), f"{run.spent['images_seen']:012d}"])
-    write(drawing, out, stem, factor, config.single)
+    with evaluation_mode(model):
+        figure = FIGURES[mode](FigureRequest(run, mode, options, config.count is not None, config.seed, config.data_root, config.cache))
+    stem = "-".join([*words(mode, options, config), f"{run.spent['images_seen']:012d}"])
+    write(figure, out, stem, factor, config.save_individual)
 
 
-def settled(config: DictConfig) -> tuple[str, dict[str, Any]]:
+def checked_options(config: DictConfig) -> tuple[str, dict[str, Any]]:
     """What is drawn, and its options with their defaults. Raises ZooError, before any work, for what does not fit."""
-    what = config.what or ("samples" if config.attribute is None else "attribute")
-    if what not in OPTIONS:
-        raise ZooError(f"what={what} cannot be drawn; choose one of {', '.join(OPTIONS)}.")
-    options, asked = dict(OPTIONS[what]), f"what={what}"
+    mode = config.mode or ("samples" if config.attribute is None else "attribute")
+    if mode not in OPTIONS:
+        raise ZooError(f"mode={mode} cannot be drawn; choose one of {', '.join(OPTIONS)}.")
+    options, asked = dict(OPTIONS[mode]), f"mode={mode}"
     if config.attribute == ALL:
         asked = f"attribute={ALL}"
         del options["count"]
-    if what == "transfer":
+    if mode == "transfer":
         way = config.way or options["way"]
         if way not in WAYS:
-            raise ZooError(f"way={way} of what=transfer is not known; choose one of {', '.join(WAYS)}.")
+            raise ZooError(f"way={way} of mode=transfer is not known; choose one of {', '.join(WAYS)}.")
         options |= WAYS[way]
         asked += f" way={way}"
     for name in sorted({name for others in (*OPTIONS.values(), *WAYS.values()) for name in others}):
@@ -94,16 +94,16 @@ def settled(config: DictConfig) -> tuple[str, dict[str, Any]]:
             options[name] = OmegaConf.to_container(given) if isinstance(given, ListConfig) else given
     if "count" in options and config.image is not None:
         options["count"] = config.count  # null: all files
-    if what == "attribute" and config.attribute is None:
-        raise ZooError(f"what=attribute needs the name of one: give attribute=NAME, or attribute={ALL} for one image along all of them.")
+    if mode == "attribute" and config.attribute is None:
+        raise ZooError(f"mode=attribute needs the name of one: give attribute=NAME, or attribute={ALL} for one image along all of them.")
     for name, value, least in (("count", options.get("count"), 1), ("steps", options.get("steps"), 2), ("seed", config.seed, 0)):
         if value is not None and (type(value) is not int or value < least):
             raise ZooError(f"{name}={value} must be a whole number of at least {least}.")
-    if not isinstance(config.single, bool):
-        raise ZooError(f"single={config.single} must be true or false.")
+    if not isinstance(config.save_individual, bool):
+        raise ZooError(f"save_individual={config.save_individual} must be true or false.")
     largest = math.isqrt(SHOWN) if options.get("way") in ("add", "swap") else SHOWN  # so many rows and so many columns
-    if options.get("count") is not None and options["count"] > largest and not (what == "samples" and config.single):
-        more = "; more samples can only be written as files of their own: add single=true" if what == "samples" else "; lower it"
+    if options.get("count") is not None and options["count"] > largest and not (mode == "samples" and config.save_individual):
+        more = "; more samples can only be written as files of their own: add save_individual=true" if mode == "samples" else "; lower it"
         raise ZooError(f"count={options['count']} is more than the {largest:,} that one picture shows{more}.")
     if "strength" in options:
         strength = options["strength"]
@@ -111,7 +111,7 @@ def settled(config: DictConfig) -> tuple[str, dict[str, Any]]:
             raise ZooError(f"strength={strength} must be a number; below 0 it removes the attribute.")
     if options.get("prior") not in (None, *FITTED):
         raise ZooError(f"prior={options['prior']} is not known; choose {', '.join(FITTED)}, or leave it out for the model's own.")
-    return what, options
+    return mode, options
 
 
 def enlargement(size: Any, pixels: int) -> int:
@@ -123,12 +123,12 @@ def enlargement(size: Any, pixels: int) -> int:
     return size // pixels
 
 
-def words(what: str, options: dict[str, Any], config: DictConfig) -> Iterator[str]:
+def words(mode: str, options: dict[str, Any], config: DictConfig) -> Iterator[str]:
     """What a file's name says: everything that decides the picture."""
-    yield what
-    if what == "attribute":
+    yield mode
+    if mode == "attribute":
         yield in_a_name(f"{options['attribute']}{options['strength']:+g}")
-    if what == "transfer":
+    if mode == "transfer":
         yield options["way"] + (f"{options['strength']:+g}" if "strength" in options else "")
     if options.get("prior") is not None:
         yield options["prior"]
@@ -151,27 +151,27 @@ def in_a_name(text: str) -> str:
     return re.sub(r"[^\w.+-]", "_", text)[:60]
 
 
-def write(drawing: Drawing, out: Path, stem: str, factor: int, single: bool) -> None:
+def write(figure: Figure, out: Path, stem: str, factor: int, save_individual: bool) -> None:
     """Writes the picture, its animation and single images, and prints where they are."""
-    rows, columns = drawing.table.shape[:2]
-    grid = tile(enlarged(drawing.table.flatten(0, 1), factor), columns)
-    picture = png(labelled(grid, drawing.columns, drawing.rows) if drawing.columns else grid)
+    rows, columns = figure.table.shape[:2]
+    grid = tile(enlarged(figure.table.flatten(0, 1), factor), columns)
+    picture = png(labelled(grid, figure.columns, figure.rows) if figure.columns else grid)
     path = vacant(out, stem, picture)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(picture))
-    more = f", the first {SHOWN:,} of {len(drawing.single):,} images" if len(drawing.single) > rows * columns else ""
-    print(f"{shown_path(path)}: {rows} × {columns} images of {drawing.table.shape[-1] * factor} pixels{more}")
-    if drawing.frames is not None:
-        moving = animation(enlarged(drawing.frames, factor), columns_for(drawing.frames.shape[1]))
+    more = f", the first {SHOWN:,} of {len(figure.save_individual):,} images" if len(figure.save_individual) > rows * columns else ""
+    print(f"{shown_path(path)}: {rows} × {columns} images of {figure.table.shape[-1] * factor} pixels{more}")
+    if figure.frames is not None:
+        moving = animation(enlarged(figure.frames, factor), columns_for(figure.frames.shape[1]))
         write_atomically(path.with_suffix(".gif"), lambda file: file.write(moving))
         print(f"{shown_path(path.with_suffix('.gif'))}: the same in motion")
-    if single:
-        folder, images = path.with_suffix(""), list(drawing.single.items())
+    if save_individual:
+        folder, images = path.with_suffix(""), list(figure.save_individual.items())
         folder.mkdir(exist_ok=True)
         for k, _ in chunks(len(images), 1, "writing single images"):
             name, image = images[k]
             (folder / f"{name}.png").write_bytes(png(image))
-        print(f"{shown_path(folder)}/: {len(images):,} single images of {drawing.table.shape[-1]} pixels")
+        print(f"{shown_path(folder)}/: {len(images):,} single images of {figure.table.shape[-1]} pixels")
 
 
 def vacant(out: Path, stem: str, data: bytes) -> Path:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from zoo.errors import ZooError
 
 
-def is_first_process() -> bool:
+def is_rank_zero() -> bool:
     """Whether this process is rank 0, before and after the Trainer has started the others."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank() == 0
@@ -33,7 +33,7 @@ def visible_gpus() -> list[str]:
     return [part.strip() for part in shown.split(",")][:count] if shown else list(map(str, range(count)))
 
 
-def processes_started_outside() -> int:
+def external_world_size() -> int:
     """How many processes torchrun (on all machines) or Slurm's srun has started for this run; 0 where the run starts its own."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return int(os.environ["WORLD_SIZE"])
@@ -42,7 +42,7 @@ def processes_started_outside() -> int:
     return 0
 
 
-def single(device: str) -> str:
+def choose_device(device: str) -> str:
     """ "auto", "cpu" or "cuda" -> what one process computes on. Raises ZooError for what this machine cannot do."""
     gpus = torch.cuda.device_count()
     if device not in ("auto", "cpu", "cuda"):

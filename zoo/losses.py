@@ -12,14 +12,14 @@ from torch import Tensor
 LEVEL = 2 / 255  # between two of the 256 grey levels, on [-1, 1]
 
 
-def wide(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
     """`x` in float32 at least."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def mean_squared_error(target: Tensor, output: Tensor) -> Tensor:
     """mean (x - x̂)²: mean over all values and images, scalar."""
-    return (wide(target) - wide(output)).square().mean()
+    return (at_least_float32(target) - at_least_float32(output)).square().mean()
 
 
 def gaussian_nll(target: Tensor, mean: Tensor, log_scale: Tensor | float) -> Tensor:
@@ -32,7 +32,7 @@ def gaussian_nll(target: Tensor, mean: Tensor, log_scale: Tensor | float) -> Ten
     """
     dimensions = target[0].numel()
     log_scale = torch.as_tensor(log_scale, dtype=target.dtype, device=target.device) if isinstance(log_scale, float) else log_scale
-    squared = (wide(target) - wide(mean)).square().sum() / target.shape[0]
+    squared = (at_least_float32(target) - at_least_float32(mean)).square().sum() / target.shape[0]
     return squared * (-2 * log_scale).exp() / 2 + dimensions * (log_scale + math.log(2 * math.pi) / 2)
 
 
@@ -43,7 +43,7 @@ def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
         mean: μ, (B, latent_dim).
         log_variance: log σ², (B, latent_dim).
     """
-    mean, log_variance = wide(mean), wide(log_variance)
+    mean, log_variance = at_least_float32(mean), at_least_float32(log_variance)
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum() / mean.shape[0]
 
 

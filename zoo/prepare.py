@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from zoo.config.app import run_verb
+from zoo.config.app import run_command
 from zoo.config.instantiate import build
 from zoo.data.faces.dataset import Faces, export_celeba
 from zoo.data.module import cache_dir
@@ -19,7 +19,7 @@ from zoo.errors import ZooError
 
 def main() -> None:
     """The command line's entry."""
-    run_verb(prepare, "prepare")
+    run_command(prepare, "prepare")
 
 
 def prepare(config: DictConfig) -> None:

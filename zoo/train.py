@@ -24,16 +24,16 @@ from omegaconf import DictConfig
 
 from zoo import hardware
 from zoo.callbacks.stop_on_signal import StopOnSignal
-from zoo.config.app import run_verb
+from zoo.config.app import run_command
 from zoo.config.check import check
-from zoo.config.messages import sentences
+from zoo.config.messages import user_errors
 from zoo.errors import ZooError
 from zoo.runs.files import CONFIG, PRETRAIN
 from zoo.sweeps.command_line import point_hydra_at_sweep
 from zoo.sweeps.finish import finalize_sweep
 from zoo.sweeps.processes import die_with_parent
 from zoo.training.fit import train_stage
-from zoo.training.resolve import settle
+from zoo.training.resolve import resolve_config
 from zoo.training.resume import point_hydra_at_run, resumed_settings
 from zoo.training.stages import stages_of
 
@@ -42,12 +42,12 @@ def main() -> None:
     """The command line's entry."""
     if os.environ.get("LOCAL_RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" not in os.environ:
         die_with_parent(signal.SIGKILL)  # which is rank 0: nothing of the run is left to do without it
-    with sentences("train"):
+    with user_errors("train"):
         point_hydra_at_run()
         folder = point_hydra_at_sweep()
-    run_verb(train, "train")
+    run_command(train, "train")
     if folder:
-        with sentences("train"):
+        with user_errors("train"):
             code = finalize_sweep(folder)
         raise SystemExit(code)
 
@@ -61,9 +61,9 @@ def train(config: DictConfig) -> None:
         raise ZooError("This launcher runs all jobs in one process; use hydra/launcher=local, gpus, cpus or slurm.")
     run, overrides = Path(HydraConfig.get().runtime.output_dir), list(HydraConfig.get().overrides.task)
     resuming = config.resume is not None
-    if not resuming and hardware.is_first_process() and any((folder / CONFIG).exists() for folder in (run, run / PRETRAIN)):
+    if not resuming and hardware.is_rank_zero() and any((folder / CONFIG).exists() for folder in (run, run / PRETRAIN)):
         raise ZooError(f"{run} already holds a run; go on with it by resume={run}, or set another hydra.run.dir.")
-    settings = settle(resumed_settings(run, overrides, config) if resuming else check(config))
+    settings = resolve_config(resumed_settings(run, overrides, config) if resuming else check(config))
     if settings.trainer.accelerator == "cpu":
         hardware.keep_freed_memory()
     if settings.logger.kind == "wandb" and settings.logger.id is None:

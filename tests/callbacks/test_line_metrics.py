@@ -14,7 +14,7 @@ from tests.data.test_store import Toy
 from zoo.callbacks.clock import Pauses
 from zoo.callbacks.line_metrics import LineMetrics, scores
 from zoo.callbacks.periodic_checkpoint import PeriodicCheckpoint
-from zoo.callbacks.training_metrics import Monitor
+from zoo.callbacks.training_metrics import TrainingMetricsLogger
 from zoo.data.lines import Lines, draw_uint8
 from zoo.errors import ZooError
 from zoo.evaluation.context import EvalContext
@@ -173,7 +173,7 @@ def test_the_model_trains_as_if_it_were_not_measured(tmp_path):
     for name, callbacks in (("alone", []), ("watched", [LineMetrics(every=16)])):
         torch.manual_seed(0)
         model = Small()
-        fit(tmp_path / name, model, lines(val=4), [Monitor(16), *callbacks], 5)
+        fit(tmp_path / name, model, lines(val=4), [TrainingMetricsLogger(16), *callbacks], 5)
         ends.append(model.state_dict())
     for name, value in ends[0].items():
         assert torch.equal(value, ends[1][name]), name

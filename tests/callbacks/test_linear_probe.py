@@ -18,20 +18,20 @@ from tests.data.test_store import Toy
 from zoo.batch import to_float
 from zoo.callbacks.linear_probe import ConcurrentProbe, LinearProbe
 from zoo.callbacks.periodic_checkpoint import PeriodicCheckpoint
-from zoo.callbacks.training_metrics import Monitor
+from zoo.callbacks.training_metrics import TrainingMetricsLogger
 from zoo.config.schema import TrainerSettings
 from zoo.data.loader import BatchLoader
 from zoo.data.module import DataModule
 from zoo.data.store import prepare
 from zoo.errors import ZooError
-from zoo.models.base import Autoencoder, Recipe
+from zoo.models.base import Autoencoder, TrainingConfig
 from zoo.runs import checkpoint
 from zoo.runs.files import FORMAT
 from zoo.training.loggers import CsvLogger
 from zoo.training.trainer import build_trainer
 
 CPU = TrainerSettings(
-    accelerator="cpu", devices=1, num_nodes=1, precision="32-true", accumulate=1, deterministic=False, channels_last=False
+    accelerator="cpu", devices=1, num_nodes=1, precision="32-true", accumulate_grad_batches=1, deterministic=False, channels_last=False
 )
 
 
@@ -78,7 +78,7 @@ class Visible(Toy):
 def fit(folder, model, source, callbacks, steps, resume=None, batch_size=16, lr=0.01, seed=0, **trainer_options):
     """Trains under the Trainer of `zoo.train`; returns it and the rows of metrics.csv."""
     data = DataModule(source, batch_size, cache=folder / "cache", seed=seed)
-    model.recipe = Recipe(batch_size, steps * batch_size, lambda groups: torch.optim.Adam(groups, lr=lr), seed=seed)
+    model.training_config = TrainingConfig(batch_size, steps * batch_size, lambda groups: torch.optim.Adam(groups, lr=lr), seed=seed)
     model.provenance = {"format": FORMAT, "config": {}}
     trainer = build_trainer(CPU.model_copy(update=trainer_options), folder, steps, callbacks, [CsvLogger(folder / "metrics.csv")])
     trainer.fit(model, data, ckpt_path=resume, weights_only=True)
@@ -156,7 +156,7 @@ def test_it_is_the_layer_that_one_would_train_by_hand_on_the_same_batches(tmp_pa
     source, model, steps = Visible(classes), new(), 40  # 30 steps an epoch
     model.encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 6))
     probe = ConcurrentProbe(0.01, every=160)
-    _, logged = fit(tmp_path, model, source, [Monitor(320), probe], steps, lr=0.0)
+    _, logged = fit(tmp_path, model, source, [TrainingMetricsLogger(320), probe], steps, lr=0.0)
 
     store = prepare(source, tmp_path / "cache")
     first = LinearProbe(6, store.attributes.shape[1], classes, 0.01, 0, torch.device("cpu"))
@@ -231,7 +231,7 @@ def test_the_model_trains_as_if_it_were_not_there(tmp_path, options):
         folder = tmp_path / name
         averaging = EMAWeightAveraging(decay=0.9)
         saver = PeriodicCheckpoint(folder, every=10_000)
-        trainer, logged = fit(folder, new(), Visible(), [averaging, Monitor(64), *probes, saver], 35, **options)
+        trainer, logged = fit(folder, new(), Visible(), [averaging, TrainingMetricsLogger(64), *probes, saver], 35, **options)
         saved = checkpoint.load(folder / "checkpoints" / "000000000560.ckpt")
         losses = {row: values["train/loss"] for row, values in logged.items() if "train/loss" in values}
         ends.append(
@@ -252,7 +252,7 @@ def test_the_model_trains_as_if_it_were_not_there(tmp_path, options):
 def test_resumed_it_goes_on_to_the_last_bit(tmp_path, classes):
     def callbacks(folder):
         averaging, saver = EMAWeightAveraging(decay=0.9), PeriodicCheckpoint(folder, every=112, keep=99)
-        return [averaging, Monitor(80), ConcurrentProbe(0.01, every=48), saver]
+        return [averaging, TrainingMetricsLogger(80), ConcurrentProbe(0.01, every=48), saver]
 
     (tmp_path / "cut").mkdir()
     fit(tmp_path, new(), Visible(classes), callbacks(tmp_path), 45)
@@ -314,7 +314,7 @@ def test_codes_of_pieces_are_those_the_loss_was_computed_with(tmp_path):
         fit(tmp_path / name, model, Visible(), [callback], 20, **options)
         return callback
 
-    whole, pieces = probe_of("whole"), probe_of("pieces", accumulate=4)
+    whole, pieces = probe_of("whole"), probe_of("pieces", accumulate_grad_batches=4)
     torch.testing.assert_close(pieces.probe.weight, whole.probe.weight, rtol=1e-4, atol=1e-5)
     assert pieces.probe.present.tolist() == whole.probe.present.tolist()
     assert len(pieces.history) == len(whole.history) == 5
@@ -325,7 +325,7 @@ def on_one_of_two(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     model, probe = new(), ConcurrentProbe(0.01, every=64)
     model.encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 6))
-    fit(folder / "two", model, Visible(), [Monitor(64), probe, PeriodicCheckpoint(folder / "two", 10_000)], 20, devices=2)
+    fit(folder / "two", model, Visible(), [TrainingMetricsLogger(64), probe, PeriodicCheckpoint(folder / "two", 10_000)], 20, devices=2)
     torch.save(probe.state_dict(), folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -334,7 +334,7 @@ def test_two_ranks_train_and_measure_what_one_does(tmp_path):
     torch.manual_seed(0)
     model, probe = new(), ConcurrentProbe(0.01, every=64)
     model.encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 6))
-    _, logged = fit(tmp_path / "two", model, Visible(), [Monitor(64), probe], 20)
+    _, logged = fit(tmp_path / "two", model, Visible(), [TrainingMetricsLogger(64), probe], 20)
     (tmp_path / "two" / "metrics.csv").rename(tmp_path / "metrics.csv")
     mp.start_processes(on_one_of_two, (tmp_path,), nprocs=2, start_method="fork")
     states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
@@ -374,10 +374,10 @@ def test_a_model_that_cannot_encode_trains_without_it(tmp_path, capsys):
     model, probe = new(), ConcurrentProbe(every=16)
     model.can_encode = False
     saver = PeriodicCheckpoint(tmp_path, 10_000)
-    trainer, logged = fit(tmp_path, model, Visible(), [Monitor(16), probe, saver], 4)
+    trainer, logged = fit(tmp_path, model, Visible(), [TrainingMetricsLogger(16), probe, saver], 4)
     assert trainer.global_step == 4
     assert probe.latest == {}
     assert not any("probe" in name for row in logged.values() for name in row)
     assert capsys.readouterr().err.count("There is no linear probe: Tiny has no encoder.") == 1
     again = ConcurrentProbe(every=16)
-    fit(tmp_path, model, Visible(), [Monitor(16), again], 6, resume=tmp_path / "checkpoints" / "000000000064.ckpt")
+    fit(tmp_path, model, Visible(), [TrainingMetricsLogger(16), again], 6, resume=tmp_path / "checkpoints" / "000000000064.ckpt")

@@ -55,9 +55,9 @@ class Chromium:
         self.call("Page.navigate", url=page.as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self.read())
-        self.settle()
+        self.resolve_config()
 
-    def settle(self) -> None:
+    def resolve_config(self) -> None:
         """Waits for two frames."""
         self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
@@ -79,7 +79,7 @@ class Chromium:
         x, y = self.run(f"((element) => {{ {scroll}; const box = element.getBoundingClientRect(); return {middle}; }})({element})")
         for what in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=what, x=x, y=y, button="left", clickCount=1)
-        self.settle()
+        self.resolve_config()
 
     def press(self, key: str) -> None:
         """Presses a key."""
@@ -88,7 +88,7 @@ class Chromium:
             self.call(
                 "Input.dispatchKeyEvent", type=what, key=key, code=key, windowsVirtualKeyCode=code, **({"text": "\r"} if code == 13 else {})
             )
-        self.settle()
+        self.resolve_config()
 
     def screenshot(self) -> bytes:
         """What is seen, as PNG."""

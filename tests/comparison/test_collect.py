@@ -66,7 +66,11 @@ def test_different_numbers_of_seeds_are_said(tmp_path):
 def test_rows_are_settings_that_matter(tmp_path):
     make_run(tmp_path / "a", seed=0, metrics=of(1), beta=1.0)
     make_run(
-        tmp_path / "b", seed=1, metrics=of(2), beta=1.0, config={"logger": {"kind": "none"}, "watch_every": 7, "trainer": {"devices": 2}}
+        tmp_path / "b",
+        seed=1,
+        metrics=of(2),
+        beta=1.0,
+        config={"logger": {"kind": "none"}, "val_every_images": 7, "trainer": {"devices": 2}},
     )
     make_run(tmp_path / "c", seed=0, overrides="model.beta=4", metrics=of(3), beta=4)
     make_run(tmp_path / "d", seed=0, overrides="optimizer.lr=0.1", metrics=of(4), beta=1.0, config={"optimizer": {"lr": 0.1}})
@@ -102,10 +106,10 @@ def test_what_is_not_comparable_is_refused(tmp_path, change, what):
     make_run(tmp_path / "a", "ae", **({"metrics": of(1)} | change.pop("both", {})))
     make_run(tmp_path / "b", **({"metrics": of(2)} | change))
     with pytest.raises(
-        ZooError, match=rf"^These runs cannot be compared: {what} name fewer runs, evaluate them alike .*, or set anyway=true\.$"
+        ZooError, match=rf"^These runs cannot be compared: {what} name fewer runs, evaluate them alike .*, or set force=true\.$"
     ):
         compare([tmp_path])
-    found = compare([tmp_path], anyway=True)
+    found = compare([tmp_path], force=True)
     assert len(found.rows) == 2
     assert "mixed" in found.protocol.values()
     assert any(note.startswith("Not the same for all") for note in found.notes)
@@ -129,7 +133,7 @@ def test_what_was_measured_otherwise_is_refused(tmp_path, change, what):
     make_run(tmp_path / "b", metrics=of(1), config=change.get("config"), evaluation={"metrics": metrics} | change)
     with pytest.raises(ZooError, match=f"cannot be compared: {what};"):
         compare([tmp_path])
-    assert len(compare([tmp_path], anyway=True).rows) == 2
+    assert len(compare([tmp_path], force=True).rows) == 2
 
 
 def test_other_features_beside_the_same_are_no_difference(tmp_path):
@@ -169,7 +173,7 @@ def test_an_evaluation_of_older_weights_does_not_count(tmp_path):
 
 def test_budgets_and_commits_may_differ_and_are_said(tmp_path):
     make_run(tmp_path / "a", "ae", metrics=of(1))
-    make_run(tmp_path / "b", metrics=of(2), seen=5000, config={"budget": 5000}, summary={"versions": {"commit": "def"}})
+    make_run(tmp_path / "b", metrics=of(2), seen=5000, config={"max_images": 5000}, summary={"versions": {"commit": "def"}})
     found = compare([tmp_path])
     assert found.protocol["images seen"] == "mixed"
     assert "Images seen differ: 1,000 (ae); 5,000 (vae)." in found.notes
@@ -180,9 +184,9 @@ def test_commits_of_the_evaluation_that_differ_are_said(tmp_path):
     for name, commit in (("ae", "111"), ("vae", "222")):
         evaluation = {"metrics": {FRECHET: 5.0}, "versions": {"commit": commit}}
         make_run(tmp_path / name, name, metrics=of(1), evaluation=evaluation)
-    said = "Evaluated at different commits: 111 (ae); 222 (vae)."
-    assert said in compare([tmp_path]).notes
-    assert said not in compare([tmp_path], split="val").notes
+    setting_text = "Evaluated at different commits: 111 (ae); 222 (vae)."
+    assert setting_text in compare([tmp_path]).notes
+    assert setting_text not in compare([tmp_path], split="val").notes
 
 
 def test_several_numbers_of_images_in_one_evaluation(tmp_path):
@@ -218,7 +222,7 @@ def test_seeds_evaluated_with_other_groups_are_one_row(tmp_path):
     assert [row.values(MSE) for row in found.rows] == [[1.0, 2.0]]
     assert not any("measured alike" in note for note in found.notes)
     make_run(tmp_path / "c", seed=2, metrics=of(1), evaluation={"metrics": {"reconstructions/mse": 9.0}})
-    found = compare([tmp_path], anyway=True)
+    found = compare([tmp_path], force=True)
     assert [row.values(MSE) for row in found.rows] == [[1.0, 2.0], [9.0]]
     why = "N is 2,000 in a, b and 10,000 in c"
     assert f"Runs of the same settings were not measured alike and are 2 rows: {why}." in found.notes
@@ -238,20 +242,20 @@ def test_speed_is_that_of_all_stages_and_the_machine_that_of_training(tmp_path):
 
 
 def test_a_classifier_that_no_run_tells_of_is_said(tmp_path):
-    def said(root):
+    def setting_text(root):
         return [note for note in compare([root]).notes if "trained once in each cache" in note]
 
     for data in ("faces", "mnist"):
         for model in ("ae", "vae"):
             make_run(tmp_path / data / model, model, metrics=of(1), config={"data": {"name": data}})
-    assert len(said(tmp_path / "mnist")) == 1
-    assert said(tmp_path / "faces") == said(tmp_path / "mnist/ae") == []
+    assert len(setting_text(tmp_path / "mnist")) == 1
+    assert setting_text(tmp_path / "faces") == setting_text(tmp_path / "mnist/ae") == []
     for model in ("ae", "vae"):
         make_run(tmp_path / "plain" / model, model, metrics={"mse": 1.0, "images": 9.0}, config={"data": {"name": "mnist"}})
         make_run(
             tmp_path / "test" / model, model, metrics=of(1), evaluation={"metrics": {FRECHET: 5.0}}, config={"data": {"name": "mnist"}}
         )
-    assert said(tmp_path / "plain") == said(tmp_path / "test") == []
+    assert setting_text(tmp_path / "plain") == setting_text(tmp_path / "test") == []
 
 
 def test_the_test_split_before_anything_was_evaluated_is_one_sentence(tmp_path):
@@ -267,10 +271,10 @@ def test_the_test_split_before_anything_was_evaluated_is_one_sentence(tmp_path):
 
 def test_states(tmp_path):
     make_run(tmp_path / "0-done", metrics=of(1))
-    make_run(tmp_path / "1-longer", seed=1, metrics=of(1), config={"budget": 5000})  # resumed with a larger budget
-    make_run(tmp_path / "1-ended", seed=11, metrics=of(1), seen=400, summary={"training": {"budget": 1000, "complete": True}})
-    make_run(tmp_path / "1-raised", seed=12, metrics=of(1), seen=400, summary={"training": {"budget": 500, "complete": True}})
-    make_run(tmp_path / "1-unsaved", seed=13, metrics=of(1), summary={"training": {"budget": 1000, "complete": False}})
+    make_run(tmp_path / "1-longer", seed=1, metrics=of(1), config={"max_images": 5000})  # resumed with a larger max_images
+    make_run(tmp_path / "1-ended", seed=11, metrics=of(1), seen=400, summary={"training": {"max_images": 1000, "complete": True}})
+    make_run(tmp_path / "1-raised", seed=12, metrics=of(1), seen=400, summary={"training": {"max_images": 500, "complete": True}})
+    make_run(tmp_path / "1-unsaved", seed=13, metrics=of(1), summary={"training": {"max_images": 1000, "complete": False}})
     make_run(tmp_path / "2-running", seed=2)
     make_run(tmp_path / "3-stopped", seed=3)
     make_run(tmp_path / "4-failed", seed=4)
@@ -353,7 +357,10 @@ def test_damaged_files_are_named_and_the_rest_is_compared(tmp_path):
         *(("summary", {key: [1]}) for key in ("machine", "accelerator", "command", "peak_memory_mib", "versions")),
         ("summary", {"seed": float("nan")}),
         ("summary", {"pretrain": {"train_hours": "x"}}),
-        *(("summary", {"training": value}) for value in (None, {}, {"budget": "x", "complete": True}, {"budget": 1000, "complete": 1})),
+        *(
+            ("summary", {"training": value})
+            for value in (None, {}, {"max_images": "x", "complete": True}, {"max_images": 1000, "complete": 1})
+        ),
         *(("evaluation", {key: None}) for key in ("versions", "measurements", "measured", "features", "images_seen")),
         ("evaluation", {"versions": {"commit": ["x"]}}),
         *((name, {"measurements": value}) for name in ("summary", "evaluation") for value in ({}, [5], [{"group": "samples"}])),
@@ -450,13 +457,13 @@ def test_newest_pictures(tmp_path):
     ):
         (run / name).parent.mkdir(exist_ok=True)
         (run / f"{name}.png").write_bytes(b"")
-    found = compare([tmp_path]).rows[0].entries[0].pictures
+    found = compare([tmp_path]).rows[0].entries[0].image_files
     assert {name: path.relative_to(run).as_posix() for name, path in found.items()} == {
         "samples": "evaluation/samples-gaussian.png",
         "edits": "pictures/edits-000000001000.png",
         "interpolations": "evaluation/interpolations.png",
     }
-    found = compare([tmp_path], split="val").rows[0].entries[0].pictures
+    found = compare([tmp_path], split="val").rows[0].entries[0].image_files
     assert found["samples"].name == "samples-000000001000.png"
     assert found["interpolations"].parent.name == "pictures"
 
@@ -467,11 +474,11 @@ def test_pictures_of_training_do_not_stand_beside_those_of_an_evaluation(tmp_pat
         for picture in ("pictures/reconstructions-000000001000", "pictures/edits-000000001000", drawn):
             (run / picture).parent.mkdir(exist_ok=True)
             (run / f"{picture}.png").write_bytes(b"")
-    first, second = (row.entries[0].pictures for row in compare([tmp_path]).rows)
+    first, second = (row.entries[0].image_files for row in compare([tmp_path]).rows)
     assert first["reconstructions"].parent.name == "evaluation"
     assert "reconstructions" not in second  # of other images
     assert first["edits"].parent.name == second["edits"].parent.name == "pictures"
-    assert compare([tmp_path / "b"]).rows[0].entries[0].pictures["reconstructions"].parent.name == "pictures"
+    assert compare([tmp_path / "b"]).rows[0].entries[0].image_files["reconstructions"].parent.name == "pictures"
 
 
 def test_sorting(tmp_path):
@@ -518,7 +525,7 @@ def test_sorting_by_what_should_be_near_a_value(tmp_path):
 
 def published(tmp_path, monkeypatch, **changes):
     row = {
-        "command": "python -m zoo.train model=vae budget=9_000", "model": "vae", "data": "faces", "seed": 0,
+        "command": "python -m zoo.train model=vae max_images=9_000", "model": "vae", "data": "faces", "seed": 0,
         "images_seen": 9000, "parameters": 7, "measured": {"images_sha256": "ab" * 32, "split": "test", "seed": 0},
         "features": {"classifier": {"name": "classifier", "sha256": "f" * 64, "image_size": 64}}, "measurements": records({FRECHET: 3.0}),
         "trained_with": {"commit": "old"}, "versions": {"commit": "old"}, "cost": {"train/device_hours": 2.0},
@@ -534,7 +541,7 @@ def test_published_rows_stand_beside(tmp_path, monkeypatch):
     found = compare([tmp_path / "runs"], baseline="zoo")
     assert [(row.label, row.published, row.values(NORMAL)) for row in found.rows] == [("zoo: vae", True, [3.0, 5.0]), ("ae", False, [5.0])]
     assert found.rows[0].costs("device_hours") == [2.0, 2.0]
-    assert found.differing["budget"] == ["9_000", "1_000"]
+    assert found.differing["max_images"] == ["9_000", "1_000"]
     assert "Images seen differ: 9,000 (zoo: vae); 1,000 (ae)." in found.notes
 
 
@@ -545,7 +552,7 @@ def test_published_rows_that_cannot_stand_beside(tmp_path, monkeypatch):
     assert len(found.rows) == 1
     why = "features is classifier ffffffffffff in a and classifier 999999999999 in the zoo's"
     assert f"1 of the zoo's rows cannot be set beside these: {why}." in found.notes
-    assert len(compare([run], baseline="zoo", anyway=True).rows) == 2
+    assert len(compare([run], baseline="zoo", force=True).rows) == 2
     assert any("test split" in note for note in compare([run], baseline="zoo", split="val").notes)
     with pytest.raises(ZooError, match="baseline=mine is not known; use zoo, or null"):
         compare([run], baseline="mine")
@@ -565,7 +572,7 @@ def test_published_rows_of_one_label_in_several_files(tmp_path, monkeypatch, ord
     found = compare([tmp_path / "runs"], baseline="zoo")
     assert [(row.label, row.values(NORMAL)) for row in found.rows] == [("zoo: vae", [3.0, 5.0]), ("ae", [5.0])]
     assert any(note.startswith("1 of the zoo's rows cannot be set beside these: the set of images") for note in found.notes)
-    found = compare([tmp_path / "runs"], baseline="zoo", anyway=True)
+    found = compare([tmp_path / "runs"], baseline="zoo", force=True)
     right, wrong = ("compare", "faces")[::order]
     assert {row.label: row.values(NORMAL) for row in found.rows} == {
         "ae": [5.0],

@@ -46,7 +46,7 @@ def run(folder, label, seed, prior=None, beta=1.0, status="finished", **logger) 
         seed=seed,
         model=label,
         data="faces",
-        config={"model": {"name": label, "beta": beta}, "data": {"name": "faces"}, "budget": 64, "seed": seed, "logger": own | logger},
+        config={"model": {"name": label, "beta": beta}, "data": {"name": "faces"}, "max_images": 64, "seed": seed, "logger": own | logger},
         metrics=metrics if status == "finished" else {},
         cost={name: value for name, value in summary.items() if isinstance(value, int | float) and name != "seed"},
         curves={
@@ -54,7 +54,7 @@ def run(folder, label, seed, prior=None, beta=1.0, status="finished", **logger) 
             "val/reconstructions/mse@2000": [0.03, 0.021],  # measured at the end, and again after it was continued
             **{"train/images_per_second": [9.0, 11.0], **({"val/rate": [5.0, 7.0]} if prior else {})},
         },
-        pictures=dict.fromkeys(("samples", *(["transfer"] if label == "udt" else [])), path / "x.png"),
+        image_files=dict.fromkeys(("samples", *(["transfer"] if label == "udt" else [])), path / "x.png"),
     )
 
 
@@ -102,9 +102,9 @@ def test_without_an_account_the_dashboard_is_described_and_the_next_steps_are_sa
         raise AssertionError("a server was asked")
 
     monkeypatch.setattr(wandb, "Api", no_network)
-    said = dashboard(two_rows, tmp_path)
-    assert str(tmp_path / "dashboard.json") in said
-    assert "run wandb login and give the same command again" in said
+    setting_text = dashboard(two_rows, tmp_path)
+    assert str(tmp_path / "dashboard.json") in setting_text
+    assert "run wandb login and give the same command again" in setting_text
     first = (tmp_path / "dashboard.json").read_bytes()
     dashboard(two_rows, tmp_path)
     assert (tmp_path / "dashboard.json").read_bytes() == first  # nothing random in it
@@ -117,9 +117,9 @@ def test_without_an_account_the_dashboard_is_described_and_the_next_steps_are_sa
 def test_every_column_that_was_logged_is_a_bar_plot_under_its_logged_name(two_rows, tmp_path):
     dashboard(two_rows, tmp_path)
     bars = panels(book_of(tmp_path), "Bar Chart")
-    shown = {tuple(panel["config"]["metrics"]): panel["config"]["chartTitle"] for section in bars.values() for panel in section}
+    label_value = {tuple(panel["config"]["metrics"]): panel["config"]["chartTitle"] for section in bars.values() for panel in section}
     both = ("val/samples/gaussian/frechet@2000", "val/samples/normal/frechet@2000")
-    assert shown == {
+    assert label_value == {
         both: "samples/…/frechet@2000 ↓",
         ("val/samples/gaussian/kernel_distance@2000",): "samples/gaussian/kernel_distance@2000 ↓",
         ("val/reconstructions/mse@2000",): "reconstructions/mse@2000 ↓",
@@ -218,8 +218,8 @@ def test_with_an_account_both_are_made_once_and_then_updated(two_rows, tmp_path,
     monkeypatch.setattr(workspaces.Workspace, "save", save_workspace)
     monkeypatch.setattr(reports.Report, "url", property(lambda report: f"https://w/{report.id}"))
     monkeypatch.setattr(workspaces.Workspace, "url", property(lambda workspace: f"https://w/{workspace._internal_name}"))
-    said = dashboard(two_rows, tmp_path)
-    assert said == "W&B workspace https://w/nw-W1-v and report https://w/R1 show 4 runs."
+    setting_text = dashboard(two_rows, tmp_path)
+    assert setting_text == "W&B workspace https://w/nw-W1-v and report https://w/R1 show 4 runs."
     dashboard(two_rows, tmp_path)
     assert saved == [
         ("report", "me", "zoo", ""),

@@ -97,7 +97,7 @@ def test_nothing_lies_outside_of_the_file(page, path):
 
 
 def test_tables_show_the_numbers_of_the_comparison(page, made):
-    shown = [(attributes.get("data-sort"), text) for attributes, text in page.all("td") if "data-sort" in attributes]
+    label_value = [(attributes.get("data-sort"), text) for attributes, text in page.all("td") if "data-sort" in attributes]
     expected = []
     for table in made.tables:
         for cells in table.cells:
@@ -110,8 +110,8 @@ def test_tables_show_the_numbers_of_the_comparison(page, made):
                     key = cell.mean if cell.distance is None else cell.distance
                     mark = {"best": "★ best, ", "noise": "≈ within noise of the best, ", "": ""}[cell.mark]
                     expected.append((repr(key), mark + cell.text))
-    assert [(key, re.sub(r"\s+", " ", text).strip()) for key, text in shown] == expected
-    assert any(key == "" for key, _ in shown)
+    assert [(key, re.sub(r"\s+", " ", text).strip()) for key, text in label_value] == expected
+    assert any(key == "" for key, _ in label_value)
 
 
 def test_what_is_to_come_near_a_value_is_sorted_by_the_mean_distance_of_the_seeds(tmp_path):
@@ -150,7 +150,7 @@ def test_bars_of_costs_and_of_one_seed():
 
 def test_pictures_decode(page, made):
     images = [attributes for attributes, _ in page.all("img") if attributes.get("id") != "large-image"]
-    wanted = [path for row in made.rows for entry in row.entries for path in entry.pictures.values()]
+    wanted = [path for row in made.rows for entry in row.entries for path in entry.image_files.values()]
     assert len(images) == len(wanted) > 50
     originals = {path.read_bytes(): np.asarray(Image.open(path)) for path in wanted}
     assert {attributes["class"] for attributes in images} == {"small"}  # shown in squares, not blurred
@@ -163,9 +163,9 @@ def test_pictures_decode(page, made):
         seen.append(np.asarray(image.convert("RGB")))
     exact = sum(any(image.shape == other.shape and (image == other).all() for other in originals.values()) for image in seen)
     assert exact == len(seen)  # such small ones lose nothing
-    shown = [figure for figure, _ in page.all("figure") if "hidden" not in figure]
-    assert {(figure["data-kind"], figure["data-seed"]) for figure in shown} == {("samples", "0")}
-    assert [int(figure["data-row"]) for figure in shown] == list(range(8))
+    label_value = [figure for figure, _ in page.all("figure") if "hidden" not in figure]
+    assert {(figure["data-kind"], figure["data-seed"]) for figure in label_value} == {("samples", "0")}
+    assert [int(figure["data-row"]) for figure in label_value] == list(range(8))
     assert all(
         ("src" in attributes) == (attributes in images[: 2 * 8 : 2]) for attributes in images
     )  # the rest is loaded when it is wanted
@@ -173,13 +173,13 @@ def test_pictures_decode(page, made):
 
 def test_21_runs_leave_room_for_their_pictures(tmp_path):
     models = [f"vae beta={k}" for k in range(21)]
-    made = toys.comparison(tmp_path, models, (0,), pictures=(), points=1000)
+    made = toys.comparison(tmp_path, models, (0,), image_files=(), points=1000)
     assert len(render(made)) < 15e6 - PICTURE_BYTES * 4 / 3
 
 
 def test_a_damaged_picture_is_named_and_left_out(made, tmp_path):
-    (tmp_path / "cut.png").write_bytes(made.rows[0].entries[0].pictures["samples"].read_bytes()[:500])
-    row = Row("ae", [replace(made.rows[0].entries[0], pictures={"samples": tmp_path / "cut.png", "edits": tmp_path / "none.png"})])
+    (tmp_path / "cut.png").write_bytes(made.rows[0].entries[0].image_files["samples"].read_bytes()[:500])
+    row = Row("ae", [replace(made.rows[0].entries[0], image_files={"samples": tmp_path / "cut.png", "edits": tmp_path / "none.png"})])
     page = Page(render(replace(made, rows=[row], tables=[], differing={})))
     notes = [text for attributes, text in page.all("li")]
     assert [note for note in notes if "cannot be read" in note] == [
@@ -267,7 +267,7 @@ def test_in_a_browser(browser, path, width):
     assert image.shape == (900, width, 3)
     assert len(np.unique(image @ [65536, 256, 1])) > 50
     browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
-    browser.settle()
+    browser.resolve_config()
     dark = np.asarray(Image.open(BytesIO(browser.screenshot())).convert("RGB"))
     browser.call("Emulation.setEmulatedMedia", features=[])
     assert np.median(image) > 230
@@ -296,18 +296,18 @@ def test_switches(browser, path):
     browser.open(path, 1280)
     seen = "figure.offsetWidth && figure.querySelector('img').naturalWidth"
     about = "[figure.dataset.kind, figure.dataset.seed, Number(figure.dataset.row)]"
-    shown = f"[...document.querySelectorAll('figure')].filter((figure) => {seen}).map((figure) => {about})"
-    assert browser.run(shown) == [["samples", "0", row] for row in range(8)]
+    label_value = f"[...document.querySelectorAll('figure')].filter((figure) => {seen}).map((figure) => {about})"
+    assert browser.run(label_value) == [["samples", "0", row] for row in range(8)]
     browser.click("document.querySelectorAll('#pictures-kind label')[1]")
     browser.click("document.querySelectorAll('#pictures-seed label')[1]")
     browser.run("Promise.all([...document.images].map((image) => image.decode().catch(() => 0)))")
-    assert browser.run(shown) == [["reconstructions", "1", row] for row in range(7)]
+    assert browser.run(label_value) == [["reconstructions", "1", row] for row in range(7)]
     assert browser.run("document.querySelector('#absent').textContent") == "No such picture of gan."
     browser.click("document.querySelectorAll('#curves .legend button')[2]")
     assert browser.run("document.querySelectorAll('#curves-chart .line-mark').length") == 7
     assert browser.run("document.querySelectorAll('#bars-chart .bar-mark').length") == 14
     assert browser.run("document.querySelectorAll('#pictures .legend button')[2].getAttribute('aria-pressed')") == "false"
-    assert 2 not in [row for *_, row in browser.run(shown)]
+    assert 2 not in [row for *_, row in browser.run(label_value)]
     path_of = "document.querySelector('#curves-chart .line-mark').getAttribute('d')"
     before = browser.run(path_of)
     browser.click("document.querySelectorAll('#curves-axis label')[1]")
@@ -385,7 +385,7 @@ def test_name_and_n_stay_in_sight_on_a_phone(browser, path):
     ends = f"[...document.querySelectorAll('.sortable')].map((table) => {cells}.map((box) => [box.left, box.right]))"
     before = browser.run(ends)
     browser.run("document.querySelectorAll('.scroll').forEach((place) => (place.scrollLeft = 150))")
-    browser.settle()
+    browser.resolve_config()
     for old, new in zip(before, browser.run(ends), strict=True):
         (name, n), numbers = new[:2], new[2:]
         assert (name, n) == tuple(old[:2])
@@ -408,8 +408,8 @@ def test_text_of_users_is_inert_in_a_browser(browser, made, tmp_path):
 @pytest.mark.slow
 def test_21_runs_with_five_pictures_each(browser, tmp_path):
     made = toys.comparison(tmp_path, toys.MODELS[:7], (0, 1, 2), points=1000)
-    every = {name: made.rows[5].entries[0].pictures[name] for name in toys.PICTURES}
-    rows = [replace(row, entries=[replace(entry, pictures=every | entry.pictures) for entry in row.entries]) for row in made.rows]
+    every = {name: made.rows[5].entries[0].image_files[name] for name in toys.PICTURES}
+    rows = [replace(row, entries=[replace(entry, image_files=every | entry.image_files) for entry in row.entries]) for row in made.rows]
     write_report(replace(made, rows=rows), tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size < 15e6
     browser.open(tmp_path / "report.html", 1280)

@@ -3,7 +3,7 @@ import pytest
 from zoo.comparison.labels import Settings, described, differing_of, flat, labels_of, overrides_of, settings_of
 
 
-def told(name: str = "vae", overrides: str = "", /, **values) -> Settings:
+def distinguishes(name: str = "vae", overrides: str = "", /, **values) -> Settings:
     own = {"name": name, "_target_": f"zoo.models.{name}.X"}
     config = {"model": own | values.pop("model", {}), "data": {"name": "faces"}, "optimizer": {"lr": 0.002}} | values
     return settings_of(config, f"python -m zoo.train model={name} {overrides}")
@@ -12,49 +12,61 @@ def told(name: str = "vae", overrides: str = "", /, **values) -> Settings:
 @pytest.mark.parametrize(
     ("rows", "labels"),
     [
-        ([told("ae"), told("vae")], ["ae", "vae"]),
-        ([told(model={"beta": 1.0}), told("vae", "model.beta=4", model={"beta": 4})], ["vae", "vae beta=4"]),
+        ([distinguishes("ae"), distinguishes("vae")], ["ae", "vae"]),
+        ([distinguishes(model={"beta": 1.0}), distinguishes("vae", "model.beta=4", model={"beta": 4})], ["vae", "vae beta=4"]),
         (  # a sweep of both
-            [told("vae", f"model.beta={beta}", model={"beta": beta}) for beta in (1, 4)],
+            [distinguishes("vae", f"model.beta={beta}", model={"beta": beta}) for beta in (1, 4)],
             ["vae beta=1", "vae beta=4"],
         ),
         (  # what all were told tells nothing
-            [told(name, "model.latent_dim=16", model={"latent_dim": 16}) for name in ("ae", "vae")],
+            [distinguishes(name, "model.latent_dim=16", model={"latent_dim": 16}) for name in ("ae", "vae")],
             ["ae", "vae"],
         ),
         (  # another latent size than others have
-            [told("udt", "model.latent_dim=48", model={"latent_dim": 48}), told("ae", model={"latent_dim": 32})],
+            [distinguishes("udt", "model.latent_dim=48", model={"latent_dim": 48}), distinguishes("ae", model={"latent_dim": 32})],
             ["udt latent_dim=48", "ae"],
         ),
         (  # the only one of its model
-            [told("vae", "model.gamma=0.2", model={"gamma": 0.2}), told("ae")],
+            [distinguishes("vae", "model.gamma=0.2", model={"gamma": 0.2}), distinguishes("ae")],
             ["vae gamma=0.2", "ae"],
         ),
         (  # what all rows of a model were told
-            [told("vae", f"model.gamma=0.2 model.beta={b}", model={"gamma": 0.2, "beta": b}) for b in (1, 2)] + [told("ae")],
+            [distinguishes("vae", f"model.gamma=0.2 model.beta={b}", model={"gamma": 0.2, "beta": b}) for b in (1, 2)]
+            + [distinguishes("ae")],
             ["vae beta=1", "vae beta=2", "ae"],
         ),
         (  # settings outside of the model, in rows of the same model only
-            [told("vae", "optimizer.lr=0.01", optimizer={"lr": 0.01}), told(), told("ae", "optimizer.lr=0.1", optimizer={"lr": 0.1})],
+            [
+                distinguishes("vae", "optimizer.lr=0.01", optimizer={"lr": 0.01}),
+                distinguishes(),
+                distinguishes("ae", "optimizer.lr=0.1", optimizer={"lr": 0.1}),
+            ],
             ["vae lr=0.01", "vae", "ae"],
         ),
         (  # equal last parts
             [
-                told("vae", "model.backbone.width=8 model.flow.width=4", model={"backbone": {"width": 8}, "flow": {"width": 4}}),
-                told(model={"backbone": {"width": 1}, "flow": {"width": 1}}),
+                distinguishes("vae", "model.backbone.width=8 model.flow.width=4", model={"backbone": {"width": 8}, "flow": {"width": 4}}),
+                distinguishes(model={"backbone": {"width": 1}, "flow": {"width": 1}}),
             ],
             ["vae backbone.width=8 flow.width=4", "vae"],
         ),
         (  # a group
-            [told("vae", "model/flow=residual", model={"flow": {"_target_": "zoo.nets.Residual"}}), told()],
+            [distinguishes("vae", "model/flow=residual", model={"flow": {"_target_": "zoo.nets.Residual"}}), distinguishes()],
             ["vae flow=residual", "vae"],
         ),
         (  # commands say nothing: few settings that tell them apart
-            [told(model={"beta": 1, "gamma": 1}), told(model={"beta": 2, "gamma": 2}), told(model={"beta": 2, "gamma": 3})],
+            [
+                distinguishes(model={"beta": 1, "gamma": 1}),
+                distinguishes(model={"beta": 2, "gamma": 2}),
+                distinguishes(model={"beta": 2, "gamma": 3}),
+            ],
             ["vae gamma=1", "vae gamma=2", "vae gamma=3"],
         ),
-        ([told(scheduler={"_target_": "zoo.A"}), told(scheduler={"_target_": "zoo.B"})], ["vae scheduler=A", "vae scheduler=B"]),
-        ([told(budget=100_000), told(budget=50_000)], ["vae budget=100_000", "vae budget=50_000"]),
+        (
+            [distinguishes(scheduler={"_target_": "zoo.A"}), distinguishes(scheduler={"_target_": "zoo.B"})],
+            ["vae scheduler=A", "vae scheduler=B"],
+        ),
+        ([distinguishes(max_images=100_000), distinguishes(max_images=50_000)], ["vae max_images=100_000", "vae max_images=50_000"]),
     ],
 )
 def test_a_row_is_called_by_what_tells_it_from_others(rows, labels):
@@ -62,7 +74,7 @@ def test_a_row_is_called_by_what_tells_it_from_others(rows, labels):
 
 
 def test_overrides_that_change_no_number_are_left_out():
-    command = "python -m zoo.train model=vae seed=3 logger=none data.root=/x 'model.beta=4' +experiment=y; then resume=RUN budget=9"
+    command = "python -m zoo.train model=vae seed=3 logger=none data.root=/x 'model.beta=4' +experiment=y; then resume=RUN max_images=9"
     assert overrides_of(command) == {"model": "vae", "model.beta": "4", "experiment": "y"}
     assert overrides_of("unknown") == {}
     assert overrides_of("python -m zoo.train 'torn") == {}
@@ -70,8 +82,10 @@ def test_overrides_that_change_no_number_are_left_out():
 
 def test_settings_that_differ():
     rows = [
-        told("ae", model={"latent_dim": 32, "width": 8}, data={"name": "faces", "image_size": 64, "cache": "/a"}, ema=None, seed=0),
-        told(
+        distinguishes(
+            "ae", model={"latent_dim": 32, "width": 8}, data={"name": "faces", "image_size": 64, "cache": "/a"}, ema=None, seed=0
+        ),
+        distinguishes(
             "vae",
             "model.beta=4",
             model={"latent_dim": 32, "beta": 4, "gamma": 1, "net": {"image_size": 32}},
@@ -88,23 +102,23 @@ def test_settings_that_differ():
 
 
 def test_settings_of_one_model_that_differ():
-    rows = [told(model={"beta": beta, "gamma": 1}) for beta in (1, 2)] + [told("ae")]
+    rows = [distinguishes(model={"beta": beta, "gamma": 1}) for beta in (1, 2)] + [distinguishes("ae")]
     assert differing_of(rows) == {"model.beta": ["1", "2", "–"]}
 
 
 def test_a_longer_key_that_repeats_a_shorter_one_is_left_out():
-    rows = [told(data={"name": "faces", "image_size": size, "source": {"image_size": size}}) for size in (32, 64)]
+    rows = [distinguishes(data={"name": "faces", "image_size": size, "source": {"image_size": size}}) for size in (32, 64)]
     assert differing_of(rows) == {"data.image_size": ["32", "64"]}
 
 
 def test_a_published_row_says_what_its_command_says():
-    command, same = "ema=0.9 trainer.gradient_clip_val=1", {"budget": 1000, "ema": 0.9, "trainer": {"gradient_clip_val": 1}}
-    rows = [told("vae", command, model={"beta": beta}, **same) for beta in (2, 1)]
-    rows += [told("ae", command, model={"width": 3}, **same)]
-    rows += [Settings("vae", {}, {"budget": "2_000", "trainer.gradient_clip_val": "1.0"})]
+    command, same = "ema_decay=0.9 trainer.gradient_clip_val=1", {"max_images": 1000, "ema": 0.9, "trainer": {"gradient_clip_val": 1}}
+    rows = [distinguishes("vae", command, model={"beta": beta}, **same) for beta in (2, 1)]
+    rows += [distinguishes("ae", command, model={"width": 3}, **same)]
+    rows += [Settings("vae", {}, {"max_images": "2_000", "trainer.gradient_clip_val": "1.0"})]
     assert differing_of(rows) == {
         "model.beta": ["2", "1", "–", "default"],
-        "budget": ["1_000", "1_000", "1_000", "2_000"],
+        "max_images": ["1_000", "1_000", "1_000", "2_000"],
         "ema": ["0.9", "0.9", "0.9", "default"],
     }
 

@@ -35,7 +35,7 @@ def faces(path: Path, seed: int, columns: int = 8, rows: int = 8, size: int = 64
     return path
 
 
-def entry(folder: Path, model: str, seed: int, points=120, pictures=PICTURES, size=64) -> Entry:
+def entry(folder: Path, model: str, seed: int, points=120, image_files=PICTURES, size=64) -> Entry:
     """A finished run; the numbers hang together as in reality: what reconstructs better costs more."""
     k = MODELS.index(model) if model in MODELS else 0
     random = np.random.default_rng(100 * k + seed)
@@ -51,16 +51,16 @@ def entry(folder: Path, model: str, seed: int, points=120, pictures=PICTURES, si
             f"samples/{prior}/kernel_distance": distance / 9e4,
             f"samples/{prior}/laplacian_energy_ratio": 0.7 + 0.06 * k + (0.03, -0.05, 0.02)[seed % 3],  # udt's seeds lie on both sides of 1
         }
-    shown = {}
-    for name in pictures if model != "gan" else ("samples",):
+    label_value = {}
+    for name in image_files if model != "gan" else ("samples",):
         if name != "transfer" or model == "udt":
             columns, rows = {"interpolations": (10, 8), "reconstructions": (8, 4)}.get(name, (8, 8))
-            shown[name] = faces(folder / f"{k}-{seed}-{name}.png", 1000 * k + seed, columns, rows, size)
+            label_value[name] = faces(folder / f"{k}-{seed}-{name}.png", 1000 * k + seed, columns, rows, size)
     return Entry(
         folder=folder / f"{model}-{seed}",
         name=f"{model},seed={seed}",
         status="finished",
-        command=f"python -m zoo.train model={model} seed={seed} budget=120000",
+        command=f"python -m zoo.train model={model} seed={seed} max_images=120000",
         seed=seed,
         model=model,
         data="faces",
@@ -78,14 +78,14 @@ def entry(folder: Path, model: str, seed: int, points=120, pictures=PICTURES, si
             **{"images_seen": images.tolist(), "hours": (images / pace / 3600).tolist(), "val/mse": measured.tolist()},
             "train/loss": (mse * 12288 - (30 if model == "fvae" else 0)).tolist(),
         },
-        pictures=shown,
+        image_files=label_value,
         versions={"zoo": "0.1.0", "torch": "2.15.0", "commit": "a25ed36f1f7e"},
     )
 
 
-def comparison(folder: Path, models=MODELS[:7], seeds=(0, 1, 2), pictures=PICTURES, points=120, size=64) -> Comparison:
+def comparison(folder: Path, models=MODELS[:7], seeds=(0, 1, 2), image_files=PICTURES, points=120, size=64) -> Comparison:
     """All of it: two tables, jobs that failed or still run, notes, settings that differ."""
-    rows = [Row(model, [entry(folder, model, seed, points, pictures, size) for seed in seeds]) for model in models]
+    rows = [Row(model, [entry(folder, model, seed, points, image_files, size) for seed in seeds]) for model in models]
     return Comparison(
         title=f"{len(rows)} models on faces",
         rows=rows,
@@ -105,7 +105,7 @@ def comparison(folder: Path, models=MODELS[:7], seeds=(0, 1, 2), pictures=PICTUR
         },
         differing={
             "model.beta": ["–"] * 2 + ["4"] + ["–"] * (len(rows) - 3) if len(rows) > 2 else ["4"] * len(rows),
-            "budget": ["120000"] * len(rows),
+            "max_images": ["120000"] * len(rows),
         },
         notes=[
             "metrics.csv of model=ltae,seed=1 is damaged in line 41 and left out.",

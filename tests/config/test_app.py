@@ -13,7 +13,7 @@ CASES = {
     "model={a": ["is not an override"],
     "data=celeba": ["data.root=DIR"],
     "batch_size=100000": ["batch size 100000 is larger than the 36 images", "lower batch_size"],
-    "budget=1": ["budget=1 images is less than one batch"],
+    "max_images=1": ["max_images=1 images is less than one batch"],
     "data.image_size=50": ["50 pixels", "data.image_size"],
     "model.backbone.output=sigmoid": ["sigmoid", "tanh"],
     "model.gamma=-1": ["model.gamma"],
@@ -22,24 +22,24 @@ CASES = {
     "trainer=ddp": ["8 GPUs were asked for, but this machine has 0"],
     "trainer.precision=16-mixed": ["needs a GPU", "bf16-mixed"],
     "trainer.precision=8": ["not known"],
-    "trainer.accumulate=3": ["cannot be divided"],
-    "trainer.accumulate=0": ["trainer.accumulate=0", "at least 1"],
+    "trainer.accumulate_grad_batches=3": ["cannot be divided"],
+    "trainer.accumulate_grad_batches=0": ["trainer.accumulate_grad_batches=0", "at least 1"],
     "batch_size=abc": ["batch_size=abc", "whole number"],
     "seed=-1": ["seed=-1", "at least 0"],
-    "ema=2": ["ema=2", "below 1"],
+    "ema_decay=2": ["ema_decay=2", "below 1"],
     "trainer.gradient_clip_val=abc": ["trainer.gradient_clip_val=abc", "number"],
     "trainer.gradient_clip_val=0": ["trainer.gradient_clip_val=0", "above 0"],
     "optimizer.lr=fast": ["optimizer.lr=fast", "number"],
     "optimizer._target_=torch.optim.RMSprop": ["RMSprop does not take these settings"],
     "scheduler.warmup=1": ["scheduler.warmup=1", "below 1"],
-    "watch_every=-5": ["watch_every=-5", "at least 1"],
-    "keep_checkpoints=0": ["keep_checkpoints=0", "at least 1"],
+    "val_every_images=-5": ["val_every_images=-5", "at least 1"],
+    "keep_last_k=0": ["keep_last_k=0", "at least 1"],
     "trainer.channels_last=abc": ["true or false"],
     "model.latent_dim=0": ["model.latent_dim=0", "at least 1"],
     "data.limit=0": ["data.limit=0", "at least 1"],
     "hydra.run.dir=/dev/null/run": ["/dev/null"],
-    "+model.player_options.critic.lr=1": ["player 'critic'", "autoencoder"],
-    "model.player_options={critic:{lr:1}}": ["+model.player_options.name=value"],
+    "+model.param_groups.critic.lr=1": ["parameter group 'critic'", "autoencoder"],
+    "model.param_groups={critic:{lr:1}}": ["+model.param_groups.name=value"],
     "data.storage=disk": ["disk"],
     "data.domain=Glasses": ["Glasses"],
     "resume=nowhere": ["resume=nowhere is not a run's folder"],
@@ -54,7 +54,7 @@ CASES = {
 def test_one_sentence_exit_code_two_and_nothing_left(zoo, tiny, tmp_path, argument):
     key = argument.partition("=")[0]
     others = [] if argument == "data=celeba" else [o for o in tiny if o.partition("=")[0] != key]
-    done = zoo("train", *others, *(["budget=1000000"] if key == "batch_size" else []), argument)
+    done = zoo("train", *others, *(["max_images=1000000"] if key == "batch_size" else []), argument)
     assert done.code == 2, (done.out, done.err)
     sentence = done.err.strip().splitlines()[-1]
     for part in CASES[argument]:
@@ -81,7 +81,7 @@ def test_divergence_is_named_and_the_last_good_checkpoint_stays(zoo, tiny, tmp_p
 
 
 def test_training_that_is_stuck_is_named(zoo, tiny):
-    done = zoo("train", *tiny, "model=ae", "optimizer.lr=100", "budget=320", "hydra.run.dir=run")  # the tanh saturates
+    done = zoo("train", *tiny, "model=ae", "optimizer.lr=100", "max_images=320", "hydra.run.dir=run")  # the tanh saturates
     assert done.code == 2
     assert "Training is stuck" in done.err
     assert "Traceback" not in done.err

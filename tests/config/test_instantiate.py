@@ -47,16 +47,17 @@ def test_schedules():
 
 ADAM, LIGHT = {"optimizer.lr": 1e-4, "optimizer.betas": [0.9, 0.999], "batch_size": 64}, {"optimizer.lr": 1e-4}
 PRESETS = {  # name and options -> parameters (None: not published), published settings
-    "acai_lines": (2 * 627_472 + 313_985, ADAM | {"budget": 2**24, "model.advweight": None, "model.reg": 0.2}),  # a critic like the encoder
-    "acai_lines model=ae": (627_472 + 313_985, ADAM | {"budget": 2**24}),
-    "acai_mnist": (2 * 150_146 + 75_265, ADAM | {"budget": 2**24, "model.advweight": None, "model.reg": 0.2}),
+    "acai_lines": (2 * 627_472 + 313_985, ADAM | {"max_images": 2**24, "model.adv_weight": None, "model.reg": 0.2}),
+    "acai_lines model=ae": (627_472 + 313_985, ADAM | {"max_images": 2**24}),
+    "acai_mnist": (2 * 150_146 + 75_265, ADAM | {"max_images": 2**24, "model.adv_weight": None, "model.reg": 0.2}),
     "vaegan_celeba": (  # 18.1 M, 4.7 M, 11.0 M
         33_830_000,
         {"batch_size": 64, "model.gamma": 1e-6, "model.margin": 0.35, "model.fakes": "prior", "model.objective": "minimax"},
     ),
     "udt_glasses": (  # 6.48 M, 0.74 M, 6.98 M, 1.00 M
         15_200_000,
-        {"batch_size": 64, "budget": 80_000_000, "trainer.gradient_clip_val": 5, "model.discweight": 0.001, "model.player_options.autoencoder.lr": 2e-4,
+        {"batch_size": 64, "max_images": 80_000_000, "trainer.gradient_clip_val": 5, "model.adv_weight": 0.001,
+         "model.param_groups.autoencoder.lr": 2e-4,
          "optimizer.betas": [0.5, 0.999], "data.crop": 178},
     ),
     "fvae_celebahq": (95_800_000, LIGHT | {"batch_size": 32, "model.flow.levels": 4, "model.flow.depth": 12}),  # 4.73 + 4.73 + 86.4 M
@@ -67,7 +68,7 @@ PRESETS = {  # name and options -> parameters (None: not published), published s
     "udt_faces": (None, {}),
     "vae_celeba": (None, {}),
     "beta_vae_faces": (None, {}),
-    "compare": (None, {"data.image_size": 32, "budget": 50_000, "evaluation.samples": 2_000}),
+    "compare": (None, {"data.image_size": 32, "max_images": 50_000, "evaluation.samples": 2_000}),
     "compare_full": (None, {"data.image_size": 64, "evaluation.samples": 10_000}),
 }  # fmt: skip
 
@@ -82,8 +83,8 @@ def test_presets_are_models_of_the_published_size_and_settings(preset):
     settings = check(config)
     model = build_model(settings.model)
     assert parameters is None or sum(p.numel() for p in model.parameters()) == pytest.approx(parameters, rel=0.01)
-    assert set(model.player_options) <= set(model.players())
-    assert getattr(model, "advweight", 0.5) == 0.5  # ACAI's, which follows its network
+    assert set(model.group_options) <= set(model.param_groups())
+    assert getattr(model, "adv_weight", 0.5) == 0.5  # ACAI's, which follows its network
 
 
 def test_every_preset_is_composed_by_a_test():

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.data.makers import ATTRIBUTES, make_celeba, make_celeba_hq, smooth_image, write_attributes, zip_images
 from zoo.data.celeba import CelebA
 from zoo.data.celeba_hq import CelebAHQ
-from zoo.data.images import ImageRecipe
+from zoo.data.images import ImageDecoder
 from zoo.errors import ZooError
 
 COUNT = 20
@@ -60,7 +60,7 @@ def test_listing_and_pixels(original):
     assert chunk.images.shape == (6, 3, 32, 32)
     assert len(set(chunk.digests)) == 6
     data = (root / "img_align_celeba" / listing.names[5]).read_bytes()
-    np.testing.assert_array_equal(chunk.images[2], ImageRecipe(32, crop=140).decode(data))
+    np.testing.assert_array_equal(chunk.images[2], ImageDecoder(32, crop=140).decode(data))
 
 
 def test_zip_equals_folder_bit_for_bit(original, root):
@@ -309,7 +309,7 @@ def test_celeba_hq_splits_by_name_without_a_mapping(tmp_path):
     assert np.bincount(listing.splits).tolist() == [18, 1, 1]
     chunk = source.read(10, 12)
     data = (tmp_path / "CelebA-HQ-img" / "10.jpg").read_bytes()
-    np.testing.assert_array_equal(chunk.images[0], ImageRecipe(48).decode(data))
+    np.testing.assert_array_equal(chunk.images[0], ImageDecoder(48).decode(data))
     Image.new("L", (96, 96)).save(tmp_path / "CelebA-HQ-img" / "11.jpg")
     assert source.read(10, 12).errors == {1: "mode L, need RGB"}
     (tmp_path / "CelebA-HQ-img" / "11.jpg").unlink()

@@ -5,7 +5,7 @@ import pytest
 
 from tests.data.makers import make_folder
 from zoo.data.folder import Folder, split_by_name
-from zoo.data.images import ImageRecipe
+from zoo.data.images import ImageDecoder
 from zoo.errors import ZooError
 
 FLAT = [f"{k}.png" for k in range(40)]
@@ -28,7 +28,7 @@ def test_a_flat_folder_has_no_classes_and_is_split_by_name(tmp_path):
     chunk = source.read(0, 40)
     assert chunk.errors == {}
     assert chunk.images.shape == (40, 3, 16, 16)
-    np.testing.assert_array_equal(chunk.images[7], ImageRecipe(16).decode((tmp_path / listing.names[7]).read_bytes()))
+    np.testing.assert_array_equal(chunk.images[7], ImageDecoder(16).decode((tmp_path / listing.names[7]).read_bytes()))
     assert (Folder(tmp_path, seed=1).scan().splits != listing.splits).any()
     np.testing.assert_array_equal(Folder(tmp_path).scan().splits, listing.splits)
 

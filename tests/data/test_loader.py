@@ -81,15 +81,17 @@ def test_consecutive_seeds_and_epochs_are_unrelated(store):
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_order_depends_neither_on_ranks_nor_on_accumulation(store, world_size, accumulate):
+def test_order_depends_neither_on_ranks_nor_on_accumulation(store, world_size, accumulate_grad_batches):
     alone = epoch_of(BatchLoader(store, "train", 48, seed=5), 1)
     ranks = [
-        epoch_of(BatchLoader(store, "train", 48, seed=5, rank=rank, world_size=world_size, accumulate=accumulate), 1)
+        epoch_of(
+            BatchLoader(store, "train", 48, seed=5, rank=rank, world_size=world_size, accumulate_grad_batches=accumulate_grad_batches), 1
+        )
         for rank in range(world_size)
     ]
-    assert {len(rank) for rank in ranks} == {10 * accumulate}
+    assert {len(rank) for rank in ranks} == {10 * accumulate_grad_batches}
     for step, together in enumerate(alone):
-        own = slice(step * accumulate, (step + 1) * accumulate)
+        own = slice(step * accumulate_grad_batches, (step + 1) * accumulate_grad_batches)
         assert joined(joined(rank[own]) for rank in ranks) == together
 
 
@@ -180,32 +182,32 @@ def test_resume_in_the_middle_of_an_epoch(store, epoch, position, prefetch):
 
 
 def test_state_is_the_same_on_all_ranks(store):
-    loaders = [BatchLoader(store, "train", 48, rank=rank, world_size=3, accumulate=2) for rank in range(3)]
+    loaders = [BatchLoader(store, "train", 48, rank=rank, world_size=3, accumulate_grad_batches=2) for rank in range(3)]
     for loader in loaders:
         next(iter(loader))
     assert loaders[0].state_dict() == loaders[1].state_dict() == loaders[2].state_dict()
 
 
 @pytest.mark.parametrize(("world_size", "accumulate"), [(1, 1), (2, 1), (3, 4), (1, 8)])
-def test_resume_with_other_ranks_or_accumulation_at_an_optimizer_step(store, world_size, accumulate):
+def test_resume_with_other_ranks_or_accumulation_at_an_optimizer_step(store, world_size, accumulate_grad_batches):
     whole = indices(BatchLoader(store, "train", 48))
-    first = BatchLoader(store, "train", 48, world_size=2, accumulate=2)
+    first = BatchLoader(store, "train", 48, world_size=2, accumulate_grad_batches=2)
     batches = iter(first)
     for _ in range(6):  # three optimizer steps
         next(batches)
     ranks = []
     for rank in range(world_size):
-        loader = BatchLoader(store, "train", 48, rank=rank, world_size=world_size, accumulate=accumulate)
+        loader = BatchLoader(store, "train", 48, rank=rank, world_size=world_size, accumulate_grad_batches=accumulate_grad_batches)
         loader.load_state_dict(first.state_dict())
         ranks.append(indices(loader))
     for step, together in enumerate(whole[3:]):
-        own = slice(step * accumulate, (step + 1) * accumulate)
+        own = slice(step * accumulate_grad_batches, (step + 1) * accumulate_grad_batches)
         assert joined(joined(rank[own]) for rank in ranks) == together
     next(batches)  # in the middle of a step only the same cut will do
-    same = BatchLoader(store, "train", 48, world_size=2, accumulate=2)
+    same = BatchLoader(store, "train", 48, world_size=2, accumulate_grad_batches=2)
     same.load_state_dict(first.state_dict())
     assert len(indices(same)) == 13
-    if (world_size, accumulate) != (2, 2):
+    if (world_size, accumulate_grad_batches) != (2, 2):
         with pytest.raises(ZooError, match="middle of an optimizer step: keep world_size=2 and accumulate=2"):
             loader.load_state_dict(first.state_dict())
 
@@ -347,21 +349,23 @@ def test_mmap_copies_nothing(store):
 
 
 @pytest.mark.parametrize(("world_size", "accumulate"), [(1, 1), (2, 1), (2, 2), (1, 4), (3, 1)])
-def test_domains_alternate_in_every_micro_batch(store, world_size, accumulate):
+def test_domains_alternate_in_every_micro_batch(store, world_size, accumulate_grad_batches):
     alone = epoch_of(BatchLoader(store, "train", 48, domain="Third"), 1)
     assert len(alone) == 2 * 160 // 48  # 160 of 480 images have it
     ranks = []
     for rank in range(world_size):
-        loader = BatchLoader(store, "train", 48, domain="Third", rank=rank, world_size=world_size, accumulate=accumulate)
+        loader = BatchLoader(
+            store, "train", 48, domain="Third", rank=rank, world_size=world_size, accumulate_grad_batches=accumulate_grad_batches
+        )
         loader.sampler.set_epoch(1)
         seen = []
         for batch in loader:
             check_content(store, batch)
-            assert batch.attributes[:, 1].tolist() == [0, 1] * (24 // (world_size * accumulate))
+            assert batch.attributes[:, 1].tolist() == [0, 1] * (24 // (world_size * accumulate_grad_batches))
             seen.append(batch.index.tolist())
         ranks.append(seen)
     for step, together in enumerate(alone):
-        own = slice(step * accumulate, (step + 1) * accumulate)
+        own = slice(step * accumulate_grad_batches, (step + 1) * accumulate_grad_batches)
         assert joined(joined(rank[own]) for rank in ranks) == together
     assert len(set(joined(alone))) == len(alone) * 48
 

@@ -104,12 +104,12 @@ def test_resumed_twice_in_one_epoch(store, tmp_path):
 
 
 def test_with_accumulation(store, tmp_path):
-    whole = fit(new(store, accumulate=2), 25, callbacks=[SaveAt(tmp_path, [6, 20, 30])], accumulate_grad_batches=2)
+    whole = fit(new(store, accumulate_grad_batches=2), 25, callbacks=[SaveAt(tmp_path, [6, 20, 30])], accumulate_grad_batches=2)
     assert len(whole.seen) == 50
     pairs = [(a[0], a[2] + b[2]) for a, b in zip(whole.seen[::2], whole.seen[1::2], strict=True)]
     assert pairs == [(epoch, index) for epoch, _, index, _ in by_hand(store, 3)][:25]
     for batch in (6, 20, 30):
-        resumed = fit(new(store, accumulate=2), 25, ckpt_path=tmp_path / f"{batch}.ckpt", accumulate_grad_batches=2)
+        resumed = fit(new(store, accumulate_grad_batches=2), 25, ckpt_path=tmp_path / f"{batch}.ckpt", accumulate_grad_batches=2)
         assert resumed.seen == whole.seen[batch:]
 
 

@@ -163,7 +163,9 @@ def test_training_says_why_and_leaves_random_state_and_grad_mode_alone(tmp_path,
     assert torch.equal(torch.rand(3), expected)
     assert "training the features' network on stripes once" in capfd.readouterr().err
     torch.manual_seed(6)
-    assert module.trained(store, module.Recipe(), torch.device("cpu"))["weights"]["net.head.weight"].equal(first.net.head.weight.half())
+    assert module.trained(store, module.ClassifierTraining(), torch.device("cpu"))["weights"]["net.head.weight"].equal(
+        first.net.head.weight.half()
+    )
 
 
 def test_other_data_or_another_recipe_is_another_file(stripes, of_classes, caches, tmp_path, monkeypatch, trainings):
@@ -171,8 +173,8 @@ def test_other_data_or_another_recipe_is_another_file(stripes, of_classes, cache
     monkeypatch.setattr(module, "trained", lambda *arguments: trainings.append(arguments) or content)
     for store in (stripes, prepare(Stripes(seed=1), caches)):
         classifier_of(store, tmp_path)
-    other = module.Recipe(lr=1e-3)
-    monkeypatch.setattr(module, "Recipe", lambda: other)
+    other = module.ClassifierTraining(lr=1e-3)
+    monkeypatch.setattr(module, "TrainingConfig", lambda: other)
     classifier_of(stripes, tmp_path)
     assert len(trainings) == 3
     assert len(list((tmp_path / "features").glob("stripes-16-*.pt"))) == 3
@@ -295,8 +297,8 @@ def frechet(one, other):
 def blurred(images, sigma):
     weights = torch.exp(-0.5 * (torch.arange(-6, 7) / sigma) ** 2)
     weights = (weights / weights.sum()).expand(3, 1, 1, 13)
-    wide = torch.nn.functional.pad(images, [6] * 4, mode="reflect")
-    return torch.nn.functional.conv2d(torch.nn.functional.conv2d(wide, weights, groups=3), weights.mT, groups=3)
+    at_least_float32 = torch.nn.functional.pad(images, [6] * 4, mode="reflect")
+    return torch.nn.functional.conv2d(torch.nn.functional.conv2d(at_least_float32, weights, groups=3), weights.mT, groups=3)
 
 
 def patched(images, side):

@@ -53,8 +53,8 @@ def test_resizes_as_tensorflow_1_does(network, monkeypatch):
     """Pixel i of the result lies at i·(size/299) of the original, unlike in torch, where it is (i + ½)·(size/299) − ½."""
     seen = []
     monkeypatch.setattr(network.net.Conv2d_1a_3x3, "forward", lambda x: seen.append(x) or torch.zeros(len(x), 32, 149, 149))
-    ramp = torch.arange(0, 240, 4, dtype=torch.uint8).expand(1, 3, 60, 60)
-    network(ramp)
+    linear_warmup = torch.arange(0, 240, 4, dtype=torch.uint8).expand(1, 3, 60, 60)
+    network(linear_warmup)
     places = (torch.arange(299) * (60 / 299)).clamp_max(59)
     torch.testing.assert_close(seen[0][0, 0, 0], (4 * places - 128) / 128, rtol=1e-4, atol=1e-4)
 

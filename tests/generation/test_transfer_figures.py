@@ -17,7 +17,7 @@ SEEN = "000000000480"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A UDT of glasses on 64 faces, with 40 to test; trained until different faces look different."""
-    options = ["model.attribute_dim=2", "budget=480", "watch_every=480", "model.player_options.autoencoder.lr=5e-3"]
+    options = ["model.attribute_dim=2", "max_images=480", "val_every_images=480", "model.param_groups.autoencoder.lr=5e-3"]
     return train(tmp_path_factory.mktemp("runs") / "udt", "model=udt", *FACES, *options, "model.latent_dim=8")
 
 
@@ -69,11 +69,11 @@ def drawn_as(found, expected):
     ],
 )
 def test_what_is_drawn_and_where_and_the_same_bytes_each_time(zoo, run, tmp_path, arguments, shape, name):
-    done = zoo("generate", f"run={run}", "what=transfer", "out=first", *arguments)
+    done = zoo("generate", f"run={run}", "mode=transfer", "out=first", *arguments)
     heading = 18 if "way=strength" in arguments else 0
     assert picture(done, tmp_path).shape == (shape[0] * CELL + 2 + heading, shape[1] * CELL + 2, 3)
     assert list(written(tmp_path / "first")) == [f"{name}-seed{int('seed=1' in arguments)}-{SEEN}.png"]
-    assert zoo("generate", f"run={run}", "what=transfer", "out=second", *arguments).code == 0
+    assert zoo("generate", f"run={run}", "mode=transfer", "out=second", *arguments).code == 0
     assert written(tmp_path / "first") == written(tmp_path / "second")
 
 
@@ -81,7 +81,7 @@ def test_what_is_drawn_and_where_and_the_same_bytes_each_time(zoo, run, tmp_path
 @torch.no_grad()
 def test_rows_are_rich_guides_columns_are_targets_and_cells_are_edits(zoo, run, opened, domains, tmp_path, way):
     poor, rich = domains
-    grid = picture(zoo("generate", f"run={run}", "what=transfer", f"way={way}", "count=3", "out=."), tmp_path)
+    grid = picture(zoo("generate", f"run={run}", "mode=transfer", f"way={way}", "count=3", "out=."), tmp_path)
     assert (cell(grid, 0, 0) == 255).all()
     guides, targets = ([cell(grid, *place) for place in places] for places in (((1, 0), (2, 0), (3, 0)), ((0, 1), (0, 2), (0, 3))))
     assert all(is_in(image, rich) for image in guides)
@@ -99,7 +99,7 @@ def test_rows_are_rich_guides_columns_are_targets_and_cells_are_edits(zoo, run, 
 
 @torch.no_grad()
 def test_removals_stand_below_their_originals(zoo, run, opened, domains, tmp_path):
-    grid = picture(zoo("generate", f"run={run}", "what=transfer", "way=remove", "count=3", "out=."), tmp_path)
+    grid = picture(zoo("generate", f"run={run}", "mode=transfer", "way=remove", "count=3", "out=."), tmp_path)
     originals = [cell(grid, 0, column) for column in range(3)]
     assert all(is_in(image, domains[1]) for image in originals)
     assert drawn_as([cell(grid, 1, column) for column in range(3)], opened.model.remove(as_input(*originals)))
@@ -108,7 +108,7 @@ def test_removals_stand_below_their_originals(zoo, run, opened, domains, tmp_pat
 @torch.no_grad()
 def test_strength_goes_from_none_over_the_guides_own_to_more(zoo, run, opened, domains, tmp_path):
     options = ["way=strength", "strength=2", "steps=3", "count=2"]
-    grid = picture(zoo("generate", f"run={run}", "what=transfer", *options, "out=."), tmp_path)
+    grid = picture(zoo("generate", f"run={run}", "mode=transfer", *options, "out=."), tmp_path)
     targets, guides, none, own, more = ([cell(grid, row, column, top=18) for row in range(2)] for column in range(5))
     assert all(is_in(image, domains[0]) for image in targets)
     assert all(is_in(image, domains[1]) for image in guides)
@@ -121,7 +121,7 @@ def test_strength_goes_from_none_over_the_guides_own_to_more(zoo, run, opened, d
 
 @torch.no_grad()
 def test_an_interpolation_changes_the_content_across_and_the_attribute_down(zoo, run, opened, domains, tmp_path):
-    grid = picture(zoo("generate", f"run={run}", "what=transfer", "way=interpolation", "steps=3", "out=."), tmp_path)
+    grid = picture(zoo("generate", f"run={run}", "mode=transfer", "way=interpolation", "steps=3", "out=."), tmp_path)
     targets, guides = [cell(grid, 0, 1), cell(grid, 0, 3)], [cell(grid, 1, 0), cell(grid, 3, 0)]
     assert all(is_in(image, domains[0]) for image in targets)
     assert all(is_in(image, domains[1]) for image in guides)
@@ -138,17 +138,17 @@ def test_own_files_need_no_data(zoo, run, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "data", None)  # whoever opens them fails
     one_guide, two_guides = (["image=[a.png,b.png]", f"guide={files}"] for files in ("c.png", "[c.png,d.png]"))
     for way in ("add", "swap"):
-        done = zoo("generate", f"run={run}", "what=transfer", f"way={way}", *one_guide, "out=.")
+        done = zoo("generate", f"run={run}", "mode=transfer", f"way={way}", *one_guide, "out=.")
         grid = picture(done, tmp_path)
         assert grid.shape == (2 * CELL + 2, 3 * CELL + 2, 3)
         shown = [cell(grid, *place) for place in ((0, 1), (0, 2), (1, 0))]
         np.testing.assert_array_equal(shown, photos[:3])
-    grid = picture(zoo("generate", f"run={run}", "what=transfer", "way=strength", *one_guide, "out=."), tmp_path)
+    grid = picture(zoo("generate", f"run={run}", "mode=transfer", "way=strength", *one_guide, "out=."), tmp_path)
     for row in range(2):
         np.testing.assert_array_equal(cell(grid, row, 0, top=18), photos[row])
         np.testing.assert_array_equal(cell(grid, row, 1, top=18), photos[2])
-    assert zoo("generate", f"run={run}", "what=transfer", "way=interpolation", *two_guides, "out=.").code == 0
-    assert zoo("generate", f"run={run}", "what=transfer", "way=remove", "image=a.png", "out=.").code == 0
+    assert zoo("generate", f"run={run}", "mode=transfer", "way=interpolation", *two_guides, "out=.").code == 0
+    assert zoo("generate", f"run={run}", "mode=transfer", "way=remove", "image=a.png", "out=.").code == 0
     assert sorted(path.stem for path in tmp_path.glob("transfer*")) == [
         f"transfer-add-a-and-1-more-c-{SEEN}",
         f"transfer-interpolation-a-and-1-more-c-and-1-more-9steps-{SEEN}",
@@ -159,13 +159,13 @@ def test_own_files_need_no_data(zoo, run, photos, tmp_path, monkeypatch):
 
 
 def test_own_targets_get_guides_of_the_test_split_and_own_guides_targets(zoo, run, photos, domains, tmp_path):
-    targets = zoo("generate", f"run={run}", "what=transfer", "image=[a.png,b.png,c.png]", "out=.")
+    targets = zoo("generate", f"run={run}", "mode=transfer", "image=[a.png,b.png,c.png]", "out=.")
     rows = min(8, len(domains[1]))
     assert targets.out.startswith(f"transfer-add-a-and-2-more-{rows}-seed0-{SEEN}.png")
     grid = picture(targets, tmp_path)
     assert grid.shape == ((rows + 1) * CELL + 2, 4 * CELL + 2, 3)
     assert all(is_in(cell(grid, row, 0), domains[1]) for row in range(1, rows + 1))
-    guides = zoo("generate", f"run={run}", "what=transfer", "guide=[a.png,b.png,c.png]", "count=2", "out=.")
+    guides = zoo("generate", f"run={run}", "mode=transfer", "guide=[a.png,b.png,c.png]", "count=2", "out=.")
     assert guides.out.startswith(f"transfer-add-a-and-2-more-2-seed0-{SEEN}.png")
     grid = picture(guides, tmp_path)
     assert grid.shape == (3 * CELL + 2, 3 * CELL + 2, 3)
@@ -175,13 +175,13 @@ def test_own_targets_get_guides_of_the_test_split_and_own_guides_targets(zoo, ru
 def test_other_seeds_show_other_faces(zoo, run, tmp_path):
     shown = set()
     for seed in range(2):
-        grid = picture(zoo("generate", f"run={run}", "what=transfer", "count=3", f"seed={seed}", "out=."), tmp_path)
+        grid = picture(zoo("generate", f"run={run}", "mode=transfer", "count=3", f"seed={seed}", "out=."), tmp_path)
         shown |= {cell(grid, *place).tobytes() for k in (1, 2, 3) for place in ((0, k), (k, 0))}
     assert len(shown) == 12
 
 
 def test_single_images_are_the_cells(zoo, run, tmp_path):
-    done = zoo("generate", f"run={run}", "what=transfer", "count=2", "single=true", "out=.")
+    done = zoo("generate", f"run={run}", "mode=transfer", "count=2", "save_individual=true", "out=.")
     grid = picture(done, tmp_path)
     folder = tmp_path / done.out.splitlines()[1].split("/")[0]
     assert sorted(path.name for path in folder.iterdir()) == [f"{row:05d}-{column:02d}.png" for row in range(2) for column in range(2)]
@@ -213,11 +213,11 @@ def test_training_shows_transfers_and_reconstructs_poor_faces_as_poor(run, opene
 
 
 CASES = {
-    "way=plus": ["way=plus of what=transfer is not known", "add, remove, swap, strength, interpolation"],
-    "way=remove guide=a.png": ["guide=a.png has no meaning for what=transfer way=remove", "way, count, image"],
-    "steps=5": ["steps=5 has no meaning for what=transfer way=add"],
-    "way=interpolation count=2": ["count=2 has no meaning for what=transfer way=interpolation"],
-    "attribute=Smiling": ["attribute=Smiling has no meaning for what=transfer"],
+    "way=plus": ["way=plus of mode=transfer is not known", "add, remove, swap, strength, interpolation"],
+    "way=remove guide=a.png": ["guide=a.png has no meaning for mode=transfer way=remove", "way, count, image"],
+    "steps=5": ["steps=5 has no meaning for mode=transfer way=add"],
+    "way=interpolation count=2": ["count=2 has no meaning for mode=transfer way=interpolation"],
+    "attribute=Smiling": ["attribute=Smiling has no meaning for mode=transfer"],
     "count=33": ["count=33 is more than the 32 that one picture shows; lower it"],
     "count=30": ["30 test images are needed", "lower count, or give image=FILE guide=FILE"],
     "way=strength strength=0": ["strength=0"],
@@ -230,7 +230,7 @@ CASES = {
 
 @pytest.mark.parametrize("arguments", CASES)
 def test_a_mistake_is_one_sentence_and_nothing_is_written(zoo, run, photos, tmp_path, arguments):
-    done = zoo("generate", f"run={run}", "what=transfer", "out=pictures", *arguments.split())
+    done = zoo("generate", f"run={run}", "mode=transfer", "out=pictures", *arguments.split())
     assert done.code == 2, (done.out, done.err)
     assert len(done.err.strip().splitlines()) == 1
     for part in CASES[arguments]:
@@ -239,17 +239,17 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(zoo, run, photos, tmp_
 
 
 def test_other_models_have_nothing_to_transfer(zoo, tmp_path):
-    other = train(tmp_path / "ae", "model=ae", *FACES, "budget=8")
-    done = zoo("generate", f"run={other}", "what=transfer")
+    other = train(tmp_path / "ae", "model=ae", *FACES, "max_images=8")
+    done = zoo("generate", f"run={other}", "mode=transfer")
     assert done.code == 2
-    assert done.err.strip().endswith("what=transfer draws what a run of model=udt makes, but this run's model is AE; name another.")
-    assert "way=swap has no meaning for what=samples" in zoo("generate", f"run={other}", "way=swap").err
+    assert done.err.strip().endswith("mode=transfer draws what a run of model=udt makes, but this run's model is AE; name another.")
+    assert "way=swap has no meaning for mode=samples" in zoo("generate", f"run={other}", "way=swap").err
 
 
 def test_a_split_without_the_attribute_has_no_guides(zoo, run, opened, monkeypatch):
     import zoo.generation.figures as drawings
 
-    monkeypatch.setattr(drawings, "of_domain", lambda task, model, name: np.arange(5 if name == "image" else 0))
-    done = zoo("generate", f"run={run}", "what=transfer")
+    monkeypatch.setattr(drawings, "of_domain", lambda request, model, name: np.arange(5 if name == "image" else 0))
+    done = zoo("generate", f"run={run}", "mode=transfer")
     assert done.code == 2
     assert "there are 0 to choose from" in done.err

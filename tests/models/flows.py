@@ -17,7 +17,7 @@ def images(model: Autoencoder, count: int = 4) -> Batch:
 
 def losses(model: Autoencoder, batch: Batch, first_row: int = 0, global_rows: int = 0) -> dict[str, torch.Tensor]:
     """With the noise of KEY."""
-    model.place(KEY, first_row, len(batch.image), global_rows or len(batch.image))
+    model.set_batch_rng(KEY, first_row, len(batch.image), global_rows or len(batch.image))
     return model.losses(batch)
 
 
@@ -35,7 +35,7 @@ def learn_sixteen_images(model: Autoencoder, groups: list[dict], steps: int) -> 
     optimizer = torch.optim.Adam(groups)
     bits = []
     for step in range(steps):
-        model.place((0, step), 0, 16, 16)
+        model.set_batch_rng((0, step), 0, 16, 16)
         optimizer.zero_grad()
         found = model.losses(batch)
         found["loss"].backward()

@@ -14,7 +14,7 @@ from tests.data.makers import make_mnist
 from tests.models.test_base import Batches
 from zoo.batch import Batch
 from zoo.models.acai import ACAI
-from zoo.models.base import Autoencoder, Recipe
+from zoo.models.base import Autoencoder, TrainingConfig
 from zoo.models.gan import GAN
 from zoo.models.udt import UDT
 from zoo.models.vae import VAE
@@ -25,8 +25,8 @@ from zoo.runs.checkpoint import all_of
 
 OWN = {
     "acai": ["model=acai"],
-    "udt": ["model=udt", "data.domain=3", "model.attribute_dim=2", "model.rateweight=1e-4"],
-    "gan": ["model=gan", "pretrain=none", "model.rest=0.25"],
+    "udt": ["model=udt", "data.domain=3", "model.attribute_dim=2", "model.kl_weight=1e-4"],
+    "gan": ["model=gan", "pretrain=none", "model.discriminator_warmup=0.25"],
     "vaegan": ["model=vaegan", "model/backbone=conv", "model.gamma=1e-3", "model.reconstruction=features", "model.margin=0.08"],
 }
 PLAYERS = {
@@ -75,7 +75,7 @@ def acai(backbone: Any = None, latent_dim: int = 8, **options: Any) -> ACAI:
 def udt(backbone: Any = None, latent_dim: int = 8, attribute_dim: int = 2, **options: Any) -> UDT:
     torch.manual_seed(0)
     model = UDT(backbone or conv(), latent_dim, attribute_dim, domain=NAMES[1], **options)
-    model.name_attributes(NAMES)
+    model.set_attribute_names(NAMES)
     return model
 
 
@@ -110,7 +110,7 @@ def batch_for(model: Autoencoder, count: int = 4, seed: int = 1, rich: list[int]
 
 def place(model: Autoencoder, count: int) -> None:
     """The next draws of the model are those of its losses for a batch of `count` images."""
-    model.place(KEY, 0, count, count)
+    model.set_batch_rng(KEY, 0, count, count)
 
 
 def losses(model: Autoencoder, batch: Batch) -> dict[str, Tensor]:
@@ -125,19 +125,19 @@ def gradients(term: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
 
 
 def of_players(model: Autoencoder, loss: Tensor) -> dict[str, list[Tensor]]:
-    """The gradient of the one loss, by player."""
-    return {name: gradients(loss, parameters) for name, parameters in model.players().items()}
+    """The gradient of the one loss, by parameter group."""
+    return {name: gradients(loss, parameters) for name, parameters in model.param_groups().items()}
 
 
 def apart(model: Autoencoder, objectives: dict[str, Tensor]) -> dict[str, list[Tensor]]:
-    """The gradient of each player's own objective with respect to its own parameters alone."""
-    players = model.players()
-    assert objectives.keys() == players.keys()
-    return {name: gradients(objectives[name], parameters) for name, parameters in players.items()}
+    """The gradient of each parameter group's own objective with respect to its own parameters alone."""
+    param_groups = model.param_groups()
+    assert objectives.keys() == param_groups.keys()
+    return {name: gradients(objectives[name], parameters) for name, parameters in param_groups.items()}
 
 
 def deviation(model: Autoencoder, loss: Tensor, objectives: dict[str, Tensor]) -> float:
-    """How far the gradient of the one loss is from those of the players' own objectives: over all parameters the largest difference of two
+    """How far the gradient of the one loss is from those of the groups' own objectives: over all parameters the largest difference of two
     values, in relation to the largest value of that parameter's gradient, which must not be 0."""
     worst, ours, theirs = 0.0, of_players(model, loss), apart(model, objectives)
     for name, found in ours.items():
@@ -147,13 +147,13 @@ def deviation(model: Autoencoder, loss: Tensor, objectives: dict[str, Tensor]) -
     return worst
 
 
-def silent(model: Autoencoder, term: Tensor, player: str) -> bool:
-    """Whether a term leaves this player alone, to the last bit."""
-    return all(not gradient.any() for gradient in gradients(term, model.players()[player]))
+def silent(model: Autoencoder, term: Tensor, group_name: str) -> bool:
+    """Whether a term leaves this parameter group alone, to the last bit."""
+    return all(not gradient.any() for gradient in gradients(term, model.param_groups()[group_name]))
 
 
 def assert_objectives_hold_under_bf16(model: Autoencoder, written: Callable[[Any, Batch], dict[str, Tensor]]) -> None:
-    """Under autocast the losses are float32, and the one loss still gives each player the gradient of its written objective."""
+    """Under autocast the losses are float32, and the one loss still gives each parameter group the gradient of its written objective."""
     batch = batch_for(model, 8)
     with torch.autocast("cpu", torch.bfloat16):
         found = losses(model, batch)
@@ -190,9 +190,9 @@ def assert_same_statistics(net: nn.Module, twin: nn.Module, batches: int = 1) ->
 def overfit(model: Autoencoder, steps: int, lr: float = 3e-3) -> float:
     """Trains on 16 images over and over; the squared error of their reconstructions, 1 for a model that only knows their mean."""
     batch = batch_for(model, 16)
-    optimizer = torch.optim.Adam([{"params": parameters} for parameters in model.players().values()], lr=lr, betas=(0.5, 0.999))
+    optimizer = torch.optim.Adam([{"params": parameters} for parameters in model.param_groups().values()], lr=lr, betas=(0.5, 0.999))
     for step in range(steps):
-        model.place((0, 16 * step), 0, 16, 16)
+        model.set_batch_rng((0, 16 * step), 0, 16, 16)
         optimizer.zero_grad()
         model.losses(batch)["loss"].backward()
         optimizer.step()
@@ -202,7 +202,7 @@ def overfit(model: Autoencoder, steps: int, lr: float = 3e-3) -> float:
 
 
 class Record(pl.Callback):
-    """What every step leaves: weights, players that have moved, Adam's count of steps for each parameter."""
+    """What every step leaves: weights, parameter groups that have moved, Adam's count of steps for each parameter."""
 
     def __init__(self) -> None:
         self.weights: list[dict[str, Tensor]] = []
@@ -216,9 +216,11 @@ class Record(pl.Callback):
         if (_[-1] + 1) % trainer.accumulate_grad_batches == 0:
             self._keep(pl_module)
             before, after = self.weights[-2:]
-            players = {id(p): name for name, parameters in pl_module.players().items() for p in parameters}
+            param_groups = {id(p): name for name, parameters in pl_module.param_groups().items() for p in parameters}
             named = pl_module.named_parameters()
-            self.moved.append({players[id(p)] for name, p in named if id(p) in players and not torch.equal(before[name], after[name])})
+            self.moved.append(
+                {param_groups[id(p)] for name, p in named if id(p) in param_groups and not torch.equal(before[name], after[name])}
+            )
             state = trainer.optimizers[0].state
             self.steps.append({name: float(state[p]["step"]) for name, p in pl_module.named_parameters() if p in state})
 
@@ -242,7 +244,7 @@ class Data(pl.LightningDataModule):
 
 def train(model: Autoencoder, steps: int, pieces: int = 1, lr: float = 1e-3, **trainer: Any) -> Record:
     """Trains under the real Trainer, 8 images a step in so many pieces."""
-    model.recipe = Recipe(8, 8 * steps, lambda groups: torch.optim.Adam(groups, lr=lr, betas=(0.5, 0.999)))
+    model.training_config = TrainingConfig(8, 8 * steps, lambda groups: torch.optim.Adam(groups, lr=lr, betas=(0.5, 0.999)))
     record = Record()
     batches = [batch_for(model, 8 // pieces, seed=number) for number in range(steps * pieces)]
     options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False} | trainer
@@ -260,7 +262,7 @@ def short_run(root: Path) -> list[str]:
     make_mnist(root, train=100)
     return [
         "data=mnist", f"data.root={root}", "logger=none", "model.latent_dim=8", "model.backbone.width=16",
-        "batch_size=8", "budget=48", "watch_every=48", "checkpoint_every=48", "log_every=8", "scheduler=constant",
+        "batch_size=8", "max_images=48", "val_every_images=48", "checkpoint_every_images=48", "log_every_images=8", "scheduler=constant",
     ]  # fmt: skip
 
 
@@ -271,7 +273,7 @@ def weights(run: Path) -> dict[str, Tensor]:
 
 
 def same_metrics(one: Path, other: Path, game: str) -> int:
-    """Checks that two runs have logged the same losses and gradients and let the same players rest; how often one did.
+    """Checks that two runs have logged the same losses and gradients and let the same parameter groups rest; how often one did.
 
     Adam hides the scale of a gradient from the weights: only its norm tells a factor.
     """
@@ -279,8 +281,8 @@ def same_metrics(one: Path, other: Path, game: str) -> int:
     with open(one / "metrics.csv") as first, open(other / "metrics.csv") as second:
         for row, twin in zip(csv.DictReader(first), csv.DictReader(second), strict=True):
             assert abs(float(row["train/loss"]) - float(twin["train/loss"])) < 1e-4 * max(1.0, abs(float(row["train/loss"])))
-            for player in PLAYERS[game]:
-                name = f"train/gradient_norm/{player}"  # of who rests there is none
+            for group_name in PLAYERS[game]:
+                name = f"train/gradient_norm/{group_name}"  # of who rests there is none
                 assert bool(row[name]) == bool(twin[name])
                 assert not row[name] or math.isclose(float(row[name]), float(twin[name]), rel_tol=1e-3), (name, row[name], twin[name])
                 rested += not row[name]

@@ -37,7 +37,7 @@ def written(model, batch, weight=0.1, reg=0.2):
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize(("weight", "reg"), [(None, 0.2), (3.0, 0.7)], ids=["defaults", "others"])
 def test_the_one_loss_gives_each_player_the_gradient_of_its_own_objective(backbone, weight, reg):
-    model = acai(BACKBONES[backbone](), latent_dim=32, advweight=weight, reg=reg).double()
+    model = acai(BACKBONES[backbone](), latent_dim=32, adv_weight=weight, reg=reg).double()
     batch = batch_for(model, 6)
     found = losses(model, batch)
     objectives = written(model, batch, WEIGHTS[backbone] if weight is None else weight, reg)
@@ -48,10 +48,10 @@ def test_the_one_loss_gives_each_player_the_gradient_of_its_own_objective(backbo
 def test_no_term_moves_whom_it_does_not_concern():
     model = acai().double()
     found = losses(model, batch_for(model))
-    assert silent(model, found["reconstruction"] + model.advweight * found["fooled"], "critic")
+    assert silent(model, found["reconstruction"] + model.adv_weight * found["g_loss"], "critic")
     assert silent(model, found["critic"], "autoencoder")
-    for term, player in (("reconstruction", "autoencoder"), ("fooled", "autoencoder"), ("critic", "critic")):
-        assert not silent(model, found[term], player)
+    for term, group_name in (("reconstruction", "autoencoder"), ("g_loss", "autoencoder"), ("critic", "critic")):
+        assert not silent(model, found[term], group_name)
 
 
 def test_the_same_under_bf16_autocast():
@@ -101,7 +101,7 @@ def test_the_critic_is_asked_for_the_share_that_was_mixed_in():
     alpha = 0.5 - (model.uniform(64, 1) - 0.5).abs()
     found = losses(model, batch)
     torch.testing.assert_close(found["critic"], (0.3 - alpha).square().mean() + 0.3**2)
-    torch.testing.assert_close(found["fooled"], torch.tensor(0.09, dtype=torch.float64))
+    torch.testing.assert_close(found["g_loss"], torch.tensor(0.09, dtype=torch.float64))
 
 
 def test_it_learns_sixteen_images_by_heart():

@@ -1,4 +1,4 @@
-"""What all adversarial methods will stand on: a toy game of two players under the real Trainer."""
+"""What all adversarial methods will stand on: a toy game of two parameter groups under the real Trainer."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from zoo.batch import Batch
 from zoo.errors import ZooError
-from zoo.models.base import Autoencoder, Recipe, seed_of
+from zoo.models.base import Autoencoder, TrainingConfig, seed_of
 
 
 class Game(Autoencoder):
@@ -22,19 +22,19 @@ class Game(Autoencoder):
         self.rests: dict[int, tuple[str, ...]] = {}
         self.drawn: list[torch.Tensor] = []
 
-    def players(self):
+    def param_groups(self):
         return {"autoencoder": [*self.autoencoder.parameters()], "critic": [*self.critic.parameters()]}
 
-    def resting(self):
+    def frozen_groups(self):
         return self.rests.get(self.trainer.global_step, ())
 
     def terms(self, image, noise):
-        """Each player's own objective, written separately."""
+        """Each parameter group's own objective, written separately."""
         output = self.autoencoder(image)
-        frozen = {name: p.detach() for name, p in self.critic.named_parameters()}
-        fooled = functional_call(self.critic, frozen, (output,)).square().mean()
+        detached = {name: p.detach() for name, p in self.critic.named_parameters()}
+        g_loss = functional_call(self.critic, detached, (output,)).square().mean()
         judged = (self.critic(output.detach()) - 1).square().mean() + self.critic(image + 0.1 * noise).square().mean()
-        return (output - image).square().mean() + 0.5 * fooled, judged
+        return (output - image).square().mean() + 0.5 * g_loss, judged
 
     def losses(self, batch):
         image = batch.image.flatten(1)
@@ -84,12 +84,12 @@ class Record(pl.Callback):
         self.norms.append({name: norm.item() for name, norm in pl_module.gradient_norms.items()})
 
 
-def play(steps: int = 6, rests=None, recipe=None, model=None, clip=None, **options) -> tuple[Game, Record]:
+def play(steps: int = 6, rests=None, training_config=None, model=None, clip=None, **options) -> tuple[Game, Record]:
     torch.manual_seed(0)
     model = model or Game(**options)
     model.rests = rests or {}
-    settings = {"batch_size": 8, "budget": 8 * steps, "optimizer": lambda groups: torch.optim.Adam(groups, lr=0.01, betas=(0.5, 0.999))}
-    model.recipe = Recipe(**(settings | (recipe or {})))
+    settings = {"batch_size": 8, "max_images": 8 * steps, "optimizer": lambda groups: torch.optim.Adam(groups, lr=0.01, betas=(0.5, 0.999))}
+    model.training_config = TrainingConfig(**(settings | (training_config or {})))
     record = Record()
     trainer = pl.Trainer(
         accelerator="cpu", max_steps=steps, callbacks=[record], logger=False, enable_checkpointing=False,
@@ -104,8 +104,8 @@ def test_the_one_loss_gives_each_player_its_own_gradient():
     model = Game().double()
     image, noise = torch.randn(2, 8, 4, dtype=torch.float64)
     own = model.terms(image, noise)
-    together = torch.autograd.grad(sum(model.terms(image, noise)), [p for ps in model.players().values() for p in ps])
-    apart = [g for term, ps in zip(own, model.players().values(), strict=True) for g in torch.autograd.grad(term, ps)]
+    together = torch.autograd.grad(sum(model.terms(image, noise)), [p for ps in model.param_groups().values() for p in ps])
+    apart = [g for term, ps in zip(own, model.param_groups().values(), strict=True) for g in torch.autograd.grad(term, ps)]
     for ours, theirs in zip(together, apart, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
@@ -123,8 +123,8 @@ def test_a_resting_player_moves_by_exactly_nothing_and_starts_at_one_learning_ra
 
 def test_players_have_their_own_rates_betas_and_schedules():
     model, record = play(
-        player_options={"critic": {"lr": 0.5, "betas": (0.0, 0.9), "weight_decay": 0.1}},
-        recipe={"schedule": lambda spent: 1 - spent, "player_schedules": {"critic": lambda spent: 1.0}},
+        param_groups={"critic": {"lr": 0.5, "betas": (0.0, 0.9), "weight_decay": 0.1}},
+        training_config={"schedule": lambda spent: 1 - spent, "player_schedules": {"critic": lambda spent: 1.0}},
     )
     assert np.allclose(record.rates, [[0.01 * (1 - step / 6), 0.5] for step in range(6)])
     groups = {group["name"]: group for group in model.trainer.optimizers[0].param_groups}
@@ -136,14 +136,14 @@ def test_players_have_their_own_rates_betas_and_schedules():
 def test_each_player_is_clipped_on_its_own_and_its_norm_is_kept():
     _, free = play(steps=1)
     descent = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=1.0)}
-    _, clipped = play(steps=1, recipe=descent, clip=free.norms[0]["critic"] / 2)
-    _, plain = play(steps=1, recipe=descent)
+    _, clipped = play(steps=1, training_config=descent, clip=free.norms[0]["critic"] / 2)
+    _, plain = play(steps=1, training_config=descent)
     assert clipped.norms[0] == free.norms[0]
     torch.manual_seed(0)
     start = {name: p.detach() for name, p in Game().named_parameters()}
 
-    def moved(record, player):
-        return torch.cat([(record.weights[0][n] - start[n]).flatten() for n in start if n.startswith(player)])
+    def moved(record, group_name):
+        return torch.cat([(record.weights[0][n] - start[n]).flatten() for n in start if n.startswith(group_name)])
 
     torch.testing.assert_close(moved(clipped, "critic"), moved(plain, "critic") / 2, rtol=1e-4, atol=1e-6)
     expected = min(1.0, free.norms[0]["critic"] / 2 / free.norms[0]["autoencoder"])
@@ -152,25 +152,25 @@ def test_each_player_is_clipped_on_its_own_and_its_norm_is_kept():
 
 def test_noise_belongs_to_the_position_in_the_global_batch():
     model = Game()
-    model.place((0, 128), 0, 8, 8)
+    model.set_batch_rng((0, 128), 0, 8, 8)
     whole, second = model.normal(8, 3), model.uniform(8)
     for first in (0, 2, 4, 6):
-        model.place((0, 128), first, 2, 8)
+        model.set_batch_rng((0, 128), first, 2, 8)
         assert torch.equal(model.normal(2, 3), whole[first : first + 2])
         assert torch.equal(model.uniform(2), second[first : first + 2])
-    model.place((0, 136), 0, 8, 8)
+    model.set_batch_rng((0, 136), 0, 8, 8)
     assert not torch.equal(model.normal(8, 3), whole)
 
 
 def test_noise_for_another_number_of_rows_is_an_error():
     model = Game()
-    model.place((0, 0), 2, 2, 8)
+    model.set_batch_rng((0, 0), 2, 2, 8)
     with pytest.raises(ValueError, match="3 rows of noise for a batch of 2"):
         model.normal(3)
 
 
 def test_noise_differs_from_step_to_step_and_repeats_with_the_seed():
-    first, second, other = play()[0].drawn, play()[0].drawn, play(recipe={"seed": 1})[0].drawn
+    first, second, other = play()[0].drawn, play()[0].drawn, play(training_config={"seed": 1})[0].drawn
     assert len({tuple(noise.flatten().tolist()) for noise in first}) == 6
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
@@ -178,7 +178,7 @@ def test_noise_differs_from_step_to_step_and_repeats_with_the_seed():
 
 def test_compiled_training_equals_eager_training():
     _, eager = play()
-    _, compiled = play(recipe={"compile": True})
+    _, compiled = play(training_config={"compile": True})
     for name, weight in eager.weights[-1].items():
         torch.testing.assert_close(compiled.weights[-1][name], weight, rtol=1e-5, atol=1e-6)
 
@@ -191,13 +191,13 @@ def test_the_clock_is_a_tensor_that_is_no_buffer():
 
 def test_an_unknown_player_is_refused():
     with pytest.raises(ZooError, match="critik"):
-        play(player_options={"critik": {"lr": 1.0}})
+        play(param_groups={"critik": {"lr": 1.0}})
 
 
 def test_players_must_hold_every_parameter_once():
     model = Game()
-    model.recipe = Recipe(8, 8, torch.optim.Adam)
-    model.players = lambda: {"autoencoder": [*model.autoencoder.parameters()]}
+    model.training_config = TrainingConfig(8, 8, torch.optim.Adam)
+    model.param_groups = lambda: {"autoencoder": [*model.autoencoder.parameters()]}
     with pytest.raises(AssertionError, match="exactly once"):
         model.configure_optimizers()
 
@@ -211,13 +211,13 @@ def test_seeds_of_neighbours_are_unrelated():
 
 def test_a_fragile_model_stops_before_a_weight_moves():
     class Fragile(Game):
-        fragile = True
+        check_finite_loss = True
 
         def losses(self, batch):
             losses = super().losses(batch)
             return losses | {"loss": losses["loss"] * (float("inf") if self.trainer.global_step == 2 else 1)}
 
-        def blame(self, batch):
+        def locate_nonfinite(self, batch):
             return f"a batch of {len(batch.image)}"
 
     torch.manual_seed(0)
@@ -231,7 +231,7 @@ def test_a_fragile_model_stops_before_a_weight_moves():
 
 def test_the_data_are_shown_at_the_start_of_every_session():
     class Curious(Game):
-        def look(self, read):
+        def prepare_data_cache(self, read):
             assert self.trainer.global_step == 0
             self.shown = {split: [batch.image.shape for batch in read(split)] for split in ("train", "val")}
 

@@ -61,7 +61,7 @@ def test_loss_and_gradient_equal_the_written_objective(trains, control, ordinary
         torch.testing.assert_close(found[name], expected[name], rtol=1e-12, atol=0)
     total = expected["plain" if control else "cross"] + ordinary * expected["ordinary"]
     torch.testing.assert_close(found["loss"], total, rtol=1e-12, atol=0)
-    parameters = model.players()["autoencoder"]
+    parameters = model.param_groups()["autoencoder"]
     for one, other in zip(torch.autograd.grad(found["loss"], parameters), torch.autograd.grad(total, parameters), strict=True):
         assert other.abs().max() > 0
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-14)
@@ -97,7 +97,7 @@ def test_players_hold_what_is_trained_and_nothing_else(name):
         model = cross(make(), train=trains)
         wanted = {f"autoencoder.{n}" for n, _ in model.autoencoder.named_parameters() if n.split(".")[0] in parts}
         assert {n for n, p in model.named_parameters() if p.requires_grad} == wanted
-        assert {id(p) for p in model.players()["autoencoder"]} == {id(p) for p in model.parameters() if p.requires_grad}
+        assert {id(p) for p in model.param_groups()["autoencoder"]} == {id(p) for p in model.parameters() if p.requires_grad}
         batch = batch_for(model)
         place(model, 4)
         model.losses(batch)["loss"].backward()
@@ -130,9 +130,9 @@ def fine_tuned(perturbations, **options) -> tuple[CrossAE, dict[str, float]]:
     """After 150 steps on 16 images, and what the last one says."""
     model = cross(ae(latent_dim=8), perturbations, train="both", **options)
     batch = batch_for(model, 16)
-    optimizer = torch.optim.Adam(model.players()["autoencoder"], lr=3e-3)
+    optimizer = torch.optim.Adam(model.param_groups()["autoencoder"], lr=3e-3)
     for step in range(150):
-        model.place((0, 16 * step), 0, 16, 16)
+        model.set_batch_rng((0, 16 * step), 0, 16, 16)
         optimizer.zero_grad()
         losses = model.losses(batch)
         losses["loss"].backward()
@@ -183,15 +183,15 @@ def test_it_is_the_trained_autoencoder_at_first():
 
 def test_a_udt_inside_is_told_the_attributes():
     model = cross(udt())
-    model.name_attributes(("Bald", "Smiling", "Eyeglasses"))
-    assert (model.reads_attributes, model.unit) == (True, 2)
+    model.set_attribute_names(("Bald", "Smiling", "Eyeglasses"))
+    assert (model.reads_attributes, model.batch_multiple) == (True, 2)
     batch = batch_for(model, 4, rich=[0, 1, 0, 1])
     poor = batch.attributes[:, 2] == 0  # the column that is now called so
     codes = model.encode(batch.image, batch.attributes)
     assert torch.equal((codes[:, -2:] == 0).all(1), poor)
     with pytest.raises(ZooError, match="Eyeglasses is not an attribute"):
-        model.name_attributes(("Bald",))
-    assert (cross().reads_attributes, cross().unit) == (False, 1)
+        model.set_attribute_names(("Bald",))
+    assert (cross().reads_attributes, cross().batch_multiple) == (False, 1)
 
 
 def test_the_same_under_bf16_autocast_and_compiled():
@@ -206,7 +206,7 @@ def test_two_ranks_compute_the_loss_of_one():
     whole = model.losses(batch)["loss"]
     halves = []
     for rank in range(2):
-        model.place((3, 64), 4 * rank, 4, 8)
+        model.set_batch_rng((3, 64), 4 * rank, 4, 8)
         halves.append(model.losses(type(batch)(*(part[4 * rank : 4 * rank + 4] for part in batch)))["loss"])
     torch.testing.assert_close((halves[0] + halves[1]) / 2, whole, rtol=1e-12, atol=0)
 
@@ -226,7 +226,7 @@ class Shared(Autoencoder):
 
 
 def test_weights_that_both_sides_share_are_only_trained_together():
-    assert len(cross(Shared(), train="both").players()["autoencoder"]) == 1
+    assert len(cross(Shared(), train="both").param_groups()["autoencoder"]) == 1
     with pytest.raises(ZooError, match=r"encoder of a Shared has no weights of its own; set model\.train=both"):
         cross(Shared())
 

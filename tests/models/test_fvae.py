@@ -38,7 +38,7 @@ def fvae(backbone: dict | None = None, flow: dict | None = FLOW, wild: float = 0
 
 def drawn(model: FVAE, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """The dequantised images and the u of `losses`."""
-    model.place(KEY, 0, len(batch.image), len(batch.image))
+    model.set_batch_rng(KEY, 0, len(batch.image), len(batch.image))
     return batch.image + 2 / 255 * model.uniform(*batch.image.shape), model.normal(len(batch.image), *model.code_shape)
 
 
@@ -90,7 +90,7 @@ def test_case_2_is_the_likelihood_of_a_flow_at_noisy_images():
     z, log_det = model.flow(image + model.log_sigma1.exp() * u)
     exact = -(Normal(0.0, 1.0).log_prob(z).sum(1) + log_det).mean()
     torch.testing.assert_close(losses(model, batch)["loss"], exact, rtol=1e-10, atol=0)
-    assert list(model.players()) == ["autoencoder"]
+    assert list(model.param_groups()) == ["autoencoder"]
 
 
 def configured(*overrides: str) -> FVAE:
@@ -199,9 +199,9 @@ def test_codes_reconstructions_and_samples():
         torch.testing.assert_close(samples, model.decoder(model.flow.inverse(0.7 * noise)) - half)
         line = model.interpolate(code[:1], code[1:2], 3)
         torch.testing.assert_close(line[:, 1], model.decode((code[:1] + code[1:2]) / 2))
-        model.place(KEY, 0, 4, 4)
+        model.set_batch_rng(KEY, 0, 4, 4)
         u = model.normal(4, *model.code_shape)
-        model.place(KEY, 0, 4, 4)
+        model.set_batch_rng(KEY, 0, 4, 4)
         torch.testing.assert_close(model.latents_for_prior(x), model.flow(model.encoder(x) + 0.5 * u)[0])
 
 
@@ -211,16 +211,16 @@ def test_every_parameter_has_a_gradient(options):
     losses(model, images(model))["loss"].backward()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert all(parameter.grad.abs().max() > 0 for parameter in trained)
-    assert sorted(map(id, trained)) == sorted(id(p) for player in model.players().values() for p in player)
+    assert sorted(map(id, trained)) == sorted(id(p) for group_name in model.param_groups().values() for p in group_name)
 
 
 def test_scales_start_where_they_are_told_and_learn_at_their_own_rate():
     model = fvae(wild=0.0, start=0.5, floor=0.2, scale_lr=0.03)
     found = losses(model, images(model))
     torch.testing.assert_close(torch.stack([found["sigma1"], found["sigma2"]]), torch.tensor([0.5, 0.5], dtype=torch.float64))
-    assert model.player_options["scale"] == {"lr": 0.03}
-    assert model.players()["scale"] == [model.log_sigma1, model.log_excess]
-    assert fvae(sigma1=0.1).players()["scale"][0].shape == ()
+    assert model.group_options["scale"] == {"lr": 0.03}
+    assert model.param_groups()["scale"] == [model.log_sigma1, model.log_excess]
+    assert fvae(sigma1=0.1).param_groups()["scale"][0].shape == ()
 
 
 def test_the_first_images_set_the_flow_whatever_was_drawn_before():
@@ -228,7 +228,7 @@ def test_the_first_images_set_the_flow_whatever_was_drawn_before():
     for seed in (1, 2):
         model = fvae(wild=0.0)
         torch.manual_seed(seed)
-        model.place((seed,), 2, 4, 8)  # as validation leaves it
+        model.set_batch_rng((seed,), 2, 4, 8)  # as validation leaves it
         model.initialize(images(model, 64))
         states.append(model.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
@@ -259,7 +259,7 @@ def test_the_bound_is_float32_under_autocast():
 def test_the_loss_compiles_to_one_graph():
     model = fvae(flow={"levels": 1, "depth": 1}, floor=0.1)
     batch, compiled = images(model), torch.compile(model.losses, fullgraph=True, backend="aot_eager")
-    model.place(KEY, 0, 4, 4)
+    model.set_batch_rng(KEY, 0, 4, 4)
     torch.testing.assert_close(compiled(batch)["loss"], losses(model, batch)["loss"], rtol=1e-10, atol=0)
 
 
@@ -275,15 +275,15 @@ def test_the_loss_compiles_to_one_graph():
 )
 def test_blame_names_the_part(broken, reason):
     model = fvae()
-    assert model.blame(images(model)) == ""
+    assert model.locate_nonfinite(images(model)) == ""
     broken(model).data.fill_(math.nan)
-    assert model.blame(images(model)) == reason
+    assert model.locate_nonfinite(images(model)) == reason
 
 
 def test_it_learns_sixteen_images():
     torch.manual_seed(0)
     model = FVAE(FVAEBackbone(8, 1, squeezes=1, blocks=2, width=16), partial(ImageFlow, **FLOW | {"width": 16}))
-    groups = [{"params": p, "lr": 0.05 if name == "scale" else 5e-3} for name, p in model.players().items()]
+    groups = [{"params": p, "lr": 0.05 if name == "scale" else 5e-3} for name, p in model.param_groups().items()]
     smooth, bits = learn_sixteen_images(model, groups, 150)
     assert bits[-1] < bits[0] - 2.5
     assert (model.reconstruct(smooth) - smooth).square().mean() < 0.05 * smooth.var()

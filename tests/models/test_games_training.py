@@ -40,8 +40,8 @@ from zoo.models.gan import GAN
 def test_every_parameter_receives_a_gradient(game):
     model = GAMES[game]()
     losses(model, batch_for(model))["loss"].backward()
-    assert model.players().keys() == PLAYERS[game]
-    for parameters in model.players().values():
+    assert model.param_groups().keys() == PLAYERS[game]
+    for parameters in model.param_groups().values():
         for parameter in parameters:
             assert parameter.grad.isfinite().all()
             assert parameter.grad.abs().max() > 0
@@ -68,15 +68,15 @@ def test_a_resting_generator_moves_by_exactly_nothing_and_starts_at_one_learning
 
 
 def test_a_generator_that_has_moved_never_rests_again():
-    """A resumed run may have a budget of which the images seen are but a small share."""
+    """A resumed run may have a max_images of which the images seen are but a small share."""
     model = gan(rest=0.5)
     train(model, steps=4)
-    model.recipe.budget *= 100
-    assert not model.resting()
-    resting = gan(rest=0.99)
-    train(resting, steps=4)
-    resting.recipe.budget *= 100
-    assert "generator" in resting.resting()
+    model.training_config.max_images *= 100
+    assert not model.frozen_groups()
+    frozen_groups = gan(rest=0.99)
+    train(frozen_groups, steps=4)
+    frozen_groups.training_config.max_images *= 100
+    assert "generator" in frozen_groups.frozen_groups()
 
 
 def test_the_anchors_encoder_never_moves():
@@ -96,7 +96,7 @@ def test_outside_of_the_equilibrium_who_is_ahead_rests(pieces):
 
     def recorded(batch, batch_idx):
         found = step(batch, batch_idx)
-        costs.append([found["real_cost"].item(), found["fake_cost"].item()])
+        costs.append([found["d_loss_real"].item(), found["d_loss_fake"].item()])
         return found
 
     model.training_step = recorded
@@ -115,15 +115,15 @@ def test_outside_of_the_equilibrium_who_is_ahead_rests(pieces):
 
 
 class Overflow(pl.Callback):
-    """Makes one gradient of the last player infinite in the second step."""
+    """Makes one gradient of the last parameter group infinite in the second step."""
 
     def on_after_backward(self, trainer, pl_module):
         if trainer.global_step == 1:
-            [*pl_module.players().values()][-1][0].grad[0] = math.inf
+            [*pl_module.param_groups().values()][-1][0].grad[0] = math.inf
 
 
 def assert_overflow_skips_the_step(accelerator: str) -> None:
-    """Trains all games in float16: an overflow in one player's gradient skips the step for all players, the next one is taken."""
+    """Trains all games in float16: an overflow in one parameter group's gradient skips the step for all, the next one is taken."""
     device = "cuda" if accelerator == "gpu" else "cpu"
     for game, make in GAMES.items():
         precision = MixedPrecision("16-mixed", device, torch.amp.GradScaler(device, init_scale=4.0))  # no overflow of its own
@@ -153,7 +153,7 @@ def test_a_float16_overflow_skips_the_step_for_all_players_on_a_gpu():
 SMALLEST = {name: lambda make=make, **options: make(conv(8), **options) for name, make in GAMES.items()}
 SMALLEST["vaegan"] = lambda: vaegan(BatchNormBackbone())
 SMALLEST["vaegan minimax"] = lambda: vaegan(BatchNormBackbone(), objective="minimax", fakes="prior")
-SMALLEST["udt"] = lambda: udt(conv(8), rateweight=0.1)
+SMALLEST["udt"] = lambda: udt(conv(8), kl_weight=0.1)
 SMALLEST["gan anchored"] = lambda: anchored(conv(8))
 
 
@@ -176,8 +176,8 @@ def assert_compiled_equals_eager(game: str, backend: str) -> None:
         assert found.keys() == eager.keys()
         for name, value in found.items():
             torch.testing.assert_close(value, eager[name], rtol=1e-4, atol=1e-6)
-        own = torch.autograd.grad(found["loss"], [p for parameters in model.players().values() for p in parameters])
-    others = gradients(eager["loss"], [p for parameters in twin.players().values() for p in parameters])
+        own = torch.autograd.grad(found["loss"], [p for parameters in model.param_groups().values() for p in parameters])
+    others = gradients(eager["loss"], [p for parameters in twin.param_groups().values() for p in parameters])
     for ours, theirs in zip(own, others, strict=True):
         assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
     for name, buffer in model.named_buffers():  # statistics of BatchNorm
@@ -206,23 +206,23 @@ def hundred(tmp_path_factory) -> list[str]:
 
 @pytest.mark.parametrize("game", OWN)
 def test_bf16_clipping_and_accumulation_at_once(zoo, hundred, tmp_path, game):
-    settings = ["trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1", "trainer.accumulate=2", "hydra.run.dir=run"]
+    settings = ["trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1", "trainer.accumulate_grad_batches=2", "hydra.run.dir=run"]
     done = zoo("train", *hundred, *OWN[game], *settings)
     assert done.code == 0, done.err
     with open(tmp_path / "run" / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
     assert all(math.isfinite(float(value)) for row in rows for value in row.values() if value)
-    for player in PLAYERS[game]:
-        assert all(float(row[f"train/learning_rate/{player}"]) > 0 for row in rows)
-        assert any(row[f"train/gradient_norm/{player}"] for row in rows)
+    for group_name in PLAYERS[game]:
+        assert all(float(row[f"train/learning_rate/{group_name}"]) > 0 for row in rows)
+        assert any(row[f"train/gradient_norm/{group_name}"] for row in rows)
 
 
 @pytest.mark.parametrize("game", OWN)
 def test_accumulation_equals_one_batch(zoo, hundred, tmp_path, game):
     """Pairs and domains stay together, and a step's costs are the mean over its pieces."""
     for pieces in (1, 2):
-        done = zoo("train", *hundred, *OWN[game], f"trainer.accumulate={pieces}", f"hydra.run.dir={pieces}")
+        done = zoo("train", *hundred, *OWN[game], f"trainer.accumulate_grad_batches={pieces}", f"hydra.run.dir={pieces}")
         assert done.code == 0, done.err
     whole, pieced = weights(tmp_path / "1"), weights(tmp_path / "2")
     assert max((whole[name] - pieced[name]).abs().max().item() for name in whole) < 1e-5
@@ -232,7 +232,7 @@ def test_accumulation_equals_one_batch(zoo, hundred, tmp_path, game):
 @pytest.mark.parametrize("game", OWN)
 def test_a_resumed_run_equals_the_uninterrupted_one(zoo, hundred, tmp_path, game):
     """With averaged weights: an index, as of UDT's domain, must not be averaged."""
-    settings = [*hundred, *OWN[game], "ema=0.9", "checkpoint_every=16", "keep_checkpoints=9"]
+    settings = [*hundred, *OWN[game], "ema_decay=0.9", "checkpoint_every_images=16", "keep_last_k=9"]
     assert zoo("train", *settings, "hydra.run.dir=full").code == 0
     cut_after_the_first(tmp_path / "full", tmp_path / "cut")
     resumed = zoo("train", "resume=cut")
@@ -255,15 +255,15 @@ BAD = {
     "one image for UDT": ([*UDT, "batch_size=1"], ["groups of 2", "multiple of 2"]),
     "an odd batch for ACAI": ([*ACAI, "batch_size=7"], ["groups of 2", "batch_size=7", "multiple of 2"]),
     "one image for ACAI": ([*ACAI, "batch_size=1"], ["groups of 2", "batch_size=1", "multiple of 2"]),
-    "odd pieces": ([*ACAI, "batch_size=6", "trainer.accumulate=2"], ["groups of 2", "leaves 3 to each", "multiple of 4"]),
+    "odd pieces": ([*ACAI, "batch_size=6", "trainer.accumulate_grad_batches=2"], ["groups of 2", "leaves 3 to each", "multiple of 4"]),
     "a code that fills no map": ([*ACAI, "model/backbone=acai", "data.image_size=32", "model.latent_dim=30"], ["multiple of 16"]),
     "feature layer 0": ([*VAEGAN, "model.feature_layer=0"], ["feature_layer is 0", "from 1 to 2"]),
     "feature layer 9": ([*VAEGAN, "model.feature_layer=9"], ["feature_layer is 9", "from 1 to 2"]),
-    "a learning rate that nobody takes": (["model=vaegan", "optimizer.lr=1"], ["no effect", "model.player_options.encoder.lr"]),
+    "a learning rate that nobody takes": (["model=vaegan", "optimizer.lr=1"], ["no effect", "model.param_groups.encoder.lr"]),
     "an unknown objective": ([*VAEGAN, "model.objective=wgan"], ["model.objective=wgan", "non_saturating or minimax"]),
     "an anchor without a VAE": (
-        ["model=gan", "pretrain=none", "model.anchor=1", "model.anchor_images=8"],
-        ["model.anchor", "pretrain.run=RUN"],
+        ["model=gan", "pretrain=none", "model.reconstruction_weight=1", "model.reconstruction_decay_images=8"],
+        ["model.reconstruction_weight", "pretrain.run=RUN"],
     ),
 }
 

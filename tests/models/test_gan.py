@@ -22,16 +22,16 @@ from zoo.models.ae import AE
 BACKBONES = {"none": conv, "group": lambda: conv(norm="group"), "batch": BatchNormBackbone}
 
 
-def written(model, batch, anchor=0.0):
+def written(model, batch, reconstruction_weight=0.0):
     x, count = batch.image, len(batch.image)
     place(model, count)
     fake = model.generator(model.normal(count, model.latent_dim))
     real_logits, fake_logits = model.discriminator(torch.cat([x, fake]))[0].split(count)  # one batch, for BatchNorm
     generator = -torch.log(torch.sigmoid(fake_logits)).mean()
     discriminator = -torch.log(torch.sigmoid(real_logits)).mean() - torch.log(1 - torch.sigmoid(fake_logits)).mean()
-    if anchor:
+    if reconstruction_weight:
         mean = model.encoder(x)[:, : model.latent_dim]
-        generator = generator + anchor * ((x - model.generator(mean)) ** 2).mean()
+        generator = generator + reconstruction_weight * ((x - model.generator(mean)) ** 2).mean()
     return {"generator": generator, "discriminator": discriminator}
 
 
@@ -53,19 +53,19 @@ def test_the_one_loss_gives_each_player_the_gradient_of_its_own_objective(backbo
 
 
 def test_no_term_moves_whom_it_does_not_concern():
-    model = gan(anchor=1.0, anchor_images=100)
+    model = gan(reconstruction_weight=1.0, reconstruction_decay_images=100)
     model.start_from(vae())
     model = model.double()
     found = losses(model, batch_for(model))
     assert silent(model, found["generator"] + found["anchor"], "discriminator")
-    assert silent(model, found["real_cost"] + found["fake_cost"], "generator")
-    for player, terms in {"generator": ("generator", "anchor"), "discriminator": ("real_cost", "fake_cost")}.items():
-        assert not any(silent(model, found[term], player) for term in terms)
+    assert silent(model, found["d_loss_real"] + found["d_loss_fake"], "generator")
+    for group_name, terms in {"generator": ("generator", "anchor"), "discriminator": ("d_loss_real", "d_loss_fake")}.items():
+        assert not any(silent(model, found[term], group_name) for term in terms)
     assert not any(p.requires_grad for p in model.encoder.parameters())
 
 
 def test_the_same_under_bf16_autocast():
-    model = gan(anchor=1.0, anchor_images=100)
+    model = gan(reconstruction_weight=1.0, reconstruction_decay_images=100)
     model.start_from(vae())
     batch = batch_for(model, 8)
     with torch.autocast("cpu", torch.bfloat16):
@@ -80,8 +80,8 @@ def test_a_sure_discriminator_makes_no_infinite_loss():
     model.discriminator.head[-1].bias.data.fill_(-1000.0)
     found = losses(model, batch_for(model))
     torch.testing.assert_close(found["generator"], torch.tensor(1000.0), rtol=0.01, atol=0)
-    torch.testing.assert_close(found["real_cost"], torch.tensor(1000.0), rtol=0.01, atol=0)
-    assert found["fake_cost"] == 0
+    torch.testing.assert_close(found["d_loss_real"], torch.tensor(1000.0), rtol=0.01, atol=0)
+    assert found["d_loss_fake"] == 0
     assert max(gradient.abs().max() for gradient in of_players(model, found["loss"])["generator"]) > 0  # it does not saturate
 
 
@@ -95,7 +95,7 @@ def test_a_step_advances_batchnorms_statistics_once_by_real_and_fake_images_toge
 
 
 def test_the_anchors_encoder_stays_what_the_vae_had():
-    model, trained = gan(BatchNormBackbone(), anchor=1.0, anchor_images=100), vae(BatchNormBackbone())
+    model, trained = gan(BatchNormBackbone(), reconstruction_weight=1.0, reconstruction_decay_images=100), vae(BatchNormBackbone())
     model.start_from(trained)
     model.train()
     losses(model, batch_for(model, 6))["loss"].backward()
@@ -153,7 +153,7 @@ def test_a_stage_that_does_not_fit_is_refused_in_one_sentence(case):
 
 def test_an_anchor_needs_a_vae():
     with pytest.raises(ZooError, match=r"model\.anchor needs the encoder of a VAE.*pretrain\.run"):
-        gan(anchor=1.0, anchor_images=1).start_from(None)
+        gan(reconstruction_weight=1.0, reconstruction_decay_images=1).start_from(None)
     gan().start_from(None)  # from scratch
 
 
@@ -161,7 +161,7 @@ def test_a_vae_of_another_encoder_gives_its_decoder_but_no_anchor():
     trained = vae()
     trained.encoder = conv(width=32, max_width=32).encoder(8)
     with pytest.raises(ZooError, match=r"another encoder.*model\.anchor=0\.$"):
-        gan(anchor=1.0, anchor_images=1).start_from(trained)
+        gan(reconstruction_weight=1.0, reconstruction_decay_images=1).start_from(trained)
     gan().start_from(trained)
 
 
@@ -177,7 +177,7 @@ def test_the_discriminator_tells_sixteen_images_from_fakes():
     optimizer = torch.optim.Adam(model.discriminator.parameters(), lr=1e-3, betas=(0.5, 0.999))
     before = {name: value.clone() for name, value in model.generator.state_dict().items()}
     for step in range(100):
-        model.place((0, 16 * step), 0, 16, 16)
+        model.set_batch_rng((0, 16 * step), 0, 16, 16)
         optimizer.zero_grad()
         model.losses(batch)["loss"].backward()
         optimizer.step()

@@ -36,7 +36,7 @@ def volume(function, point: torch.Tensor) -> torch.Tensor:
 def test_the_loss_is_the_exact_likelihood_of_dequantised_images():
     model = glow()
     batch = images(model)
-    model.place(KEY, 0, 4, 4)
+    model.set_batch_rng(KEY, 0, 4, 4)
     x = batch.image + model.uniform(*batch.image.shape) * 2 / 255
     z = model.flow(x)[0]
     density = Normal(0.0, 1.0).log_prob(z).sum(1) + torch.stack([volume(lambda part: model.flow(part)[0], part) for part in x])
@@ -75,7 +75,7 @@ def test_images_keep_their_highest_bits_and_lie_anywhere_in_their_bins(n_bits):
     grey = GREYS.view(1, 1, 16, 16)
     image = grey / 127.5 - 1
     torch.testing.assert_close((model.floored(image) + 1) * 127.5, (grey / width).floor() * width)
-    model.place(KEY, 0, 200, 200)
+    model.set_batch_rng(KEY, 0, 200, 200)
     noise = (model.dequantised(image.expand(200, -1, -1, -1)) - model.floored(image)) * 127.5 / width
     assert noise.min() > -1e-9
     assert noise.max() < 1 + 1e-9
@@ -115,7 +115,7 @@ def test_the_first_images_set_the_scales_whatever_was_drawn_before():
     for seed in (1, 2):
         model = glow(wild=0.0)
         torch.manual_seed(seed)
-        model.place((seed,), 2, 4, 8)  # as validation leaves it
+        model.set_batch_rng((seed,), 2, 4, 8)  # as validation leaves it
         batch = images(model, 64)
         model.initialize(batch)
         states.append(model.flow.state_dict())
@@ -154,15 +154,15 @@ def test_the_likelihood_is_float32_under_autocast():
 def test_the_loss_compiles_to_one_graph():
     model = glow(flow={"levels": 1, "depth": 1})
     batch, compiled = images(model), torch.compile(model.losses, fullgraph=True, backend="aot_eager")
-    model.place(KEY, 0, 4, 4)
+    model.set_batch_rng(KEY, 0, 4, 4)
     torch.testing.assert_close(compiled(batch)["loss"], losses(model, batch)["loss"], rtol=1e-10, atol=0)
 
 
 def test_blame_names_the_layer():
     model = glow()
-    assert model.blame(images(model)) == ""
+    assert model.locate_nonfinite(images(model)) == ""
     model.flow.levels[1].steps[0].coupling.net[-1].bias.data[0] = math.nan
-    assert model.blame(images(model)) == "level 2, step 1 of 2, coupling"
+    assert model.locate_nonfinite(images(model)) == "level 2, step 1 of 2, coupling"
 
 
 def test_it_learns_sixteen_images():

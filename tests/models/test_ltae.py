@@ -43,7 +43,7 @@ def test_loss_and_gradient_equal_the_written_objective(variant):
     reconstruction, target = written(model, batch.image, epsilon)
     torch.testing.assert_close(found["reconstruction"], reconstruction, rtol=1e-12, atol=0)
     torch.testing.assert_close(found["target"], target, rtol=1e-12, atol=0)
-    parameters = model.players()["autoencoder"]
+    parameters = model.param_groups()["autoencoder"]
     assert {id(p) for p in parameters} == {id(p) for p in model.parameters()}  # α and β among them
     ours = torch.autograd.grad(found["loss"], parameters)
     theirs = torch.autograd.grad(reconstruction + WEIGHT * target, parameters)
@@ -85,7 +85,7 @@ def test_two_ranks_feel_the_noise_of_one(variant):
     whole = model.losses(batch)
     halves = []
     for rank in range(2):
-        model.place((3, 64), 4 * rank, 4, 8)
+        model.set_batch_rng((3, 64), 4 * rank, 4, 8)
         halves.append(model.losses(type(batch)(*(part[4 * rank : 4 * rank + 4] for part in batch))))
     for name, value in whole.items():
         torch.testing.assert_close((halves[0][name] + halves[1][name]) / 2, value, rtol=1e-12, atol=0)
@@ -122,7 +122,7 @@ def test_it_learns_sixteen_images_and_draws_codes_to_their_targets(variant):
     batch = batch_for(model, 16)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for step in range(150):
-        model.place((0, 16 * step), 0, 16, 16)
+        model.set_batch_rng((0, 16 * step), 0, 16, 16)
         optimizer.zero_grad()
         losses = model.losses(batch)
         losses["loss"].backward()

@@ -74,7 +74,7 @@ def joined(batches) -> Batch:
 def looked(autoencoder=None) -> tuple[TwoStage, Batch]:
     """A model that has looked at its data, and all of the training images."""
     model = two_stage(autoencoder, start=False).double()
-    model.look(reader(model))
+    model.prepare_data_cache(reader(model))
     return model, joined(reader(model)("train"))
 
 
@@ -110,7 +110,7 @@ def test_a_later_session_only_fills_its_table():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.table = None
     with torch.no_grad():
-        model.look(reader(model, train=17))
+        model.prepare_data_cache(reader(model, train=17))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert model.table is not None
     assert not [name for name in before if "table" in name]  # in no checkpoint
@@ -138,11 +138,11 @@ def test_a_tenth_of_the_training_codes_is_held_out():
 def test_blame_names_the_layer_of_a_flow():
     model, images = looked()
     model.prior.transform = CouplingFlow(DIM, transforms=3, hidden=4).double()
-    assert model.blame(images) == ""
+    assert model.locate_nonfinite(images) == ""
     [*model.prior.transform.layers[1].parameters()][-1].data.fill_(float("nan"))
-    assert model.blame(images) == "the flow, layer 2 of 3"
+    assert model.locate_nonfinite(images) == "the flow, layer 2 of 3"
     model.autoencoder.encode = lambda image, attributes=None: image.new_full((len(image), DIM), float("inf"))
-    assert model.blame(images) == "the codes"
+    assert model.locate_nonfinite(images) == "the codes"
 
 
 def test_images_that_nobody_looked_at_do_not_pass_for_others():
@@ -163,7 +163,7 @@ def test_the_frozen_stage_adds_no_gradient_memory(cached):
         batch = batch_for(model, 6)
         if cached:
             with torch.no_grad():
-                model.look(lambda split, batch=batch: [batch])
+                model.prepare_data_cache(lambda split, batch=batch: [batch])
         kept: list[int] = []
 
         def pack(tensor, kept=kept):
@@ -203,7 +203,7 @@ def test_all_else_is_the_autoencoders():
     model = two_stage(trained).eval()
     trained.eval()
     batch = batch_for(model, 4)
-    assert (model.reads_attributes, model.unit, model.image_shape) == (True, 2, (1, 16, 16))
+    assert (model.reads_attributes, model.batch_multiple, model.image_shape) == (True, 2, (1, 16, 16))
     codes = trained.encode(batch.image, batch.attributes)
     assert torch.equal(model.encode(batch.image, batch.attributes), codes)
     assert not torch.equal(codes, trained.encode(batch.image, 1 - batch.attributes))
@@ -217,18 +217,18 @@ def test_all_else_is_the_autoencoders():
 def test_its_prior_is_the_flow_and_needs_no_other_fit():
     model = two_stage()
     assert (model.prior.name, model.prior.needs_fit) == ("flow", False)
-    assert list(model.players()) == ["flow"]
-    assert {id(p) for p in model.players()["flow"]} == {id(p) for p in model.parameters() if p.requires_grad}
+    assert list(model.param_groups()) == ["flow"]
+    assert {id(p) for p in model.param_groups()["flow"]} == {id(p) for p in model.parameters() if p.requires_grad}
 
 
 def test_samples_follow_the_density_that_is_trained():
     """Importance weights of samples from a wide normal average to 1."""
     model, _ = looked()
-    wide = torch.distributions.Normal(model.prior.mean, 3 * model.prior.scale)
+    at_least_float32 = torch.distributions.Normal(model.prior.mean, 3 * model.prior.scale)
     torch.manual_seed(0)
-    points = wide.sample((200_000,))
+    points = at_least_float32.sample((200_000,))
     with torch.no_grad():
-        weights = (model.prior.log_prob(points) - wide.log_prob(points).sum(1)).exp()
+        weights = (model.prior.log_prob(points) - at_least_float32.log_prob(points).sum(1)).exp()
         drawn = model.prior.sample(100_000, torch.Generator().manual_seed(2))
     assert weights.mean().item() == pytest.approx(1, abs=0.02)
     moments = (weights[:, None] * points).mean(0)
@@ -247,7 +247,7 @@ def test_jointly_the_autoencoder_feels_the_squared_error_alone_and_the_flow_the_
     model.start_from(None)
     batch = batch_for(model, 6)
     found = model.losses(batch)
-    own, flow = model.players()["autoencoder"], model.players()["flow"]
+    own, flow = model.param_groups()["autoencoder"], model.param_groups()["flow"]
     alone = ((batch.image - model.autoencoder.decoder(model.autoencoder.encoder(batch.image))) ** 2).mean()
     for ours, theirs in zip(gradients(found["loss"], own), gradients(alone, own), strict=True):
         assert torch.equal(ours, theirs)
@@ -266,7 +266,7 @@ def test_jointly_nothing_is_cached_and_the_flow_starts_from_the_first_codes():
     model = joint()
     codes = model.encode(batch_for(model, 20, seed=9).image).detach()
     torch.testing.assert_close(model.prior.transform.shift.detach(), -codes.median(0).values)
-    model.look(lambda split: pytest.fail("it looked"))
+    model.prepare_data_cache(lambda split: pytest.fail("it looked"))
     assert model.table is None
     assert model.autoencoder.training
 
@@ -276,7 +276,7 @@ def test_in_bf16_and_compiled_as_in_float32(kind):
     model = two_stage(joint=kind == "joint")
     with torch.no_grad():
         model.initialize(batch_for(model, 20, seed=9))
-        model.look(reader(model))
+        model.prepare_data_cache(reader(model))
     batch = joined(reader(model)("train"))
     eager = model.losses(batch)
     compiled = torch.compile(model.losses, fullgraph=True, backend="eager")(batch)
@@ -299,7 +299,7 @@ def test_constant_dimensions_are_named(value):
         head.bias[5] = 0
     model = two_stage(first, start=False)
     with torch.no_grad(), pytest.raises(ZooError, match=r"dimension 3, 7 is constant.*\.$"):
-        model.look(reader(model))
+        model.prepare_data_cache(reader(model))
 
 
 def test_codes_that_are_not_finite_are_refused():
@@ -307,7 +307,7 @@ def test_codes_that_are_not_finite_are_refused():
     first.encoder[-1].bias.data[2] = float("nan")
     model = two_stage(first, start=False)
     with torch.no_grad(), pytest.raises(ZooError, match="not finite; the model has diverged"):
-        model.look(reader(model))
+        model.prepare_data_cache(reader(model))
 
 
 REFUSED = {
@@ -339,7 +339,7 @@ def test_a_first_stage_that_does_not_fit_is_refused_in_one_sentence(case):
     (lambda: TwoStage(ae(), 5, Toy(5)), "latent_dim=5 is not that of model.autoencoder, 4"),
     (lambda: two_stage(vae(), joint=True), "joint=true trains a plain AE.*not a VAE"),
     (lambda: two_stage(joint=True).start_from(ae()), "from scratch; add pretrain=none"),
-    (lambda: two_stage(check_every=0), "check_every=0"),
+    (lambda: two_stage(check_every_images=0), "check_every=0"),
     (lambda: two_stage(patience=0), "patience=0"),
 ])  # fmt: skip
 def test_settings_that_do_not_fit_are_refused_in_one_sentence(make, sentence):

@@ -58,7 +58,7 @@ def small(backbone: str, **options):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("rich", [BALANCED, UNEQUAL], ids=["balanced", "unequal"])
-@pytest.mark.parametrize("options", [{}, {"discweight": 2.0}, {"discweight": 0.5, "rateweight": 0.3}], ids=["published", "other", "noise"])
+@pytest.mark.parametrize("options", [{}, {"adv_weight": 2.0}, {"adv_weight": 0.5, "kl_weight": 0.3}], ids=["published", "other", "noise"])
 def test_the_one_loss_gives_each_player_the_gradient_of_its_own_objective(backbone, rich, options):
     model = small(backbone, **options).double()
     batch = batch_for(model, len(rich), rich=rich)
@@ -85,7 +85,7 @@ def test_a_batch_of_one_domain_counts_that_domain_alone(rich):
 def test_no_term_moves_whom_it_does_not_concern():
     model = small("conv").double()
     found = losses(model, batch_for(model))
-    assert silent(model, found["reconstruction"] + model.discweight * found["confusion"], "discriminator")
+    assert silent(model, found["reconstruction"] + model.adv_weight * found["confusion"], "discriminator")
     assert silent(model, found["discriminator"], "autoencoder")
     assert not silent(model, found["confusion"], "autoencoder")
     assert not silent(model, found["discriminator"], "discriminator")
@@ -96,8 +96,8 @@ def test_no_term_moves_whom_it_does_not_concern():
 
 def test_the_same_under_bf16_autocast():
     weight = 2.0  # the published one could not be seen
-    assert_objectives_hold_under_bf16(small("published", discweight=weight), lambda model, batch: written(model, batch, weight))
-    noisy = small("published", discweight=weight, rateweight=0.01)
+    assert_objectives_hold_under_bf16(small("published", adv_weight=weight), lambda model, batch: written(model, batch, weight))
+    noisy = small("published", adv_weight=weight, kl_weight=0.01)
     assert_objectives_hold_under_bf16(noisy, lambda model, batch: written(model, batch, weight, 0.01))
 
 
@@ -172,16 +172,16 @@ def test_the_domain_is_found_by_name_and_kept_in_the_checkpoint():
     model = small("conv").double()
     batch = batch_for(model)
     flipped = batch._replace(attributes=batch.attributes[:, [1, 0, 2]])
-    model.name_attributes((NAMES[1], NAMES[0], NAMES[2]))
+    model.set_attribute_names((NAMES[1], NAMES[0], NAMES[2]))
     moved = losses(model, flipped)["loss"]
-    model.name_attributes(NAMES)
+    model.set_attribute_names(NAMES)
     assert torch.equal(losses(model, batch)["loss"], moved)
     loaded = udt(conv()).double()
     loaded.column.zero_()
     loaded.load_state_dict(model.state_dict())
     assert torch.equal(losses(loaded, batch)["loss"], losses(model, batch)["loss"])
     with pytest.raises(ZooError, match="Eyeglasses is not an attribute"):
-        model.name_attributes(("Bald", "Smiling"))
+        model.set_attribute_names(("Bald", "Smiling"))
 
 
 @pytest.mark.parametrize("attribute_dim", [0, 8, 9, -1])
@@ -190,7 +190,7 @@ def test_an_attribute_code_that_leaves_no_content_is_refused(attribute_dim):
         udt(conv(), 8, attribute_dim)
 
 
-@pytest.mark.parametrize("weight", ["discweight", "rateweight"])
+@pytest.mark.parametrize("weight", ["adv_weight", "kl_weight"])
 def test_a_weight_below_0_is_refused(weight):
     with pytest.raises(ZooError, match=f"model.{weight}=-1 must not be below 0"):
         udt(conv(), **{weight: -1})

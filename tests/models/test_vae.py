@@ -56,8 +56,8 @@ def test_gamma_starts_at_the_datas_standard_deviation_and_is_a_player_of_its_own
     model, batch = vae(), images()
     model.initialize(batch)
     assert math.isclose(model.log_gamma.exp().item(), batch.image.std().item(), rel_tol=1e-9)
-    assert model.players()["scale"] == [model.log_gamma]
-    assert list(vae(gamma=0.1).players()) == ["autoencoder"]
+    assert model.param_groups()["scale"] == [model.log_gamma]
+    assert list(vae(gamma=0.1).param_groups()) == ["autoencoder"]
     assert not vae(gamma=0.1).log_gamma.requires_grad
 
 
@@ -114,7 +114,7 @@ def test_overfits_sixteen_images(method):
     smooth = torch.nn.functional.interpolate(torch.rand(16, 1, 4, 4) * 2 - 1, size=32, mode="bicubic").clamp(-1, 1)
     batch = Batch(smooth, torch.zeros(16, 0), torch.arange(16))
     model.initialize(batch)
-    groups = [{"params": p, "lr": 0.02 if name == "scale" else 3e-3} for name, p in model.players().items()]
+    groups = [{"params": p, "lr": 0.02 if name == "scale" else 3e-3} for name, p in model.param_groups().items()]
     optimizer = torch.optim.Adam(groups)
     for _ in range(250):
         optimizer.zero_grad()

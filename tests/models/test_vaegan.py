@@ -58,7 +58,7 @@ def test_weights_scale_and_layer_are_those_of_the_options():
     batch = batch_for(model, 6)
     found = losses(model, batch)
     assert deviation(model, found["loss"], written(model, batch, **options)) < 1e-12
-    assert found["loss"] == found["rate"] + found["distortion"] + found["fooling"] + found["real_cost"] + 2 * found["fake_cost"]
+    assert found["loss"] == found["rate"] + found["distortion"] + found["g_loss"] + found["d_loss_real"] + 2 * found["d_loss_fake"]
 
 
 @pytest.mark.slow
@@ -74,10 +74,10 @@ def test_the_published_networks(options):
 def test_no_term_moves_whom_it_does_not_concern(choice):
     model = vaegan(BatchNormBackbone(), **dict(zip(CHOICES, choice, strict=True))).double()
     found = losses(model, batch_for(model, 6))
-    assert silent(model, found["fooling"], "encoder")  # no game in the encoder
-    for term in ("rate", "distortion", "fooling"):
+    assert silent(model, found["g_loss"], "encoder")  # no game in the encoder
+    for term in ("rate", "distortion", "g_loss"):
         assert silent(model, found[term], "discriminator")  # no reconstruction in the discriminator
-    for term in ("real_cost", "fake_cost"):
+    for term in ("d_loss_real", "d_loss_fake"):
         assert silent(model, found[term], "encoder")
         assert silent(model, found[term], "decoder")
         assert not silent(model, found[term], "discriminator")
@@ -136,7 +136,7 @@ def test_a_sure_discriminator_makes_no_infinite_loss():
         model.discriminator.head[-1].bias.data.fill_(-1000.0)
         found = losses(model, batch_for(model))
         assert all(value.isfinite() for value in found.values())
-        torch.testing.assert_close(found["real_cost"], torch.tensor(1000.0), rtol=0.01, atol=0)
+        torch.testing.assert_close(found["d_loss_real"], torch.tensor(1000.0), rtol=0.01, atol=0)
 
 
 def test_the_value_of_the_game():
@@ -147,10 +147,10 @@ def test_the_value_of_the_game():
             parameter.data.zero_()
         found = losses(model, batch_for(model))
         half = torch.tensor(2.0, dtype=torch.float64).log()
-        torch.testing.assert_close(found["real_cost"], half)
-        torch.testing.assert_close(found["fake_cost"], half)
+        torch.testing.assert_close(found["d_loss_real"], half)
+        torch.testing.assert_close(found["d_loss_fake"], half)
         kinds = 2 if fakes == "both" else 1
-        torch.testing.assert_close(found["fooling"], half * (kinds if objective == "non_saturating" else -kinds))
+        torch.testing.assert_close(found["g_loss"], half * (kinds if objective == "non_saturating" else -kinds))
 
 
 # The paper's equilibrium ------------------------------------------------------------------------------------------------
@@ -159,9 +159,9 @@ def test_the_value_of_the_game():
 def playing(model, pieces: int = 1, others: tuple[float, float] | None = None):
     """The model as if under a Trainer; `others` are the costs on a second rank."""
 
-    def reduce(costs, reduce_op):
+    def reduce(d_losses, reduce_op):
         assert reduce_op == "mean"
-        return costs if others is None else (costs + torch.tensor(others)) / 2
+        return d_losses if others is None else (d_losses + torch.tensor(others)) / 2
 
     model.trainer = SimpleNamespace(accumulate_grad_batches=pieces, strategy=SimpleNamespace(reduce=reduce))
     return model
@@ -182,20 +182,20 @@ GATES = {
 
 
 @pytest.mark.parametrize("costs", GATES)
-def test_who_rests_outside_of_the_equilibrium(costs):
+def test_who_rests_outside_of_the_equilibrium(d_losses):
     model = playing(vaegan(margin=0.35))
-    model.costs = torch.tensor(costs)
-    assert list(model.resting()) == GATES[costs]
+    model.d_losses = torch.tensor(d_losses)
+    assert list(model.frozen_groups()) == GATES[d_losses]
     model.margin = None
-    assert list(model.resting()) == []
+    assert list(model.frozen_groups()) == []
 
 
 def test_a_wider_margin_lets_both_play():
     model = playing(vaegan(margin=0.40))
-    model.costs = torch.tensor([0.30, 1.06])
-    assert list(model.resting()) == []
-    model.costs = torch.tensor([0.27, 0.69])
-    assert list(model.resting()) == ["discriminator"]
+    model.d_losses = torch.tensor([0.30, 1.06])
+    assert list(model.frozen_groups()) == []
+    model.d_losses = torch.tensor([0.27, 0.69])
+    assert list(model.frozen_groups()) == ["discriminator"]
 
 
 def test_ranks_decide_on_their_common_cost():
@@ -205,8 +205,8 @@ def test_ranks_decide_on_their_common_cost():
         ((0.69, 0.90), (0.69, 1.30), ["decoder"]),
     ):
         first, second = playing(vaegan(margin=0.35), others=others), playing(vaegan(margin=0.35), others=own)
-        first.costs, second.costs = torch.tensor(own), torch.tensor(others)
-        assert list(first.resting()) == list(second.resting()) == expected
+        first.d_losses, second.d_losses = torch.tensor(own), torch.tensor(others)
+        assert list(first.frozen_groups()) == list(second.frozen_groups()) == expected
 
 
 def test_the_cost_is_that_of_the_step_at_hand():
@@ -216,10 +216,10 @@ def test_the_cost_is_that_of_the_step_at_hand():
     for index in range(4):
         place(model, 4)
         found = model.training_step(batch_for(model, 4, seed=index), index)
-        seen.append(torch.stack([found["real_cost"], found["fake_cost"]]).detach())
+        seen.append(torch.stack([found["d_loss_real"], found["d_loss_fake"]]).detach())
         if index % 2:
-            torch.testing.assert_close(model.costs, (seen[-2] + seen[-1]) / 2)
-            assert not model.costs.requires_grad
+            torch.testing.assert_close(model.d_losses, (seen[-2] + seen[-1]) / 2)
+            assert not model.d_losses.requires_grad
     assert not torch.equal(seen[0], seen[2])
 
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from zoo.errors import ZooError
 from zoo.nets.conv import ConvBackbone
-from zoo.nets.discriminator import Discriminator, code_discriminator, judge
+from zoo.nets.discriminator import Discriminator, code_discriminator, discriminate_frozen
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def test_a_judge_is_the_discriminator_as_a_constant(batchnorm):
     net, real = discriminator(batchnorm=batchnorm), images()
     fake = images().requires_grad_()
     before = {name: buffer.clone() for name, buffer in net.named_buffers()}
-    logits, features = judge(net, real, fake)
+    logits, features = discriminate_frozen(net, real, fake)
     logits.sum().backward(retain_graph=True)
     features.square().sum().backward()
     assert fake.grad.abs().max() > 0

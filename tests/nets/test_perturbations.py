@@ -97,10 +97,10 @@ class Drawing(Autoencoder):
 
 def test_two_ranks_perturb_as_one_does():
     model, image = Drawing(), images(8).float()
-    model.place((3, 64), 0, 8, 8)
+    model.set_batch_rng((3, 64), 0, 8, 8)
     whole = model.changed(image)
     for rank in range(2):
-        model.place((3, 64), 4 * rank, 4, 8)
+        model.set_batch_rng((3, 64), 4 * rank, 4, 8)
         assert torch.equal(model.changed(image[4 * rank : 4 * rank + 4]), whole[4 * rank : 4 * rank + 4])
     assert len({tuple(part.flatten().tolist()) for part in model.changed(images(1).float().expand(4, -1, -1, -1))}) > 1  # not one for all
 

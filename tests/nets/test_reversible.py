@@ -71,15 +71,15 @@ def test_two_rows_one_after_the_other_in_one_graph(mode):
 
 
 def test_frozen_parameters_receive_no_gradient():
-    def frozen(memory):
+    def call_with_detached_params(memory):
         steps = row(memory=memory)
         steps.rows()[1].requires_grad_(False)
         steps.rows()[2].coupling.requires_grad_(False)
         return outcome(steps, images())
 
-    expected = frozen("plain")
+    expected = call_with_detached_params("plain")
     assert sum(gradient is None for gradient in expected[3:]) == 15  # of 27: a step (9) and a coupling (6)
-    assert_equal(frozen("reversible"), expected)
+    assert_equal(call_with_detached_params("reversible"), expected)
 
 
 @pytest.mark.parametrize("mode", ["plain", *MODES])

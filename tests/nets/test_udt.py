@@ -87,14 +87,14 @@ def test_an_image_does_not_depend_on_its_neighbours_in_the_batch():
 
 def test_every_parameter_receives_a_gradient():
     backbone = UDTBackbone(64, 3, width=4)
-    encoder, attribute, decoder, judge = (
+    encoder, attribute, decoder, discriminate_frozen = (
         backbone.encoder(24), backbone.attribute_encoder(8), backbone.decoder(32), code_discriminator(24),
     )  # fmt: skip
     image = torch.randn(2, 3, 64, 64)
     content = encoder(image)
     output = decoder(torch.cat([content, attribute(image)], 1))
-    (output.square().sum() + judge(content).square().sum()).backward()
-    for net in (encoder, attribute, decoder, judge):
+    (output.square().sum() + discriminate_frozen(content).square().sum()).backward()
+    for net in (encoder, attribute, decoder, discriminate_frozen):
         assert all(p.grad is not None and p.grad.abs().max() > 1e-6 for p in net.parameters())
 
 

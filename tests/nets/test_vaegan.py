@@ -4,8 +4,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from zoo.errors import ZooError
+from zoo.nets.detached_call import call_with_detached_params
 from zoo.nets.discriminator import Discriminator
-from zoo.nets.frozen import frozen
 from zoo.nets.vaegan import VAEGANBackbone
 
 
@@ -103,7 +103,7 @@ def test_every_parameter_receives_a_gradient(backbone, discriminator):
 
 def judged(net: Discriminator, image: torch.Tensor) -> torch.Tensor:
     """A loss with a judging call and a training call, as models make them."""
-    logits, features = frozen(net, image)
+    logits, features = call_with_detached_params(net, image)
     own, _ = net(image.detach())
     return (logits - 1).square().mean() + features.square().mean() + own.square().mean()
 
@@ -111,7 +111,7 @@ def judged(net: Discriminator, image: torch.Tensor) -> torch.Tensor:
 def test_a_judging_call_moves_nothing(small):
     image = torch.randn(4, 3, 8, 8, dtype=torch.float64, requires_grad=True)
     before = {name: buffer.clone() for name, buffer in small.named_buffers()}
-    logits, features = frozen(small, image)
+    logits, features = call_with_detached_params(small, image)
     (logits.sum() + features.square().sum()).backward()
     assert image.grad.abs().max() > 0
     assert all(p.grad is None for p in small.parameters())

@@ -54,9 +54,11 @@ class Zoo:
             for number in (0, 1):
                 run = folder / f"0{number}-seed-{number}"
                 run.mkdir(parents=True, exist_ok=True)
-                (run / "config.yaml").write_text("{format: 2, budget: 64, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}")
+                (run / "config.yaml").write_text(
+                    "{format: 2, max_images: 64, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}"
+                )
                 if number == 0 or not self.broken:
-                    (run / "summary.json").write_text(json.dumps({"images_seen": 64, "training": {"budget": 64, "complete": True}}))
+                    (run / "summary.json").write_text(json.dumps({"images_seen": 64, "training": {"max_images": 64, "complete": True}}))
             return int(self.broken)
         if command == "evaluate":
             run = Path(arguments[0].removeprefix("run="))
@@ -77,7 +79,7 @@ def zoo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for module in (baseline, rows):
         monkeypatch.setattr(module, "HERE", tmp_path)
-    monkeypatch.setattr(making, "train_settings", lambda *overrides: OmegaConf.create({"budget": 64}))
+    monkeypatch.setattr(making, "train_settings", lambda *overrides: OmegaConf.create({"max_images": 64}))
     monkeypatch.setattr(making, "seconds_of", lambda config: 600.0)
     zoo = Zoo()
     monkeypatch.setattr(making, "run_jobs", zoo.run_jobs)
@@ -294,7 +296,7 @@ def test_the_experiments_sweep_over_all_models(experiment):
 
 
 def test_both_stages_count_in_the_estimate(monkeypatch):
-    config = train_settings("model=gan", "data.image_size=32", "model.backbone.width=16", "budget=3200", "pretrain.share=0.25")
+    config = train_settings("model=gan", "data.image_size=32", "model.backbone.width=16", "max_images=3200", "pretrain.share=0.25")
     milliseconds = itertools.chain([9_000.0], [50.0] * (making.STEPS - 1), [9_000.0], [100.0] * (making.STEPS - 1))  # first steps are slow
     monkeypatch.setattr(making, "clocked", lambda take, batch: next(milliseconds))
     assert making.seconds_of(config) == pytest.approx(0.75 * 100 * 0.05 + 0.25 * 100 * 0.1)

@@ -161,15 +161,15 @@ def test_the_pages_of_a_checkout_get_new_tables(here, tmp_path):
 
 
 def test_commands_that_differ_have_different_names():
-    settings = ["", " optimizer.lr=1e-3", " budget=9_000", " model/flow=residual", " optimizer.lr=1e-3 budget=9_000"]
+    settings = ["", " optimizer.lr=1e-3", " max_images=9_000", " model/flow=residual", " optimizer.lr=1e-3 max_images=9_000"]
     rows = [row(seed, 1.0, "two_stage", own) for own in settings for seed in (0, 1)]
-    labels = [line.label for line in baseline.published([*rows, row(0, 1.0, "vae", " model.beta=4 budget=9_000")])]
+    labels = [line.label for line in baseline.published([*rows, row(0, 1.0, "vae", " model.beta=4 max_images=9_000")])]
     assert labels == [
         "two_stage",
         "two_stage lr=1e-3",
-        "two_stage budget=9_000",
+        "two_stage max_images=9_000",
         "two_stage flow=residual",
-        "two_stage lr=1e-3 budget=9_000",
+        "two_stage lr=1e-3 max_images=9_000",
         "vae beta=4",
     ]
 
@@ -194,7 +194,7 @@ def test_a_row_holds_no_path_of_the_machine(tmp_path):
     (tmp_path / "summary.json").write_text('{"images_seen": 2}')
     with pytest.raises(ZooError, match="trained further after it was evaluated"):
         row_of(tmp_path)
-    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation | {"command": f"{command}; then resume=RUN budget=9"}))
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation | {"command": f"{command}; then resume=RUN max_images=9"}))
     with pytest.raises(ZooError, match="resumed with other settings"):
         row_of(tmp_path)
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluation | {"format": 1}))

@@ -111,7 +111,8 @@ def test_killed_while_saving_the_last_good_one_stays(tmp_path):
     """A writer that saves the same name over and over is killed at random moments; what is there always loads."""
     code = (
         "import sys, torch, itertools; from pathlib import Path; from zoo.runs import checkpoint\n"
-        "for i in itertools.count(): checkpoint.save({'state_dict': {'w': torch.full((200_000,), float(i))}, 'zoo': {'format': 2, 'config': {}}},"
+        "zoo = {'format': 2, 'config': {}}\n"
+        "for i in itertools.count(): checkpoint.save({'state_dict': {'w': torch.full((200_000,), float(i))}, 'zoo': zoo},"
         " Path(sys.argv[1]) / 'checkpoints' / f'{i % 3:012d}.ckpt')\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])

@@ -10,7 +10,7 @@ import yaml
 from zoo.errors import ZooError
 from zoo.runs.files import FORMAT, config_of, read_config, write_config
 
-PLAIN = {"budget": 64, "batch_size": 8, "seed": 0, "model": {"name": "vae", "lr": 1e-5}, "data": {"name": "mnist"}}
+PLAIN = {"max_images": 64, "batch_size": 8, "seed": 0, "model": {"name": "vae", "lr": 1e-5}, "data": {"name": "mnist"}}
 
 
 def settings(**changes):
@@ -31,11 +31,11 @@ def test_settings_are_written_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="full"):
-        write_config(settings(budget=128), tmp_path)
-    assert read_config(tmp_path)["budget"] == 64
+        write_config(settings(max_images=128), tmp_path)
+    assert read_config(tmp_path)["max_images"] == 64
 
 
-@pytest.mark.parametrize("torn", ["", "a", "budget: 64\nmodel: {name: 'va", "budget:", "budget: 64"])
+@pytest.mark.parametrize("torn", ["", "a", "max_images: 64\nmodel: {name: 'va", "max_images:", "max_images: 64"])
 def test_torn_settings_are_one_sentence(tmp_path, torn):
     (tmp_path / "config.yaml").write_text(torn)
     with pytest.raises(ZooError, match=r"config\.yaml is damaged"):

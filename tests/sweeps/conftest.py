@@ -16,7 +16,8 @@ from pathlib import Path
 *overrides, folder = sys.argv[1:]
 folder = Path(folder)
 seen = {"overrides": overrides, "environment": dict(os.environ), "cores": sorted(os.sched_getaffinity(0)), "start": time.monotonic()}
-config = {"format": 2, "budget": 64, "batch_size": 8, "seed": 0, "model": {"name": "vae"}, "data": {"name": "mnist"}, "logger": {"id": "abc"}}
+config = {"format": 2, "max_images": 64, "batch_size": 8, "seed": 0, "logger": {"id": "abc"}}
+config |= {"model": {"name": "vae"}, "data": {"name": "mnist"}}
 (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
 (folder / "checkpoints").mkdir(exist_ok=True)
 seed = next((o[5:] for o in overrides if o.startswith("seed=")), "")
@@ -42,7 +43,7 @@ if not (folder / "repaired").exists():
         raise ValueError("a bug")
     if seed == "3":
         os.kill(os.getpid(), signal.SIGKILL)
-summary = {"format": 2, "training": {"budget": 64, "complete": True}, "images_seen": 64, "metrics": {"val/mse": 0.25}}
+summary = {"format": 2, "training": {"max_images": 64, "complete": True}, "images_seen": 64, "metrics": {"val/mse": 0.25}}
 (folder / "summary.json").write_text(json.dumps(summary))
 """
 

@@ -112,7 +112,7 @@ def test_refused_before_anything_is_written(jobs, zoo, tiny, tmp_path, arguments
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("torn", ["data: [", "budget:", "budget: 64\nlogger: {id: 'ab", "a", ""])
+@pytest.mark.parametrize("torn", ["data: [", "max_images:", "max_images: 64\nlogger: {id: 'ab", "a", ""])
 def test_torn_settings_of_a_job_are_no_error(tmp_path, torn):
     (tmp_path / "config.yaml").write_text(torn)
     (tmp_path / "summary.json").write_text('{"images_seen": 64}')

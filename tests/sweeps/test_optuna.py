@@ -16,7 +16,7 @@ from zoo.sweeps.launcher import LocalLauncher
 from zoo.sweeps.local import LocalBackend
 from zoo.sweeps.optuna_sweeper import distribution
 
-SIZE = ["budget=32", "batch_size=32"]
+SIZE = ["max_images=32", "batch_size=32"]
 SEARCH = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.metric=val/mse", "logger=none", "hydra.sweep.dir=found", *SIZE]
 
 # A run that leaves what a training would leave, at once. val/mse = (beta - 2)², so the best beta is 2.
@@ -28,8 +28,8 @@ run = Path(given["hydra.run.dir"].strip("'"))
 beta = float(given.get("model.beta", 0))
 with open(run.parent / "started", "a") as file:
     file.write(f"{run.name}\\n")
-(run / "config.yaml").write_text("{format: 2, budget: 32, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}")
-summary = {"format": 2, "training": {"budget": 32, "complete": True}, "images_seen": 32}
+(run / "config.yaml").write_text("{format: 2, max_images: 32, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}")
+summary = {"format": 2, "training": {"max_images": 32, "complete": True}, "images_seen": 32}
 (run / "summary.json").write_text(json.dumps(summary | {"metrics": {"val/mse": (beta - 2) ** 2, "val/psnr": beta}}))
 """
 
@@ -115,7 +115,7 @@ def test_a_search_finds_the_best_and_says_how_to_train_it(quick, tmp_path):
     assert len({*betas}) == 6
     assert [trial.value for trial in trials] == pytest.approx([(beta - 2) ** 2 for beta in betas])
     best = min(betas, key=lambda beta: abs(beta - 2))
-    assert f"python -m zoo.train logger=none budget=32 batch_size=32 model.latent_dim=8 model.beta={best}\n" in done.out
+    assert f"python -m zoo.train logger=none max_images=32 batch_size=32 model.latent_dim=8 model.beta={best}\n" in done.out
     own = ["logger=none", *SIZE, "model.latent_dim=8"]
     assert [quick.launched[number] for number in range(6)] == [[*own, f"model.beta={beta}"] for beta in betas]
 
@@ -236,7 +236,7 @@ def test_without_optuna(search, monkeypatch):
 @pytest.mark.slow  # all ranks of a job: tests/sweeps/test_scheduler.py
 def test_a_search_that_trains_on_two_ranks(zoo, tiny, tmp_path, assert_two_ranks_alike):
     """Both ranks have the settings that were drawn; the metric is that of the validation after training."""
-    own = [override for override in tiny if not override.startswith(("logger", "budget", "batch_size"))]
+    own = [override for override in tiny if not override.startswith(("logger", "max_images", "batch_size"))]
     arguments = [*SEARCH, *own, "evaluation.samples=0", "optimizer.lr=tag(log,interval(1e-4,1e-2))"]
     arguments += ["hydra.sweeper.trials=1", "trainer.devices=2", "trainer.accelerator=cpu"]
     assert zoo("train", *arguments).code == 0

@@ -20,7 +20,7 @@ from zoo.runs.checkpoint import all_of
 from zoo.sweeps import scheduler
 from zoo.sweeps import slurm as slurm_jobs
 
-SWEEP = ["-m", "hydra/launcher=slurm", "logger=none", "hydra.sweep.dir=swept", "trainer.accelerator=cpu", "budget=32", "batch_size=32"]
+SWEEP = ["-m", "hydra/launcher=slurm", "logger=none", "hydra.sweep.dir=swept", "trainer.accelerator=cpu", "max_images=32", "batch_size=32"]
 
 # A run of two steps: the first leaves a checkpoint and waits to be told to save, the second, resumed, finishes.
 JOB = """
@@ -37,7 +37,7 @@ if given.get("seed") == "1" and rank == "1":
     print("zoo: This rank has no luck.")
     sys.exit(2)
 if rank == "0":
-    (run / "config.yaml").write_text("{format: 2, budget: 32, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}")
+    (run / "config.yaml").write_text("{format: 2, max_images: 32, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}")
 if "resume" not in given and given.get("seed") != "2":
     told = []
     signal.signal(signal.SIGTERM, lambda *_: told.append(1))
@@ -52,7 +52,7 @@ if "resume" not in given and given.get("seed") != "2":
 while not all((run / f"{what}-{other}.json").exists() for other in range(int(os.environ["SLURM_NTASKS"]))):
     time.sleep(0.02)  # ranks wait for each other
 if rank == "0":
-    summary = {"format": 2, "training": {"budget": 32, "complete": True}, "images_seen": 32, "metrics": {"val/mse": 0.5}}
+    summary = {"format": 2, "training": {"max_images": 32, "complete": True}, "images_seen": 32, "metrics": {"val/mse": 0.5}}
     (run / "summary.json").write_text(json.dumps(summary))
 """
 
@@ -238,8 +238,15 @@ def test_without_slurm_or_submitit(zoo, monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_a_training_that_is_preempted_equals_one_that_is_not(zoo, tiny, tmp_path, cluster, shell):
     """Two nodes with one process each; the checkpoint of the preemption is where it goes on."""
-    own = [o for o in tiny if not o.startswith(("budget", "logger", "checkpoint_every", "watch_every"))]
-    settings = [*own, "budget=1600", "checkpoint_every=1600", "watch_every=1600", "evaluation.samples=0", "scheduler=constant"]
+    own = [o for o in tiny if not o.startswith(("max_images", "logger", "checkpoint_every_images", "val_every_images"))]
+    settings = [
+        *own,
+        "max_images=1600",
+        "checkpoint_every_images=1600",
+        "val_every_images=1600",
+        "evaluation.samples=0",
+        "scheduler=constant",
+    ]
     started = shell("train", *SWEEP, *settings, "seed=0", "trainer.num_nodes=2", "trainer.devices=1")
     run = tmp_path / "swept" / "00-vae-mnist"
     wait_for(run / "metrics.csv", started)

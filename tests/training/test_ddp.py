@@ -28,11 +28,16 @@ def furthest(one, other):
 
 
 def test_two_processes_equal_one_and_either_resumes_the_other(shell, zoo, tiny, tmp_path):
-    settings = [*(o for o in tiny if not o.startswith("budget")), "data.flip=true", "model.kl_warmup=40", "trainer.gradient_clip_val=100"]
-    settings += ["scheduler=constant"]  # another budget would be another schedule
-    two = shell("train", *settings, "budget=96", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=two")
-    half = shell("train", *settings, "budget=48", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=half")
-    assert zoo("train", *settings, "budget=96", "hydra.run.dir=one").code == 0
+    settings = [
+        *(o for o in tiny if not o.startswith("max_images")),
+        "data.flip=true",
+        "model.kl_warmup=40",
+        "trainer.gradient_clip_val=100",
+    ]
+    settings += ["scheduler=constant"]  # another max_images would be another schedule
+    two = shell("train", *settings, "max_images=96", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=two")
+    half = shell("train", *settings, "max_images=48", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=half")
+    assert zoo("train", *settings, "max_images=96", "hydra.run.dir=one").code == 0
     for process in (two, half):
         output = process.communicate(timeout=120)[0]
         assert process.returncode == 0, output
@@ -42,8 +47,8 @@ def test_two_processes_equal_one_and_either_resumes_the_other(shell, zoo, tiny, 
     assert moved > 100 * TOLERANCE
 
     shutil.copytree(tmp_path / "half", tmp_path / "again")
-    again = shell("train", "resume=again", "budget=96")  # 2 ranks, then 2
-    assert zoo("train", "resume=half", "budget=96", "trainer.devices=1").code == 0  # 2 ranks, then 1
+    again = shell("train", "resume=again", "max_images=96")  # 2 ranks, then 2
+    assert zoo("train", "resume=half", "max_images=96", "trainer.devices=1").code == 0  # 2 ranks, then 1
     assert furthest(one, weights(tmp_path / "half")) < TOLERANCE
     output = again.communicate(timeout=120)[0]
     assert again.returncode == 0, output
@@ -70,8 +75,8 @@ def test_a_mistake_is_said_once_and_no_process_is_left(shell, tiny):
 
 
 def test_a_signal_to_the_first_process_stops_all(shell, tiny, tmp_path):
-    own = [o for o in tiny if not o.startswith(("budget", "checkpoint_every", "log_every", "watch_every"))]
-    settings = [*own, "budget=40000", "checkpoint_every=20000", "log_every=400", "watch_every=20000"]
+    own = [o for o in tiny if not o.startswith(("max_images", "checkpoint_every_images", "log_every_images", "val_every_images"))]
+    settings = [*own, "max_images=40000", "checkpoint_every_images=20000", "log_every_images=400", "val_every_images=20000"]
     process = shell("train", *settings, "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=cut")
     while not (tmp_path / "cut" / "metrics.csv").exists():
         assert process.poll() is None, process.communicate()[0]
@@ -87,8 +92,8 @@ def test_a_signal_to_the_first_process_stops_all(shell, tiny, tmp_path):
 @pytest.mark.parametrize("model", EIGHT)
 def test_eight_processes_equal_one(shell, zoo, tiny, tmp_path, model):
     make_mnist(tmp_path / "many", train=200)  # each process needs an image of the validation split
-    own = [o for o in tiny if not o.startswith(("budget", "batch_size", "data.root", "model."))]
-    settings = [*own, *EIGHT[model], f"data.root={tmp_path / 'many'}", "batch_size=16", "budget=96", "watch_every=96"]
+    own = [o for o in tiny if not o.startswith(("max_images", "batch_size", "data.root", "model."))]
+    settings = [*own, *EIGHT[model], f"data.root={tmp_path / 'many'}", "batch_size=16", "max_images=96", "val_every_images=96"]
     eight = shell("train", f"model={model}", "trainer.devices=8", "trainer.accelerator=cpu", *settings, "hydra.run.dir=eight")
     assert zoo("train", f"model={model}", *settings, "hydra.run.dir=one").code == 0
     output = eight.communicate(timeout=220)[0]

@@ -78,7 +78,7 @@ def assert_ranks_decide_alike(rank: int) -> None:
         ([(0.69, 0.90), (0.69, 1.30)], ["decoder"]),
     ):
         model.costs = torch.tensor(own[rank])
-        assert list(model.resting()) == expected, (rank, own)
+        assert list(model.frozen_groups()) == expected, (rank, own)
 
 
 def test_ranks_rest_on_their_common_cost(tmp_path, monkeypatch):

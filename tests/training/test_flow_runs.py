@@ -9,7 +9,7 @@ from tests.training.test_resume import assert_same_end, cut_after_the_first, fin
 from zoo.models.glow import Glow
 from zoo.runs.checkpoint import all_of
 
-SMALL = ["model.flow.depth=2", "model.flow.width=8", "ema=0.9"]
+SMALL = ["model.flow.depth=2", "model.flow.width=8", "ema_decay=0.9"]
 FLOWS = {
     "glow": ["model=glow", *SMALL],
     "fvae": ["model=fvae", "model.backbone.blocks=1", "model.backbone.width=8", *SMALL],
@@ -36,7 +36,7 @@ def test_two_ranks_equal_one(zoo, digits_only, tmp_path, flow):
 @pytest.mark.parametrize("flow", FLOWS)
 def test_a_resumed_run_equals_the_uninterrupted_one(zoo, digits_only, tmp_path, flow):
     """It does not set the data-dependent scales anew."""
-    assert zoo("train", *digits_only, *FLOWS[flow], "keep_checkpoints=9", "hydra.run.dir=full").code == 0
+    assert zoo("train", *digits_only, *FLOWS[flow], "keep_last_k=9", "hydra.run.dir=full").code == 0
     cut_after_the_first(tmp_path / "full", tmp_path / "cut")
     resumed = zoo("train", "resume=cut")
     assert resumed.code == 0, resumed.err
@@ -56,7 +56,7 @@ def test_a_flow_that_diverges_names_its_layer_and_leaves_a_good_checkpoint(zoo, 
     assert done.code == 2
     sentence = done.err.strip().splitlines()[-1]
     assert "after 40 images: the loss is not finite (level 2, step 2 of 2, coupling)" in sentence
-    assert "model.player_options" in sentence
+    assert "model.param_groups" in sentence
     assert [int(path.stem) for path in all_of(tmp_path / "run")] == [32, 16]
     assert all(value.isfinite().all() for value in final(tmp_path / "run")["state_dict"].values() if torch.is_floating_point(value))
     monkeypatch.setattr(Glow, "losses", good)

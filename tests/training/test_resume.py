@@ -14,7 +14,7 @@ from zoo.runs import checkpoint
 from zoo.runs.checkpoint import all_of, digest_file
 from zoo.runs.status import state_of
 
-EVERYTHING = ["ema=0.9", "data.flip=true", "model.kl_warmup=40", "scheduler=cosine", "trainer.gradient_clip_val=10"]
+EVERYTHING = ["ema_decay=0.9", "data.flip=true", "model.kl_warmup=40", "scheduler=cosine", "trainer.gradient_clip_val=10"]
 
 
 def final(run: Path) -> dict:
@@ -60,7 +60,7 @@ def cut_after_the_first(full: Path, cut: Path) -> None:
 def test_from_every_position_in_an_epoch(zoo, tiny, tmp_path, kept):
     """36 images, batches of 8: 4 steps an epoch; checkpoints after each of the 8 steps."""
     full, cut = tmp_path / "full", tmp_path / "cut"
-    assert zoo("train", *tiny, *EVERYTHING, "checkpoint_every=8", "keep_checkpoints=99", "hydra.run.dir=full").code == 0
+    assert zoo("train", *tiny, *EVERYTHING, "checkpoint_every_images=8", "keep_last_k=99", "hydra.run.dir=full").code == 0
     shutil.copytree(full, cut)
     for path in all_of(cut):
         if int(path.stem) > kept:
@@ -74,8 +74,8 @@ def test_from_every_position_in_an_epoch(zoo, tiny, tmp_path, kept):
 
 
 def test_killed_in_mid_epoch_then_resumed(zoo, shell, tiny, tmp_path):
-    own = [o for o in tiny if not o.startswith(("budget", "checkpoint_every", "log_every"))]
-    settings = [*own, *EVERYTHING, "budget=3200", "checkpoint_every=104", "log_every=104", "watch_every=1600"]
+    own = [o for o in tiny if not o.startswith(("max_images", "checkpoint_every_images", "log_every_images"))]
+    settings = [*own, *EVERYTHING, "max_images=3200", "checkpoint_every_images=104", "log_every_images=104", "val_every_images=1600"]
     assert zoo("train", *settings, "hydra.run.dir=full").code == 0
     process = shell("train", *settings, "hydra.run.dir=cut")
     while not [path for path in all_of(tmp_path / "cut") if int(path.stem) >= 312]:
@@ -108,7 +108,7 @@ def test_leftovers_of_a_killed_session_do_no_harm(zoo, tiny, tmp_path):
     torn.write_bytes(b"half")
     with open(tmp_path / "run" / "metrics.csv", "a") as file:
         file.write("abc")
-    resumed = zoo("train", "resume=run", "budget=96")
+    resumed = zoo("train", "resume=run", "max_images=96")
     assert resumed.code == 0, resumed.err
     assert not torn.exists()
     with open(tmp_path / "run" / "metrics.csv") as file:
@@ -120,9 +120,9 @@ def test_a_finished_run_says_so_and_a_larger_budget_goes_on(zoo, tiny, tmp_path)
     before = final(tmp_path / "run")
     again = zoo("train", "resume=run")
     assert again.code == 0
-    assert "reached its budget" in again.out
+    assert "reached max_images" in again.out
     assert_equal(before["state_dict"], final(tmp_path / "run")["state_dict"])
-    assert zoo("train", "resume=run", "budget=96").code == 0
+    assert zoo("train", "resume=run", "max_images=96").code == 0
     assert all_of(tmp_path / "run")[0].stem == "000000000096"
 
 
@@ -147,17 +147,17 @@ def test_a_run_of_an_older_version_goes_on(zoo, tiny, tmp_path):
     assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
     path = tmp_path / "run" / "config.yaml"
     lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(line for line in lines if not line.startswith(("probe_every", "pretrain", "  run: null"))))
-    assert "probe_every" not in path.read_text()
-    resumed = zoo("train", "resume=run", "budget=96")
+    path.write_text("".join(line for line in lines if not line.startswith(("probe_every_images", "pretrain", "  run: null"))))
+    assert "probe_every_images" not in path.read_text()
+    resumed = zoo("train", "resume=run", "max_images=96")
     assert resumed.code == 0, resumed.err
-    assert "probe_every: null" in path.read_text()
+    assert "probe_every_images: null" in path.read_text()
 
 
 def test_latest_takes_the_newest_run(zoo, tiny, tmp_path):
     for name in ("runs/2026-01-02/10-00-00-vae-mnist", "runs/2026-01-01/11-00-00-vae-mnist"):
         assert zoo("train", *tiny, f"hydra.run.dir={name}").code == 0
-    resumed = zoo("train", "resume=latest", "budget=72")
+    resumed = zoo("train", "resume=latest", "max_images=72")
     assert resumed.code == 0, resumed.err
     assert all_of(tmp_path / "runs/2026-01-02/10-00-00-vae-mnist")[0].stem == "000000000072"
     assert all_of(tmp_path / "runs/2026-01-01/11-00-00-vae-mnist")[0].stem == "000000000064"
@@ -173,7 +173,7 @@ def test_latest_takes_the_newest_run(zoo, tiny, tmp_path):
         "trainer=cpu",
         "data.image_size=32",
         "trainer.precision=bf16-mixed",
-        "trainer.accumulate=2",
+        "trainer.accumulate_grad_batches=2",
     ],
 )
 def test_what_would_change_the_trajectory_is_refused(zoo, tiny, tmp_path, override):
@@ -197,7 +197,7 @@ def test_a_checkpoint_of_another_model_is_refused(zoo, tiny, tmp_path):
 def test_the_same_wandb_run_goes_on(zoo, tiny, tmp_path):
     own = [o for o in tiny if not o.startswith("logger")]
     assert zoo("train", *own, "logger.mode=offline", "hydra.run.dir=run").code == 0
-    assert zoo("train", "resume=run", "budget=96").code == 0
+    assert zoo("train", "resume=run", "max_images=96").code == 0
     ids = {
         path.name.split("-")[3] for path in (tmp_path / "run" / "wandb").glob("offline-run-*")
     }  # offline-run-TIME-ID, -1 in the same second
@@ -206,8 +206,8 @@ def test_the_same_wandb_run_goes_on(zoo, tiny, tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_says_how_to_go_on(zoo, shell, tiny, tmp_path, number, code):
-    own = [o for o in tiny if not o.startswith(("budget", "checkpoint_every", "log_every", "watch_every"))]
-    settings = [*own, "budget=4000", "checkpoint_every=2000", "log_every=400", "watch_every=2000"]
+    own = [o for o in tiny if not o.startswith(("max_images", "checkpoint_every_images", "log_every_images", "val_every_images"))]
+    settings = [*own, "max_images=4000", "checkpoint_every_images=2000", "log_every_images=400", "val_every_images=2000"]
     process = shell("train", *settings, "hydra.run.dir=cut")
     while not (tmp_path / "cut" / "metrics.csv").exists():
         assert process.poll() is None, process.communicate()[0]

@@ -1,4 +1,4 @@
-"""A model that starts from another: one budget, two stages, the same end wherever it was stopped."""
+"""A model that starts from another: the same number of images, two stages, the same end wherever it was stopped."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from tests.training.test_ddp import furthest, weights
 from tests.training.test_resume import assert_equal, assert_same_end, final
 from zoo.callbacks.clock import images_seen
 from zoo.callbacks.periodic_checkpoint import PeriodicCheckpoint
-from zoo.callbacks.training_metrics import Monitor
+from zoo.callbacks.training_metrics import TrainingMetricsLogger
 from zoo.config.check import check
 from zoo.config.instantiate import conf_dir
 from zoo.config.overrides import quoted
@@ -24,28 +24,36 @@ from zoo.errors import ZooError
 from zoo.runs.checkpoint import all_of, digest_file
 from zoo.runs.load import open_run
 from zoo.train import main
-from zoo.training.resolve import settle
+from zoo.training.resolve import resolve_config
 from zoo.training.resume import point_hydra_at_run
 from zoo.training.schedules import Cosine
 from zoo.training.stages import first_stage
 
-GAN = ["model=gan", "model.rest=0.25"]
+GAN = ["model=gan", "model.discriminator_warmup=0.25"]
 EVERYTHING = [
     *GAN,
-    "ema=0.9",
+    "ema_decay=0.9",
     "data.flip=true",
     "trainer.gradient_clip_val=10",
     "pretrain.model.kl_warmup=24",
-    "checkpoint_every=8",
-    "keep_checkpoints=99",
+    "checkpoint_every_images=8",
+    "keep_last_k=99",
 ]
 
 
 @pytest.fixture(scope="module")
 def tiny(digits) -> list[str]:
     """As everywhere, for the whole module: 8 steps, 4 an epoch."""
-    sizes = ["model.latent_dim=4", "model.backbone.width=16", "batch_size=8", "budget=64"]
-    return ["data=mnist", f"data.root={digits}", "logger=none", *sizes, "watch_every=32", "checkpoint_every=16", "log_every=8"]
+    sizes = ["model.latent_dim=4", "model.backbone.width=16", "batch_size=8", "max_images=64"]
+    return [
+        "data=mnist",
+        f"data.root={digits}",
+        "logger=none",
+        *sizes,
+        "val_every_images=32",
+        "checkpoint_every_images=16",
+        "log_every_images=8",
+    ]
 
 
 def train_each(folder: Path, settings: list[str], commands: dict[str, list[str]]) -> Path:
@@ -87,7 +95,7 @@ def checkpoints(run: Path) -> list[int]:
 
 def settings(*overrides: str):
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return settle(check(hydra.compose("train", list(overrides))))
+        return resolve_config(check(hydra.compose("train", list(overrides))))
 
 
 def cut(full: Path, images: int, to: Path) -> Path:
@@ -139,7 +147,7 @@ def test_the_summary_counts_both_stages(both):
 
 
 def test_a_run_trained_before_gives_the_same(both, zoo, tiny, tmp_path):
-    """Its images count as spent, so the same budget leaves the same second stage."""
+    """Its images count as spent, so the same max_images leaves the same second stage."""
     done = zoo("train", *tiny, *EVERYTHING, "pretrain.run=full/pretrain", "hydra.run.dir=again")
     assert done.code == 0, done.err
     assert_same_end(both, tmp_path / "again")
@@ -148,13 +156,13 @@ def test_a_run_trained_before_gives_the_same(both, zoo, tiny, tmp_path):
     assert entry["checkpoint"] == "full/pretrain/checkpoints/000000000032.ckpt"
     assert entry["train_hours"] == summary(both)["pretrain"]["train_hours"]
     shutil.rmtree(both)  # a resumed run no longer needs it
-    assert zoo("train", "resume=again", "budget=72").code == 0
+    assert zoo("train", "resume=again", "max_images=72").code == 0
     assert summary(tmp_path / "again")["pretrain"] == entry
     assert summary(tmp_path / "again")["images_seen"] == 72
 
 
 def test_the_second_stage_begins_with_the_averaged_weights_of_the_first(zoo, tiny, tmp_path):
-    assert zoo("train", *tiny, "model=gan", "model.rest=0.99", "ema=0.5", "hydra.run.dir=run").code == 0
+    assert zoo("train", *tiny, "model=gan", "model.discriminator_warmup=0.99", "ema_decay=0.5", "hydra.run.dir=run").code == 0
     vae, gan = final(tmp_path / "run" / "pretrain"), final(tmp_path / "run")
     names = [name.removeprefix("generator.") for name in gan["state_dict"] if name.startswith("generator.")]
     assert names
@@ -169,7 +177,7 @@ def test_killed_in_either_stage_or_between_then_resumed(both, zoo, tmp_path, ima
     stopped = cut(both, images, tmp_path / "cut")
     resumed = zoo("train", "resume=cut")
     assert resumed.code == 0, resumed.err
-    assert "reached its budget" not in resumed.out
+    assert "reached max_images" not in resumed.out
     assert_same_end(both / "pretrain", stopped / "pretrain")
     assert_same_end(both, stopped)
     assert summary(stopped)["images_seen"] == 64
@@ -178,7 +186,7 @@ def test_killed_in_either_stage_or_between_then_resumed(both, zoo, tmp_path, ima
 
 @pytest.mark.parametrize("images", [16, 32, 48])
 def test_a_signal_in_either_stage_saves_and_names_the_whole_run(both, zoo, tiny, tmp_path, monkeypatch, images):
-    log = Monitor._log
+    log = TrainingMetricsLogger._log
 
     def signalled(self, trainer, model, names):
         log(self, trainer, model, names)
@@ -186,7 +194,7 @@ def test_a_signal_in_either_stage_saves_and_names_the_whole_run(both, zoo, tiny,
             signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Monitor, "_log", signalled)
+        patch.setattr(TrainingMetricsLogger, "_log", signalled)
         stopped = zoo("train", *tiny, *EVERYTHING, "hydra.run.dir=cut")
     assert stopped.code == 143
     assert f"go on with: python -m zoo.train resume={tmp_path / 'cut'}\n" in stopped.out
@@ -216,13 +224,13 @@ def test_a_larger_budget_is_for_the_second_stage(both, zoo, tmp_path):
     """What has begun keeps its length: neither is the first stage trained again, nor does it grow."""
     for images in (16, 64):
         stopped = cut(both, images, tmp_path / f"cut{images}")
-        resumed = zoo("train", f"resume={stopped}", "budget=128")
+        resumed = zoo("train", f"resume={stopped}", "max_images=128")
         assert resumed.code == 0, resumed.err
         assert checkpoints(stopped / "pretrain")[-1] == 32
         assert checkpoints(stopped)[-1] == 128
         assert summary(stopped)["images_seen"] == 128
         assert_same_end(both / "pretrain", stopped / "pretrain")
-    refused = zoo("train", f"resume={cut(both, 16, tmp_path / 'less')}", "budget=32")
+    refused = zoo("train", f"resume={cut(both, 16, tmp_path / 'less')}", "max_images=32")
     assert refused.code == 2
     assert "at least 40 images" in refused.err
 
@@ -242,8 +250,8 @@ def test_from_scratch_by_one_option(zoo, tiny, tmp_path):
 
 
 def test_one_batch_each_is_enough(zoo, tiny, tmp_path):
-    own = [option for option in tiny if not option.startswith("budget")]
-    assert zoo("train", *own, *GAN, "budget=16", "hydra.run.dir=run").code == 0
+    own = [option for option in tiny if not option.startswith("max_images")]
+    assert zoo("train", *own, *GAN, "max_images=16", "hydra.run.dir=run").code == 0
     assert (checkpoints(tmp_path / "run" / "pretrain"), checkpoints(tmp_path / "run")) == ([8], [16])
 
 
@@ -253,10 +261,10 @@ def test_the_stage_is_configured_with_the_model():
     assert (first.model["name"], first.model["latent_dim"], first.model["gamma"]) == ("vae", 7, 0.2)
     assert first.model["backbone"] == config.model["backbone"]
     assert first.model["backbone"]["width"] == 24
-    assert first.budget == config.budget // 4
+    assert first.max_images == config.max_images // 4
     assert first.plain()["pretrain"] == {"run": None}
     assert first.evaluation.samples == 0
-    same = [key for key in config.plain() if key not in ("model", "pretrain", "budget", "evaluation", "logger")]
+    same = [key for key in config.plain() if key not in ("model", "pretrain", "max_images", "evaluation", "logger")]
     assert len(same) > 10
     assert all(first.plain()[key] == config.plain()[key] for key in same)
     assert settings("model=gan", "pretrain=none").plain()["pretrain"] == settings("model=vae").plain()["pretrain"] == {"run": None}
@@ -265,8 +273,8 @@ def test_the_stage_is_configured_with_the_model():
 
 @pytest.mark.parametrize(("share", "images"), [(0.5, 32), (0.25, 16), (0.3, 16), (0.001, 8), (0.999, 56)])
 def test_the_share_is_in_whole_batches_and_leaves_one_for_each_stage(share, images):
-    config = settings("model=gan", "batch_size=8", "budget=70", f"pretrain.share={share}")
-    assert first_stage(config, Path("nowhere"), resuming=False).budget == images
+    config = settings("model=gan", "batch_size=8", "max_images=70", f"pretrain.share={share}")
+    assert first_stage(config, Path("nowhere"), resuming=False).max_images == images
 
 
 @pytest.mark.parametrize("share", ["0", "1", "-0.5", "half", "null"])
@@ -286,14 +294,14 @@ def test_a_share_is_a_part(share):
     (["model=gan", "pretrain.run=vae", "data.image_size=32"], "28"),
     (["model=gan", "pretrain.run=ae"], "AE"),
     (["model=gan", "pretrain.run=nowhere"], "pretrain.run=nowhere does not exist"),
-    (["model=gan", "pretrain.run=vae", "budget=64"], "raise it, for example to 128"),
-    (["model=gan", "budget=8"], "at least 16 images"),
+    (["model=gan", "pretrain.run=vae", "max_images=64"], "raise it, for example to 128"),
+    (["model=gan", "max_images=8"], "at least 16 images"),
     (["model=gan", "pretrain.share=2"], "pretrain.share=2"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused_before_anything_is_written(zoo, tiny, tmp_path, options, said, trained):
     for name in ("vae", "ae"):
         (tmp_path / name).symlink_to(trained / name)
-    refused = zoo("train", *tiny, "budget=128", *options, "hydra.run.dir=run")
+    refused = zoo("train", *tiny, "max_images=128", *options, "hydra.run.dir=run")
     assert refused.code == 2, refused.out
     assert said in refused.err
     assert len(refused.err.strip().splitlines()) == 1
@@ -368,9 +376,21 @@ def test_two_processes_resume_in_either_stage(both, shell, tmp_path, images):
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "share"), [("pretrain", 0.9), (".", 0.01)])
 def test_a_signal_to_the_first_process_stops_both(shell, tiny, tmp_path, stage, share):
-    own = [option for option in tiny if not option.startswith(("budget", "checkpoint_every", "log_every", "watch_every"))]
-    options = [*own, *GAN, "checkpoint_every=20000", "log_every=400", "watch_every=20000", "trainer.devices=2", "trainer.accelerator=cpu"]
-    process = shell("train", *options, "budget=40000", f"pretrain.share={share}", "hydra.run.dir=cut")
+    own = [
+        option
+        for option in tiny
+        if not option.startswith(("max_images", "checkpoint_every_images", "log_every_images", "val_every_images"))
+    ]
+    options = [
+        *own,
+        *GAN,
+        "checkpoint_every_images=20000",
+        "log_every_images=400",
+        "val_every_images=20000",
+        "trainer.devices=2",
+        "trainer.accelerator=cpu",
+    ]
+    process = shell("train", *options, "max_images=40000", f"pretrain.share={share}", "hydra.run.dir=cut")
     while not (tmp_path / "cut" / stage / "metrics.csv").exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
@@ -384,8 +404,20 @@ def test_a_signal_to_the_first_process_stops_both(shell, tiny, tmp_path, stage, 
 @pytest.mark.slow
 @pytest.mark.parametrize("reached", [312, 1912])
 def test_a_killed_process_of_either_stage_is_resumed(shell, zoo, tiny, tmp_path, reached):
-    own = [option for option in tiny if not option.startswith(("budget", "checkpoint_every", "log_every", "watch_every"))]
-    options = [*own, *GAN, "ema=0.9", "budget=3200", "checkpoint_every=104", "log_every=104", "watch_every=800"]
+    own = [
+        option
+        for option in tiny
+        if not option.startswith(("max_images", "checkpoint_every_images", "log_every_images", "val_every_images"))
+    ]
+    options = [
+        *own,
+        *GAN,
+        "ema_decay=0.9",
+        "max_images=3200",
+        "checkpoint_every_images=104",
+        "log_every_images=104",
+        "val_every_images=800",
+    ]
     assert zoo("train", *options, "hydra.run.dir=full").code == 0
     process = shell("train", *options, "hydra.run.dir=cut")
     stopped = tmp_path / "cut"
@@ -405,5 +437,5 @@ def test_a_finished_run_stays_as_it_is(both, zoo):
     before = final(both)
     again = zoo("train", "resume=full")
     assert again.code == 0
-    assert "reached its budget of 64 images" in again.out
+    assert "reached max_images of 64 images" in again.out
     assert_equal(before["state_dict"], final(both)["state_dict"])

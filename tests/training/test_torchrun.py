@@ -101,7 +101,7 @@ def test_other_numbers_of_processes_are_refused(zoo, tiny, tmp_path):
 
 def test_srun_starts_processes_too(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "4")
-    assert hardware.processes_started_outside() == 4
+    assert hardware.external_world_size() == 4
     with pytest.raises(ZooError, match=r"hydra\.run\.dir=DIR"):
         point_hydra_at_run(["zoo.train"])
     point_hydra_at_run(["zoo.train", "-m", "seed=0,1"])  # a sweep that is started inside of an allocation starts its own processes
@@ -115,7 +115,7 @@ def test_only_several_tasks_of_slurm_are_the_processes_of_a_run(monkeypatch, tmp
     for name, value in {"NTASKS": tasks, "NTASKS_PER_NODE": tasks, "PROCID": 0, "LOCALID": 0, "NODEID": 0, "NNODES": 1}.items():
         monkeypatch.setenv(f"SLURM_{name}", str(value))
     settings = TrainerSettings(
-        accelerator="cpu", devices=2, precision="32-true", num_nodes=1, accumulate=1, deterministic=False, channels_last=False
+        accelerator="cpu", devices=2, precision="32-true", num_nodes=1, accumulate_grad_batches=1, deterministic=False, channels_last=False
     )
     trainer = build_trainer(settings, tmp_path, 1, [pl.callbacks.Checkpoint()], [])
     assert trainer.world_size == 2

@@ -9,7 +9,7 @@ from zoo.training.resolve import resolve_trainer
 from zoo.training.trainer import build_trainer
 
 AUTO = TrainerSettings(
-    accelerator="auto", devices="auto", num_nodes=1, precision="auto", accumulate=1, deterministic=False, channels_last=True
+    accelerator="auto", devices="auto", num_nodes=1, precision="auto", accumulate_grad_batches=1, deterministic=False, channels_last=True
 )
 
 

@@ -20,32 +20,40 @@ from zoo.training.trainer import moving_average
 BOTH = [
     "model=two_stage",
     "model.autoencoder.backbone.width=16",
-    "model.check_every=16",
-    "ema=0.9",
+    "model.check_every_images=16",
+    "ema_decay=0.9",
     "data.flip=true",
     "trainer.gradient_clip_val=10",
 ]
-OVERFIT = ["model.check_every=8", "model.patience=4", "model.player_options.flow={lr: 0.05}", "scheduler=constant", "budget=2000"]
-EVERY = ["checkpoint_every=8", "keep_checkpoints=999"]
+OVERFIT = ["model.check_every_images=8", "model.patience=4", "model.param_groups.flow={lr: 0.05}", "scheduler=constant", "max_images=2000"]
+EVERY = ["checkpoint_every_images=8", "keep_last_k=999"]
 
 
 @pytest.fixture(scope="module")
 def tiny(digits) -> list[str]:
     """4 steps for each of two stages; 36 images to train on, 4 to validate."""
-    sizes = ["model.latent_dim=4", "batch_size=8", "budget=64"]
-    return ["data=mnist", f"data.root={digits}", "logger=none", *sizes, "watch_every=32", "checkpoint_every=16", "log_every=8"]
+    sizes = ["model.latent_dim=4", "batch_size=8", "max_images=64"]
+    return [
+        "data=mnist",
+        f"data.root={digits}",
+        "logger=none",
+        *sizes,
+        "val_every_images=32",
+        "checkpoint_every_images=16",
+        "log_every_images=8",
+    ]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny) -> Path:
     """`both`: two stages of 32 images; `vae`, `gan`: one of 32; `early`: a flow of the first stage's codes, until it has overfitted."""
     folder = tmp_path_factory.mktemp("trained")
-    one = ["model.backbone.width=16", "budget=32"]
+    one = ["model.backbone.width=16", "max_images=32"]
     commands = {
         "both": [*BOTH, *EVERY],
         "vae": ["model=vae", *one],
         "gan": ["model=gan", "pretrain=none", *one],
-        "early": [*BOTH, *OVERFIT, *EVERY, "ema=null", "watch_every=2000", f"pretrain.run={folder / 'both' / 'pretrain'}"],
+        "early": [*BOTH, *OVERFIT, *EVERY, "ema_decay=null", "val_every_images=2000", f"pretrain.run={folder / 'both' / 'pretrain'}"],
     }
     return train_each(folder, tiny, commands)
 
@@ -124,20 +132,22 @@ def test_training_ends_early_with_the_best_flow(trained):
 
 def test_a_run_that_ended_early_is_finished_for_its_budget(run):
     early = run("early")
-    assert (summary(early)["training"], checkpoints(early)[-1] < 2000) == ({"budget": 2000, "complete": True}, True)
+    assert (summary(early)["training"], checkpoints(early)[-1] < 2000) == ({"max_images": 2000, "complete": True}, True)
 
     def states() -> tuple[str, str]:
         return state_of(early), status_of(read(early, early, []), 0)[0]
 
     assert states() == ("finished", "finished")
     config = (early / "config.yaml").read_text()
-    for budget, found in ((1000, ("finished", "finished")), (4000, ("interrupted", "training"))):  # resumed, and killed at once
-        (early / "config.yaml").write_text(config.replace("budget: 2000", f"budget: {budget}"))
+    for max_images, found in ((1000, ("finished", "finished")), (4000, ("interrupted", "training"))):  # resumed, and killed at once
+        (early / "config.yaml").write_text(config.replace("max_images: 2000", f"max_images: {max_images}"))
         assert states() == found
 
 
 def test_averaged_weights_are_looked_at_and_kept(trained, zoo, tiny, tmp_path):
-    done = zoo("train", *tiny, *BOTH, *OVERFIT, "watch_every=2000", f"pretrain.run={trained / 'both' / 'pretrain'}", "hydra.run.dir=run")
+    done = zoo(
+        "train", *tiny, *BOTH, *OVERFIT, "val_every_images=2000", f"pretrain.run={trained / 'both' / 'pretrain'}", "hydra.run.dir=run"
+    )
     assert done.code == 0, done.err
     found, plain = looks(tmp_path / "run"), looks(trained / "early")
     assert any(found[seen] != plain[seen] for seen in found.keys() & plain.keys())
@@ -149,7 +159,7 @@ def test_averaged_weights_are_looked_at_and_kept(trained, zoo, tiny, tmp_path):
 def test_an_ended_run_stays_ended(run, zoo):
     early = run("early")
     before, numbers = final(early), summary(early)["metrics"]
-    resumed = zoo("train", "resume=early", "budget=4000")
+    resumed = zoo("train", "resume=early", "max_images=4000")
     assert resumed.code == 0, resumed.err
     assert "Training ended early" in resumed.out
     assert_equal(final(early)["state_dict"], before["state_dict"])
@@ -203,11 +213,11 @@ def test_the_flow_is_reported_beside_a_gaussian_and_a_mixture_of_the_same_codes(
 
 
 def test_jointly_from_scratch(zoo, tiny, tmp_path):
-    done = zoo("train", *tiny, *BOTH, *EVERY, "model.joint=true", "pretrain=none", "model.player_options.flow.lr=5e-4", "hydra.run.dir=run")
+    done = zoo("train", *tiny, *BOTH, *EVERY, "model.joint=true", "pretrain=none", "model.param_groups.flow.lr=5e-4", "hydra.run.dir=run")
     assert done.code == 0, done.err
     row = rows(tmp_path / "run")[-1]
     assert float(row["train/loss"]) == pytest.approx(float(row["train/reconstruction"]) + float(row["train/nll"]), rel=1e-5)
-    rates = [float(row[f"train/learning_rate/{player}"]) for player in ("autoencoder", "flow")]
+    rates = [float(row[f"train/learning_rate/{group_name}"]) for group_name in ("autoencoder", "flow")]
     assert rates[0] == pytest.approx(4 * rates[1], rel=1e-6)  # each has its own
     assert "train/held_out_nll" not in row
     cut(tmp_path / "run", 40, tmp_path / "cut")
@@ -223,12 +233,12 @@ def test_jointly_from_scratch(zoo, tiny, tmp_path):
     (["pretrain.run=vae", "data.image_size=32"], "data.image_size=28"),
     (["model.autoencoder.latent_dim=5"], "latent_dim=4 is not that of model.autoencoder, 5"),
     (["model@model.autoencoder=vae", "model.joint=true", "pretrain=none"], "not a VAE"),
-    (["+model.player_options.autoencoder.lr=1"], "names a player 'autoencoder'; TwoStage has: flow"),
+    (["+model.param_groups.autoencoder.lr=1"], "names a parameter group 'autoencoder'; TwoStage has: flow"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused_before_anything_is_written(zoo, tiny, tmp_path, options, said, trained):
     for name in ("vae", "gan", "both"):
         (tmp_path / name).symlink_to(trained / name)
-    refused = zoo("train", *tiny, "model=two_stage", *options, "budget=128", "hydra.run.dir=run")
+    refused = zoo("train", *tiny, "model=two_stage", *options, "max_images=128", "hydra.run.dir=run")
     assert refused.code == 2, refused.out
     assert said in refused.err
     assert len(refused.err.strip().splitlines()) == 1
@@ -238,7 +248,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(zoo, tiny, tmp_
 @pytest.mark.slow
 def test_two_processes_equal_one(trained, shell, tiny, tmp_path):
     """Each encodes all images, and all agree on when to end."""
-    own = [*BOTH, *OVERFIT, *EVERY, "ema=null", "watch_every=2000", f"pretrain.run={trained / 'both' / 'pretrain'}"]
+    own = [*BOTH, *OVERFIT, *EVERY, "ema_decay=null", "val_every_images=2000", f"pretrain.run={trained / 'both' / 'pretrain'}"]
     process = shell("train", *tiny, *own, "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=two")
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zoo.benchmarks.measure import Figure, synchronize, threads
+from zoo.benchmarks.measure import BenchmarkResult, synchronize, threads
 from zoo.nets.flows import ActNorm, Coupling, InvertibleConv
 from zoo.nets.glow import ImageFlow
 
@@ -42,20 +42,22 @@ MEMORY = Size((3, 64, 64), 1, 48, 128, 16)
 SPEED = Size((3, 32, 32), 3, 16, 256, 32)
 
 
-def measure_flows(seconds: float, compiled: bool, say: Callable[[str], None]) -> list[Figure]:
+def measure_flows(seconds: float, compiled: bool, print_progress: Callable[[str], None]) -> list[BenchmarkResult]:
     """All figures, about `seconds` for each of two comparisons. Without normflows those of memory alone."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with threads(1):
-        say(f"flows: memory of {MEMORY.depth} steps, {'×'.join(map(str, MEMORY.shape))}, batch {MEMORY.batch_size}")
-        figures = measure_memory(device, seconds)
+        print_progress(f"flows: memory of {MEMORY.depth} steps, {'×'.join(map(str, MEMORY.shape))}, batch {MEMORY.batch_size}")
+        results = measure_memory(device, seconds)
         if importlib.util.find_spec("normflows") is None:
-            say("flows: normflows is not installed (pip install normflows), so speed is not compared")
-            return figures
-        say(f"flows: {SPEED.levels} × {SPEED.depth} steps against normflows, batch {SPEED.batch_size}{', compiled too' * compiled}")
-        return figures + measure_speed(device, seconds, compiled)
+            print_progress("flows: normflows is not installed (pip install normflows), so speed is not compared")
+            return results
+        print_progress(
+            f"flows: {SPEED.levels} × {SPEED.depth} steps against normflows, batch {SPEED.batch_size}{', compiled too' * compiled}"
+        )
+        return results + measure_speed(device, seconds, compiled)
 
 
-def measure_memory(device: torch.device, seconds: float) -> list[Figure]:
+def measure_memory(device: torch.device, seconds: float) -> list[BenchmarkResult]:
     """Bytes saved for the backward pass, and time of a forward and a backward pass, in the three memory modes."""
     flow, x = ready(MEMORY, device)
 
@@ -71,20 +73,20 @@ def measure_memory(device: torch.device, seconds: float) -> list[Figure]:
     modes = ["plain", *GOALS_MEMORY]
     saved = {mode: saved_bytes(lambda mode=mode: loss(mode), flow) for mode in modes}  # type: ignore[misc]
     times = take_turns({mode: lambda mode=mode: take(mode) for mode in modes}, device, seconds)  # type: ignore[misc]
-    figures = [
-        Figure("plain_saved_mib", "plain: saved for the backward pass", saved["plain"] / 2**20, "MiB"),
-        Figure("plain_ms", "plain: forward and backward", statistics.median(times["plain"]), "ms"),
+    results = [
+        BenchmarkResult("plain_saved_mib", "plain: saved for the backward pass", saved["plain"] / 2**20, "MiB"),
+        BenchmarkResult("plain_ms", "plain: forward and backward", statistics.median(times["plain"]), "ms"),
     ]
     for mode, (share, cost) in GOALS_MEMORY.items():
         part, slower = saved[mode] / saved["plain"], ratio(times[mode], times["plain"])
-        figures += [
-            Figure(f"{mode}_saved_ratio", f"{mode}: saved, of plain", part, "×", share, at_least=False),
-            Figure(f"{mode}_time_ratio", f"{mode}: time, of plain", slower, "×", cost, at_least=False),
+        results += [
+            BenchmarkResult(f"{mode}_saved_ratio", f"{mode}: saved, of plain", part, "×", share, at_least=False),
+            BenchmarkResult(f"{mode}_time_ratio", f"{mode}: time, of plain", slower, "×", cost, at_least=False),
         ]
-    return figures
+    return results
 
 
-def measure_speed(device: torch.device, seconds: float, compiled: bool) -> list[Figure]:
+def measure_speed(device: torch.device, seconds: float, compiled: bool) -> list[BenchmarkResult]:
     """Milliseconds of a training step (forward, loss, backward, Adam) of ours and of normflows with the same weights."""
     flow, x = ready(SPEED, device)
     peer = as_normflows(flow)
@@ -97,17 +99,21 @@ def measure_speed(device: torch.device, seconds: float, compiled: bool) -> list[
         call = torch.compile(own, fullgraph=True) if mode == "compiled" else own
         steps[mode] = training_step(lambda call=call: -log_likelihood(call, x).mean(), own)  # type: ignore[misc]
     times = take_turns(steps, device, seconds)
-    figures = [
-        Figure("log_likelihood_difference", "log-likelihoods, ours to normflows'", difference, "relative", GOAL_DIFFERENCE, at_least=False),
-        Figure("normflows_ms_per_step", "normflows", statistics.median(times["normflows"]), "ms/step"),
+    results = [
+        BenchmarkResult(
+            "log_likelihood_difference", "log-likelihoods, ours to normflows'", difference, "relative", GOAL_DIFFERENCE, at_least=False
+        ),
+        BenchmarkResult("normflows_ms_per_step", "normflows", statistics.median(times["normflows"]), "ms/step"),
     ]
     for mode, goal in (("eager", GOAL_EAGER), ("compiled", GOAL_COMPILED)):
         if mode in times:
-            figures += [
-                Figure(f"{mode}_ms_per_step", f"ours, {mode}", statistics.median(times[mode]), "ms/step"),
-                Figure(f"{mode}_ratio", f"ours, {mode}, of normflows", ratio(times[mode], times["normflows"]), "×", goal, at_least=False),
+            results += [
+                BenchmarkResult(f"{mode}_ms_per_step", f"ours, {mode}", statistics.median(times[mode]), "ms/step"),
+                BenchmarkResult(
+                    f"{mode}_ratio", f"ours, {mode}, of normflows", ratio(times[mode], times["normflows"]), "×", goal, at_least=False
+                ),
             ]
-    return figures
+    return results
 
 
 def ready(size: Size, device: torch.device) -> tuple[ImageFlow, Tensor]:

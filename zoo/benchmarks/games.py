@@ -1,8 +1,8 @@
 """What a step of one loss and one backward pass costs, against the ordinary way to train an adversarial method.
 
-The ordinary way: every player in its turn computes its own objective from the images on, with the gradients of its own parameters only
+The ordinary way: each parameter group in turn computes its own objective from the images on, with the gradients of its own parameters only
 and without a graph for what it merely consumes, then steps with its own optimizer. The objectives are written out here once more, for the
-models' default settings and for batches of two domains; the tests hold their gradients against those of the one loss. All players
+models' default settings and for batches of two domains; the tests hold their gradients against those of the one loss. All parameter groups
 of a step share its noise, and UDT's attribute encoder sees rich images only, so the ordinary way does no work for nothing.
 
 Both ways take turns in one process, step by step, and the median of the ratios of neighbours counts.
@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from zoo.batch import Batch
-from zoo.benchmarks.measure import Figure
+from zoo.benchmarks.measure import BenchmarkResult
 from zoo.benchmarks.steps import clocked, device_of, random_batch, ready, step, train_settings
 from zoo.config.schema import ResolvedSettings
-from zoo.losses import kl_to_standard_normal, mean_squared_error, wide
+from zoo.losses import at_least_float32, kl_to_standard_normal, mean_squared_error
 from zoo.models.acai import ACAI
 from zoo.models.base import Autoencoder
 from zoo.models.gan import GAN
@@ -38,10 +38,10 @@ Objective = Callable[[Any, Batch, Tensor], Tensor]  # model, batch, noise of the
 
 
 class Game(NamedTuple):
-    """An adversarial method as its players see it."""
+    """An adversarial method as its parameter groups see it."""
 
-    noise: Callable[[Any, int], Tensor]  # model, images -> what the players of one step share
-    objectives: dict[str, Objective]  # in the order in which the players step
+    noise: Callable[[Any, int], Tensor]  # model, images -> what the parameter groups of one step share
+    objectives: dict[str, Objective]  # in the order in which the parameter groups step
 
 
 def acai_images(model: ACAI, image: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,8 +56,8 @@ def acai_images(model: ACAI, image: Tensor, noise: Tensor) -> tuple[Tensor, Tens
 def acai_autoencoder(model: ACAI, batch: Batch, noise: Tensor) -> Tensor:
     """‖x - g(z)‖² + λ d(x̂_α)²."""
     output, mixed, _ = acai_images(model, batch.image, noise)
-    opinion = wide(model.critic(mixed)).mean(1)  # (B,)
-    return mean_squared_error(batch.image, output) + model.advweight * opinion.square().mean()
+    opinion = at_least_float32(model.critic(mixed)).mean(1)  # (B,)
+    return mean_squared_error(batch.image, output) + model.adv_weight * opinion.square().mean()
 
 
 def acai_critic(model: ACAI, batch: Batch, noise: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def acai_critic(model: ACAI, batch: Batch, noise: Tensor) -> Tensor:
     with torch.no_grad():
         output, mixed, alpha = acai_images(model, batch.image, noise)
     blend = model.reg * batch.image + (1 - model.reg) * output
-    of_mixed, of_blend = wide(model.critic(torch.cat([mixed, blend]))).mean(1).chunk(2)  # (B,) each
+    of_mixed, of_blend = at_least_float32(model.critic(torch.cat([mixed, blend]))).mean(1).chunk(2)  # (B,) each
     return (of_mixed - alpha[:, 0]).square().mean() + of_blend.square().mean()
 
 
@@ -78,23 +78,23 @@ def udt_autoencoder(model: UDT, batch: Batch, noise: Tensor) -> Tensor:
     """Σ_domains mean (x - x̂)² + w · Σ_domains BCE(d(c), poor) + β mean ½‖a‖²; -log (1 - sigmoid) = softplus."""
     content = model.content(batch.image)  # (B, content_dim)
     attribute = model.attribute(domains(batch.image)[1])  # (B/2, attribute_dim)
-    rate = 0.5 * wide(attribute).square().sum(1).mean()
-    if model.rateweight:
+    rate = 0.5 * at_least_float32(attribute).square().sum(1).mean()
+    if model.kl_weight:
         attribute = attribute + domains(noise)[1]
     attributes = torch.stack([torch.zeros_like(attribute), attribute], 1).flatten(0, 1)
     output = model.decoder(torch.cat([content, attributes], 1))
     (poor, rich), (poor_output, rich_output) = domains(batch.image), domains(output)
-    of_poor, of_rich = domains(wide(model.discriminator(content)))  # (B/2,) each
+    of_poor, of_rich = domains(at_least_float32(model.discriminator(content)))  # (B/2,) each
     confusion = softplus(of_poor).mean() + softplus(of_rich).mean()
     reconstruction = mean_squared_error(poor, poor_output) + mean_squared_error(rich, rich_output)
-    return reconstruction + model.discweight * confusion + model.rateweight * rate
+    return reconstruction + model.adv_weight * confusion + model.kl_weight * rate
 
 
 def udt_discriminator(model: UDT, batch: Batch, noise: Tensor) -> Tensor:
     """Σ_domains BCE(d(c), domain)."""
     with torch.no_grad():
         content = model.content(batch.image)
-    poor, rich = domains(wide(model.discriminator(content)))
+    poor, rich = domains(at_least_float32(model.discriminator(content)))
     return softplus(poor).mean() + softplus(-rich).mean()
 
 
@@ -104,21 +104,21 @@ def gan_generator(model: GAN, batch: Batch, noise: Tensor) -> Tensor:
     with torch.no_grad():
         mean = model.encoder(batch.image).chunk(2, dim=1)[0]  # (B, latent_dim)
     distance = mean_squared_error(batch.image, model.generator(mean))
-    return softplus(-wide(model.discriminator(model.generator(noise))[0])).mean() + model.anchor * distance
+    return softplus(-at_least_float32(model.discriminator(model.generator(noise))[0])).mean() + model.reconstruction_weight * distance
 
 
 def gan_discriminator(model: GAN, batch: Batch, noise: Tensor) -> Tensor:
     """-E log D(x) - E log (1 - D(G(z)))."""
     with torch.no_grad():
         fake = model.generator(noise)
-    of_real, of_fake = wide(model.discriminator(torch.cat([batch.image, fake]))[0]).chunk(2)
+    of_real, of_fake = at_least_float32(model.discriminator(torch.cat([batch.image, fake]))[0]).chunk(2)
     return softplus(-of_real).mean() + softplus(of_fake).mean()
 
 
 def vaegan_distance(model: VAEGAN, image: Tensor, output: Tensor, target: Tensor, features: Tensor) -> Tensor:
     """R = ½ ‖D_l(x) - D_l(x̃)‖² + ‖x - x̃‖² / 2·pixel_scale², summed over values, mean over the batch."""
-    of_pixels = (wide(image) - wide(output)).square().sum() / (2 * model.pixel_scale**2)
-    return (0.5 * (wide(target) - wide(features)).square().sum() + of_pixels) / len(image)
+    of_pixels = (at_least_float32(image) - at_least_float32(output)).square().sum() / (2 * model.pixel_scale**2)
+    return (0.5 * (at_least_float32(target) - at_least_float32(features)).square().sum() + of_pixels) / len(image)
 
 
 def vaegan_encoder(model: VAEGAN, batch: Batch, noise: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ def vaegan_decoder(model: VAEGAN, batch: Batch, noise: Tensor) -> Tensor:
         latents = vaegan_latents(model, batch.image, noise)
     fake = model.decoder(latents)
     logits, features = model.discriminator(fake)
-    of_output, of_drawn = wide(logits).chunk(2)
+    of_output, of_drawn = at_least_float32(logits).chunk(2)
     distance = vaegan_distance(model, batch.image, fake.chunk(2)[0], target, features.chunk(2)[0])
     return model.gamma * distance + softplus(-of_output).mean() + softplus(-of_drawn).mean()
 
@@ -151,7 +151,7 @@ def vaegan_discriminator(model: VAEGAN, batch: Batch, noise: Tensor) -> Tensor:
     """-[log D(x) + log (1 - D(x̃)) + log (1 - D(x_p))]."""
     with torch.no_grad():
         fake = model.decoder(vaegan_latents(model, batch.image, noise))
-    of_real, of_output, of_drawn = wide(model.discriminator(torch.cat([batch.image, fake]))[0]).chunk(3)
+    of_real, of_output, of_drawn = at_least_float32(model.discriminator(torch.cat([batch.image, fake]))[0]).chunk(3)
     return softplus(-of_real).mean() + softplus(of_output).mean() + softplus(of_drawn).mean()
 
 
@@ -173,13 +173,13 @@ GAMES = {
 
 
 def optimizers_of(model: Autoencoder) -> dict[str, torch.optim.Optimizer]:
-    """One optimizer per player, with the settings that the player has in the one optimizer."""
-    options = model.player_options
-    return {name: model.recipe.optimizer([{"params": own, **options.get(name, {})}]) for name, own in model.players().items()}
+    """One optimizer per parameter group, with the settings that the parameter group has in the one optimizer."""
+    options = model.group_options
+    return {name: model.training_config.optimizer([{"params": own, **options.get(name, {})}]) for name, own in model.param_groups().items()}
 
 
 def recomputing_step(model: Autoencoder, optimizers: dict[str, torch.optim.Optimizer], game: Game, batch: Batch, mixed: bool) -> Tensor:
-    """A training step in the ordinary way; returns the sum of the players' objectives."""
+    """A training step in the ordinary way; returns the sum of the parameter groups' objectives."""
     noise = game.noise(model, len(batch.image))
     total = torch.zeros((), device=batch.image.device)
     for name, objective in game.objectives.items():
@@ -193,23 +193,25 @@ def recomputing_step(model: Autoencoder, optimizers: dict[str, torch.optim.Optim
     return total
 
 
-def measure_games(seconds: float, say: Callable[[str], None]) -> list[Figure]:
+def measure_games(seconds: float, print_progress: Callable[[str], None]) -> list[BenchmarkResult]:
     """Milliseconds per step of both ways, and their ratio, for each adversarial model with its default settings; about `seconds` each."""
-    figures = []
+    results = []
     for name in GAMES:
         settings = train_settings(f"model={name}", f"batch_size={BATCH_SIZE}", "trainer.devices=1")
         title = f"{name} {settings.data.image_size}×{settings.data.image_size}"
-        say(f"games: {title}, batch {BATCH_SIZE}")
+        print_progress(f"games: {title}, batch {BATCH_SIZE}")
         ours, ordinary = turns_of(name, settings, seconds)
         cost = statistics.median(own / other for own, other in zip(ours, ordinary, strict=True))
         own, other = statistics.median(ours), statistics.median(ordinary)
-        players = len(GAMES[name].objectives)
-        figures += [
-            Figure(f"{name}_one_loss_ms_per_step", f"{title}: one loss, one optimizer", own, "ms/step"),
-            Figure(f"{name}_recomputing_ms_per_step", f"{title}: {players} losses, {players} optimizers", other, "ms/step"),
-            Figure(f"{name}_step_ratio", f"{title}: one over {players}", cost, "×", GOAL_RATIO, at_least=False),
+        param_groups = len(GAMES[name].objectives)
+        results += [
+            BenchmarkResult(f"{name}_one_loss_ms_per_step", f"{title}: one loss, one optimizer", own, "ms/step"),
+            BenchmarkResult(
+                f"{name}_recomputing_ms_per_step", f"{title}: {param_groups} losses, {param_groups} optimizers", other, "ms/step"
+            ),
+            BenchmarkResult(f"{name}_step_ratio", f"{title}: one over {param_groups}", cost, "×", GOAL_RATIO, at_least=False),
         ]
-    return figures
+    return results
 
 
 def turns_of(name: str, settings: ResolvedSettings, seconds: float) -> tuple[list[float], list[float]]:

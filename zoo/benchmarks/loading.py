@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from torchvision import datasets, transforms
 
 from zoo.batch import to_float
-from zoo.benchmarks.measure import Figure, give_back_memory, process_memory, synchronize, threads
+from zoo.benchmarks.measure import BenchmarkResult, give_back_memory, process_memory, synchronize, threads
 from zoo.data.faces.dataset import Faces, export_celeba
 from zoo.data.loader import BatchLoader
 from zoo.data.store import Store
@@ -34,7 +34,7 @@ class TorchvisionCelebA(datasets.CelebA):
         return True
 
 
-def measure_loaders(store: Store, seconds: float, jpegs: int, say: Callable[[str], None]) -> list[Figure]:
+def measure_loaders(store: Store, seconds: float, jpegs: int, print_progress: Callable[[str], None]) -> list[BenchmarkResult]:
     """Images/s of each way to read, and the ratio to torchvision; about `seconds` each and the drawing of `jpegs` faces."""
     with threads(1):
         turns: dict[str, tuple[BatchLoader, torch.Tensor | None]] = {}
@@ -45,27 +45,31 @@ def measure_loaders(store: Store, seconds: float, jpegs: int, say: Callable[[str
                 suffix = "" if place == "cpu" else "_gpu"
                 turns[f"{storage}_uint8{suffix}"] = loader, None
                 turns[f"{storage}_float{suffix}"] = loader, buffer
-        say("loader: reading from the store")
+        print_progress("loader: reading from the store")
         rates: dict[str, list[float]] = {name: [] for name in turns}
         take_turns(turns, rates, seconds / 2)
-        say(f"loader: drawing {jpegs} faces as JPEGs for torchvision")
+        print_progress(f"loader: drawing {jpegs} faces as JPEGs for torchvision")
         with tempfile.TemporaryDirectory(prefix="zoo-bench-") as folder:
             write_celeba(Path(folder), jpegs)
-            say("loader: reading with torchvision")
+            print_progress("loader: reading with torchvision")
             rates["torchvision"] = torchvision_rates(Path(folder), store.image_size, 2 * seconds)
-        say("loader: reading from the store again")
+        print_progress("loader: reading from the store again")
         take_turns(turns, rates, seconds / 2)
 
-    figures = []
+    results = []
     for name, found in rates.items():
         storage, _, kind = name.partition("_")
         what = {"mmap": "memory-mapped", "device": "resident"}.get(storage, f"torchvision, {WORKERS} workers")
         what += f", {kind.replace('_gpu', ' on the GPU')}" if kind else ""
         unit = "images/s"
-        figures.append(Figure(f"{name}_images_per_second", what, max(found), unit, GOALS.get(name), median=statistics.median(found)))
+        results.append(
+            BenchmarkResult(f"{name}_images_per_second", what, max(found), unit, GOALS.get(name), median=statistics.median(found))
+        )
     ratios = [pick(rates["mmap_float"]) / pick(rates["torchvision"]) for pick in (max, statistics.median)]
-    figures.append(Figure("mmap_float_over_torchvision", "memory-mapped / torchvision", ratios[0], "×", GOAL_RATIO, median=ratios[1]))
-    return figures
+    results.append(
+        BenchmarkResult("mmap_float_over_torchvision", "memory-mapped / torchvision", ratios[0], "×", GOAL_RATIO, median=ratios[1])
+    )
+    return results
 
 
 def take_turns(turns: dict[str, tuple[BatchLoader, torch.Tensor | None]], rates: dict[str, list[float]], seconds: float) -> None:
@@ -124,7 +128,7 @@ def torchvision_rates(root: Path, image_size: int, seconds: float) -> list[float
     return rates
 
 
-def measure_memory(path: Path) -> list[Figure]:
+def measure_memory(path: Path) -> list[BenchmarkResult]:
     """Private memory that opening a store and reading an epoch of it adds to this process; empty where the system does not tell."""
     give_back_memory()
     fields = ("Anonymous", "Private_Dirty")
@@ -139,9 +143,11 @@ def measure_memory(path: Path) -> list[Figure]:
     size = store.images.nbytes
     private = max(0, added[0])
     return [
-        Figure("store_mib", "the store's images", size / 2**20, "MiB"),
-        Figure("ring_mib", "the loader's buffers", 2 * BATCH_SIZE * store.images[0].nbytes / 2**20, "MiB"),
-        Figure("private_mib", "private memory added by an epoch (anonymous)", private / 2**20, "MiB"),
-        Figure("private_dirty_mib", "private memory added by an epoch (dirty)", max(0, added[1]) / 2**20, "MiB"),
-        Figure("private_over_store", "private memory / store", 100 * private / size, "%", 100 * GOAL_PRIVATE_MEMORY, at_least=False),
+        BenchmarkResult("store_mib", "the store's images", size / 2**20, "MiB"),
+        BenchmarkResult("ring_mib", "the loader's buffers", 2 * BATCH_SIZE * store.images[0].nbytes / 2**20, "MiB"),
+        BenchmarkResult("private_mib", "private memory added by an epoch (anonymous)", private / 2**20, "MiB"),
+        BenchmarkResult("private_dirty_mib", "private memory added by an epoch (dirty)", max(0, added[1]) / 2**20, "MiB"),
+        BenchmarkResult(
+            "private_over_store", "private memory / store", 100 * private / size, "%", 100 * GOAL_PRIVATE_MEMORY, at_least=False
+        ),
     ]

@@ -16,7 +16,7 @@ from zoo.data.faces.dataset import ATTRIBUTE_NAMES
 from zoo.data.source import Chunk, Listing, Source
 
 
-class Figure(NamedTuple):
+class BenchmarkResult(NamedTuple):
     """One measured number."""
 
     name: str  # for JSON, with its unit

@@ -23,10 +23,10 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from zoo.batch import Batch, to_float
-from zoo.benchmarks.measure import Figure, PeakMemory, RandomImages, synchronize, threads
+from zoo.benchmarks.measure import BenchmarkResult, PeakMemory, RandomImages, synchronize, threads
 from zoo.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from zoo.callbacks.progress_bar import ProgressLine
-from zoo.callbacks.training_metrics import Monitor
+from zoo.callbacks.training_metrics import TrainingMetricsLogger
 from zoo.config.check import check
 from zoo.config.instantiate import conf_dir
 from zoo.config.schema import ResolvedSettings
@@ -37,7 +37,7 @@ from zoo.errors import ZooError
 from zoo.models.base import Autoencoder
 from zoo.runs.build import build_trainable
 from zoo.training.loggers import CsvLogger
-from zoo.training.resolve import settle
+from zoo.training.resolve import resolve_config
 from zoo.training.trainer import build_trainer
 
 GOAL_ADDED_MS = 1.5  # per step of a one-layer model
@@ -49,27 +49,27 @@ PROBE = 8  # images with which the time of a step is estimated
 
 def train_settings(*overrides: str) -> ResolvedSettings:
     """What `python -m zoo.train` with these overrides would run with."""
-    if GlobalHydra.instance().is_initialized():  # by the verb
+    if GlobalHydra.instance().is_initialized():  # by the command
         config = hydra.compose("train", list(overrides))
     else:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             config = hydra.compose("train", list(overrides))
-    return settle(check(config))
+    return resolve_config(check(config))
 
 
 def device_of(settings: ResolvedSettings) -> tuple[torch.device, bool]:
-    """Where a run with these settled settings trains, and whether in bf16."""
+    """Where a run with these resolved settings trains, and whether in bf16."""
     return torch.device("cuda" if settings.trainer.accelerator == "gpu" else "cpu"), settings.trainer.precision == "bf16-mixed"
 
 
 def ready(settings: ResolvedSettings, device: torch.device) -> Autoencoder:
-    """The model of settled settings, as it is before its first step on random batches."""
+    """The model of resolved settings, as it is before its first step on random batches."""
     model = build_trainable(settings).to(device).train()
-    model.name_attributes(ATTRIBUTE_NAMES)
+    model.set_attribute_names(ATTRIBUTE_NAMES)
     model.on_fit_start()
     with torch.no_grad():
         model.initialize(random_batch(PROBE, settings.data.image_size, device))
-    model.place((settings.seed,), 0, 0, 0)  # a flow has drawn noise for that batch; the coming ones have other sizes
+    model.set_batch_rng((settings.seed,), 0, 0, 0)  # a flow has drawn noise for that batch; the coming ones have other sizes
     return model
 
 
@@ -139,49 +139,53 @@ class TakeTurns(pl.Callback):
 
     def per_step(self, milliseconds: list[float]) -> float:
         """Milliseconds per step over a logging interval: one median for steps that log and one for those that do not."""
-        quiet, loud = ([ms for ms, log in zip(milliseconds, self.logs, strict=True) if log == kind] for kind in (False, True))
+        evaluation_mode, loud = ([ms for ms, log in zip(milliseconds, self.logs, strict=True) if log == kind] for kind in (False, True))
         blocks = self.interval / self.block
-        total = (blocks - 1) * statistics.median(quiet) if quiet else 0.0
+        total = (blocks - 1) * statistics.median(evaluation_mode) if evaluation_mode else 0.0
         return (total + statistics.median(loud)) / self.interval
 
 
 def measure_overhead(
-    store_images: int, cache: Path, folder: Path, batch_size: int, seconds: float, say: Callable[[str], None]
-) -> list[Figure]:
+    store_images: int, cache: Path, folder: Path, batch_size: int, seconds: float, print_progress: Callable[[str], None]
+) -> list[BenchmarkResult]:
     """What a step takes more in the zoo than in a bare loop over the same batches, for a one-layer model and the default VAE."""
-    figures = []
+    results = []
     settings = train_settings("model=vae", f"batch_size={batch_size}", "trainer.devices=1")
     for name, title, share in (("one_layer", "one layer, one thread", 1), ("vae", "VAE 64×64", 6)):
-        say(f"overhead: {title}, batch {batch_size}")
+        print_progress(f"overhead: {title}, batch {batch_size}")
         model = build_trainable(settings)
         if name == "one_layer":
             tiny = OneLayer((3, 64, 64))
-            tiny.recipe, model = model.recipe, tiny
+            tiny.training_config, model = model.training_config, tiny
         # A small step on several threads mostly waits for them to wake up, which is not the loop's work.
         with threads(1 if name == "one_layer" else torch.get_num_threads()):
             turns = run_turns(settings, model, RandomImages(store_images), cache, folder / name, share * seconds)
         bare, zoo, reading = (turns.per_step(ms) for ms in (turns.bare_ms, turns.zoo_ms, turns.reading_ms))
         added = turns.per_step([a - b for a, b in zip(turns.zoo_ms, turns.bare_ms, strict=True)])
         percent = 100 * added / bare
-        figures += [
-            Figure(f"{name}_bare_ms_per_step", f"{title}: bare loop", bare, "ms/step"),
-            Figure(f"{name}_zoo_ms_per_step", f"{title}: zoo.train", zoo, "ms/step"),
-            Figure(f"{name}_reading_ms_per_step", f"{title}: reading alone", reading, "ms/step"),
+        results += [
+            BenchmarkResult(f"{name}_bare_ms_per_step", f"{title}: bare loop", bare, "ms/step"),
+            BenchmarkResult(f"{name}_zoo_ms_per_step", f"{title}: zoo.train", zoo, "ms/step"),
+            BenchmarkResult(f"{name}_reading_ms_per_step", f"{title}: reading alone", reading, "ms/step"),
         ]
         if name == "one_layer":
-            figures.append(Figure("one_layer_added_ms_per_step", f"{title}: zoo − bare", added, "ms/step", GOAL_ADDED_MS, at_least=False))
+            results.append(
+                BenchmarkResult("one_layer_added_ms_per_step", f"{title}: zoo − bare", added, "ms/step", GOAL_ADDED_MS, at_least=False)
+            )
         else:
-            figures.append(Figure(f"{name}_added_ms_per_step", f"{title}: zoo − bare", added, "ms/step"))
-            figures.append(Figure(f"{name}_added_percent", f"{title}: added to bare", percent, "%", GOAL_ADDED_PERCENT, at_least=False))
-    return figures
+            results.append(BenchmarkResult(f"{name}_added_ms_per_step", f"{title}: zoo − bare", added, "ms/step"))
+            results.append(
+                BenchmarkResult(f"{name}_added_percent", f"{title}: added to bare", percent, "%", GOAL_ADDED_PERCENT, at_least=False)
+            )
+    return results
 
 
 def run_turns(settings: ResolvedSettings, model: Autoencoder, source: RandomImages, cache: Path, run: Path, seconds: float) -> TakeTurns:
-    """Trains with what `zoo.train` trains with, except Watch and checkpoints, and takes turns with a bare loop."""
+    """Trains with what `zoo.train` trains with, except validation and checkpoints, and takes turns with a bare loop."""
     run.mkdir()
     device, mixed = device_of(settings)
     data = DataModule(source, settings.batch_size, cache, seed=settings.seed, flip=True)
-    interval = max(1, settings.log_every // settings.batch_size)  # steps
+    interval = max(1, settings.log_every_images // settings.batch_size)  # steps
 
     plain = copy.deepcopy(model).to(device)
     plain.on_fit_start()
@@ -195,9 +199,9 @@ def run_turns(settings: ResolvedSettings, model: Autoencoder, source: RandomImag
 
     block = interval if device.type == "cuda" else 1
     turns = TakeTurns(bare, reading(data.store, settings, device), block, seconds, interval)
-    monitor = Monitor(settings.log_every)
+    monitor = TrainingMetricsLogger(settings.log_every_images)
     never = PeriodicCheckpoint(run, 10**12)  # without one Lightning would add its own
-    callbacks = [monitor, ProgressLine(monitor, settings.budget), never, turns]
+    callbacks = [monitor, ProgressLine(monitor, settings.max_images), never, turns]
     trainer = build_trainer(settings.trainer, run, 10**9, callbacks, [CsvLogger(run / "metrics.csv")])
     with contextlib.redirect_stdout(sys.stderr):  # the progress line; the tables alone go to stdout
         trainer.fit(model, data)
@@ -216,12 +220,12 @@ def reading(store: Any, settings: ResolvedSettings, device: torch.device) -> Ite
 
 
 def measure_training(
-    models: list[str], sizes: list[int], batch_size: int, seconds: float, compiled: bool, say: Callable[[str], None]
+    models: list[str], sizes: list[int], batch_size: int, seconds: float, compiled: bool, print_progress: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     """Images/s and peak memory of a training step: one row per model, size and mode. What cannot be built is a row with a note."""
     rows = []
     for size, name in itertools.product(sizes, models):
-        say(f"training: {name}, {size}×{size}")
+        print_progress(f"training: {name}, {size}×{size}")
         try:
             rows += measure_model(name, size, batch_size, seconds, ["eager", "compiled"] if compiled else ["eager"])
         except (ZooError, HydraException, OmegaConfBaseException, torch.OutOfMemoryError) as error:

@@ -11,11 +11,11 @@ from zoo.models.base import Autoencoder
 
 def images_seen(trainer: pl.Trainer, model: Autoencoder) -> int:
     """Images trained on so far, over all ranks and stages."""
-    return model.recipe.before + trainer.global_step * model.recipe.batch_size
+    return model.training_config.images_before + trainer.global_step * model.training_config.batch_size
 
 
 def is_last_step(trainer: pl.Trainer) -> bool:
-    """Whether the optimizer step just taken was the last one: the budget is spent, or something has stopped training."""
+    """Whether the optimizer step just taken was the last one: max_images is spent, or something has stopped training."""
     return trainer.should_stop or trainer.global_step >= trainer.max_steps
 
 
@@ -23,7 +23,7 @@ def is_due(trainer: pl.Trainer, model: Autoencoder, every: int) -> bool:
     """Whether the optimizer step just taken crossed a multiple of `every` images, or was the last one."""
     if (trainer.fit_loop.total_batch_idx + 1) % trainer.accumulate_grad_batches:
         return False  # in the middle of a global batch
-    seen, batch = images_seen(trainer, model), model.recipe.batch_size
+    seen, batch = images_seen(trainer, model), model.training_config.batch_size
     return seen // every > (seen - batch) // every or is_last_step(trainer)
 
 

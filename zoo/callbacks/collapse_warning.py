@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 
 from zoo.batch import Batch
 from zoo.callbacks.clock import Pauses, images_seen, is_due, is_last_step
-from zoo.evaluation.validation import quiet
+from zoo.evaluation.validation import evaluation_mode
 from zoo.models.base import Autoencoder
 
 IMAGES = 16
@@ -19,7 +19,7 @@ class CollapseWarning(pl.Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not (trainer.is_global_zero and pl_module.can_encode and is_last_step(trainer) and is_due(trainer, pl_module, 1)):
             return
-        with Pauses.counted(), quiet(pl_module, trainer):
+        with Pauses.counted(), evaluation_mode(pl_module, trainer):
             collapsed = are_alike(pl_module, trainer.datamodule.some_images("val", IMAGES))
         if collapsed:
             print(

@@ -18,7 +18,7 @@ from zoo.callbacks.training_metrics import log
 from zoo.errors import ZooError
 from zoo.evaluation.descriptors import LINE_IMAGES
 from zoo.evaluation.interpolations import LINE_STEPS
-from zoo.evaluation.validation import quiet
+from zoo.evaluation.validation import evaluation_mode
 from zoo.metrics.line_scores import LineScores, mean_distance_and_smoothness
 from zoo.models.base import Autoencoder
 
@@ -49,7 +49,7 @@ class LineMetrics(pl.Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # On one rank: so little to compute is not worth being divided.
         if pl_module.can_encode and trainer.is_global_zero and is_due(trainer, pl_module, self.every):
-            with Pauses.counted(), quiet(pl_module, trainer):
+            with Pauses.counted(), evaluation_mode(pl_module, trainer):
                 self._evaluate(trainer, pl_module)
 
     def _evaluate(self, trainer: Any, model: Any) -> None:

@@ -25,11 +25,11 @@ from torch.nn import functional as F
 
 from zoo.batch import to_float
 from zoo.callbacks.clock import Pauses, images_seen, is_due, is_last_step
-from zoo.callbacks.training_metrics import Monitor, log
+from zoo.callbacks.training_metrics import TrainingMetricsLogger, log
 from zoo.data.loader import subset
 from zoo.data.module import DataModule
 from zoo.errors import ZooError
-from zoo.evaluation.validation import quiet
+from zoo.evaluation.validation import evaluation_mode
 from zoo.features.classifier_training import varying
 from zoo.models.base import seed_of
 
@@ -109,10 +109,10 @@ class LinearProbe:
 class ConcurrentProbe(pl.Callback):
     """Trains a linear probe beside any model that can encode; does nothing, and says so, for one that cannot.
 
-    Logs `train/probe_loss` when Monitor logs, and every `every` images and after the last step `val/probe_accuracy`, for attributes
-    `val/probe_balanced_accuracy`, in [0, 1]. `latest` holds the last value and, after the last step, the result: the median of the last
-    20, `…_median`. Each step costs the model's encoder another forward pass, which images/s include. Raises ZooError before training
-    where the data have no labels.
+    Logs `train/probe_loss` when TrainingMetricsLogger logs, and every `every` images and after the last step `val/probe_accuracy`, for
+    attributes `val/probe_balanced_accuracy`, in [0, 1]. `latest` holds the last value and, after the last step, the result: the median
+    of the last 20, `…_median`. Each step costs the model's encoder another forward pass, which images/s include. Raises ZooError before
+    training where the data have no labels.
     """
 
     def __init__(self, learning_rate: float = 1e-4, every: int = 65_536) -> None:
@@ -138,7 +138,7 @@ class ConcurrentProbe(pl.Callback):
                 labels=store.attributes.shape[1],
                 classes=store.has_classes,
                 learning_rate=self.learning_rate,
-                seed=pl_module.recipe.seed,
+                seed=pl_module.training_config.seed,
                 device=pl_module.device,
             )
             if self._saved is not None:
@@ -146,21 +146,21 @@ class ConcurrentProbe(pl.Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self.probe is not None:
-            with quiet(pl_module):
+            with evaluation_mode(pl_module):
                 codes = pl_module.encode(batch.image).float()  # (B, latent_dim)
             self.probe.learn(codes, batch.attributes, trainer.accumulate_grad_batches * trainer.world_size)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.probe is None or not is_due(trainer, pl_module, 1):  # in the middle of a global batch
             return
-        self.probe.step(pl_module.recipe.batch_size)
-        monitor = next((callback for callback in trainer.callbacks if isinstance(callback, Monitor)), None)
+        self.probe.step(pl_module.training_config.batch_size)
+        monitor = next((callback for callback in trainer.callbacks if isinstance(callback, TrainingMetricsLogger)), None)
         if monitor is not None and is_due(trainer, pl_module, monitor.every):
             log(trainer, images_seen(trainer, pl_module), {"train/probe_loss": self.probe.loss.item() / self.probe.steps})
             self.probe.loss.zero_()
             self.probe.steps = 0
         if is_due(trainer, pl_module, self.every):
-            with Pauses.counted(), quiet(pl_module):
+            with Pauses.counted(), evaluation_mode(pl_module):
                 self._evaluate(trainer, pl_module, self.probe)
 
     def _evaluate(self, trainer: Any, model: Any, probe: LinearProbe) -> None:
@@ -197,6 +197,6 @@ def labels_that_vary(data: DataModule) -> Tensor:
     if not (train & val).any():
         raise ZooError(
             f"The linear probe has nothing to read: no label of {data.store.manifest['name']} varies in both the training and the "
-            f"validation images; leave it out (probe_every=null), or choose other data."
+            f"validation images; leave it out (probe_every_images=null), or choose other data."
         )
     return torch.from_numpy(train & val)

@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from zoo.callbacks.clock import Pauses, is_due
-from zoo.evaluation.validation import fit_prior, quiet
+from zoo.evaluation.validation import evaluation_mode, fit_prior
 
 
 class PriorFitter(pl.Callback):
@@ -23,7 +23,7 @@ class PriorFitter(pl.Callback):
         if not (pl_module.prior.needs_fit and is_due(trainer, pl_module, self.every)):
             return
         with Pauses.counted():
-            with quiet(pl_module, trainer):
+            with evaluation_mode(pl_module, trainer):
                 fit_prior(pl_module, trainer.datamodule.loader("train", limit=self.images, shared=True))
                 fitted = {name: value.clone() for name, value in pl_module.prior.state_dict().items()}
             pl_module.prior.load_state_dict(fitted)  # into the raw model, too: averaging the weights on must not wash the prior out

@@ -7,15 +7,15 @@ import pytorch_lightning as pl
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from zoo.callbacks.clock import images_seen
-from zoo.callbacks.training_metrics import Monitor
+from zoo.callbacks.training_metrics import TrainingMetricsLogger
 
 
 class ProgressLine(pl.callbacks.ProgressBar):
-    """Shows what Monitor fetched last, so it costs no host sync of its own."""
+    """Shows what TrainingMetricsLogger fetched last, so it costs no host sync of its own."""
 
-    def __init__(self, monitor: Monitor, budget: int, quiet_seconds: float = 30) -> None:
+    def __init__(self, monitor: TrainingMetricsLogger, max_images: int, quiet_seconds: float = 30) -> None:
         super().__init__()
-        self.monitor, self.budget, self.quiet_seconds = monitor, budget, quiet_seconds
+        self.monitor, self.max_images, self.quiet_seconds = monitor, max_images, quiet_seconds
         self.progress: Progress | None = None
         self._shown = 0.0
         self._enabled = True
@@ -44,7 +44,7 @@ class ProgressLine(pl.callbacks.ProgressBar):
         )
         if progress.console.is_terminal:
             self.progress = progress
-            self.task = progress.add_task("", total=self.budget, completed=seen)
+            self.task = progress.add_task("", total=self.max_images, completed=seen)
             progress.start()
         self._shown = time.perf_counter()
 
@@ -63,8 +63,8 @@ class ProgressLine(pl.callbacks.ProgressBar):
         if self.progress:
             self.progress.update(self.task, completed=seen, description="  ".join(parts))
         else:
-            left = f"{(self.budget - seen) / rate / 60:.1f} min left" if rate else ""
-            print(f"{seen:,} of {self.budget:,} images  " + "  ".join([*parts, left]), flush=True)
+            left = f"{(self.max_images - seen) / rate / 60:.1f} min left" if rate else ""
+            print(f"{seen:,} of {self.max_images:,} images  " + "  ".join([*parts, left]), flush=True)
 
     def _stop(self) -> None:
         if self.progress:

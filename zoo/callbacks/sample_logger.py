@@ -9,7 +9,7 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from zoo.callbacks.clock import Pauses, images_seen, is_due
-from zoo.evaluation.validation import quiet
+from zoo.evaluation.validation import evaluation_mode
 from zoo.generation import grids
 from zoo.viz import tiling
 
@@ -29,9 +29,9 @@ class SampleLogger(pl.Callback):
         if not (trainer.is_global_zero and is_due(trainer, pl_module, self.every)):
             return
         data, seen = trainer.datamodule, images_seen(trainer, pl_module)
-        with Pauses.counted(), quiet(pl_module, trainer):
+        with Pauses.counted(), evaluation_mode(pl_module, trainer):
             few, many = (data.some_images("val", count) for count in (grids.FEW, grids.MANY))
-            for name, grid in grids.pictures_of(pl_module, few, many, names=data.store.attribute_names).items():
+            for name, grid in grids.image_grids(pl_module, few, many, names=data.store.attribute_names).items():
                 tiling.save(grid, self.folder / f"{name}-{seen:012d}.png")
                 log_image(trainer, seen, f"pictures/{name}", grid)
 

@@ -10,9 +10,10 @@ import torch
 from zoo.callbacks.clock import Pauses, images_seen, is_due
 from zoo.errors import ZooError
 from zoo.hardware import peak_memory_mib
+from zoo.models.base import IF_DIVERGED
 
 
-class Monitor(pl.Callback):
+class TrainingMetricsLogger(pl.Callback):
     """Sums the loss terms on the device and fetches their means every `every` images: one host sync an interval.
 
     Stops training with a sentence as soon as a loss is not finite, or nothing moves any more.
@@ -30,7 +31,7 @@ class Monitor(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self._mark is None:
             self._mark, self._first, self._paused = time.perf_counter(), images_seen(trainer, pl_module), Pauses.seconds
-        pl_module.watch_gradients = images_seen(trainer, pl_module) % self.every + pl_module.recipe.batch_size >= self.every
+        pl_module.log_gradient_norms = images_seen(trainer, pl_module) % self.every + pl_module.training_config.batch_size >= self.every
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         whole = {"loss": trainer.accumulate_grad_batches}  # Lightning hands out the part of the loss that was accumulated
@@ -50,19 +51,15 @@ class Monitor(pl.Callback):
         metrics = {f"train/{name}": mean for name, mean in zip(names, means, strict=True)}
         for group in trainer.optimizers[0].param_groups:
             metrics[f"train/learning_rate/{group['name']}"] = float(group["lr"])
-        for player, norm in model.gradient_norms.items():
-            metrics[f"train/gradient_norm/{player}"] = norm.item()
+        for group_name, norm in model.gradient_norms.items():
+            metrics[f"train/gradient_norm/{group_name}"] = norm.item()
         metrics |= {"train/images_per_second": rate, "train/peak_memory_mib": peak_memory_mib(model.device)}
         self.latest = metrics
         log(trainer, seen, metrics)
         self._sums, self._steps, self._mark = None, 0, None
         if not all(math.isfinite(mean) for mean in means):
             bad = ", ".join(name for name, mean in zip(names, means, strict=True) if not math.isfinite(mean))
-            raise ZooError(
-                f"Training diverged before {seen:,} images: {bad} is not finite; lower the learning rate (optimizer.lr, or its player's in "
-                f"model.player_options) or set trainer.gradient_clip_val=1, "
-                f"and start anew or resume from the last checkpoint."
-            )
+            raise ZooError(f"Training diverged before {seen:,} images: {bad} is not finite; {IF_DIVERGED}")
 
         if model.gradient_norms and not any(norm.item() for norm in model.gradient_norms.values()):
             raise ZooError(

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 
 from zoo.callbacks.clock import Pauses, images_seen, is_due
 from zoo.callbacks.training_metrics import log
-from zoo.evaluation.validation import measure, quiet
+from zoo.evaluation.validation import evaluation_mode, measure
 
 
 class ValidationMetrics(pl.Callback):
@@ -23,7 +23,7 @@ class ValidationMetrics(pl.Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if is_due(trainer, pl_module, self.every):
-            with Pauses.counted(), quiet(pl_module, trainer):
+            with Pauses.counted(), evaluation_mode(pl_module, trainer):
                 found = measure(pl_module, trainer.datamodule.loader("val", limit=self.images))
                 self.latest = {f"val/{name}": value for name, value in found.items()}
                 log(trainer, images_seen(trainer, pl_module), self.latest)

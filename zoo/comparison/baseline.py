@@ -48,7 +48,7 @@ def entry_of(row: dict[str, Any], name: str = "") -> Entry:
     )
 
 
-def beside(rows: list[Row], split: str, anyway: bool, notes: list[str]) -> list[Row]:
+def beside(rows: list[Row], split: str, force: bool, notes: list[str]) -> list[Row]:
     """The published rows of the same data that may stand beside these; `notes` says why others may not."""
     ours = [entry for row in rows for entry in row.entries]
     data = {entry.data for entry in ours}
@@ -65,9 +65,9 @@ def beside(rows: list[Row], split: str, anyway: bool, notes: list[str]) -> list[
         return []
     refused = [sentence(differences([*ours, *(replace(entry, name="the zoo's") for entry in row.entries)])) for _, row in theirs]
     for same in groups(filter(None, refused), str):
-        if not anyway:
+        if not force:
             notes.append(f"{len(same)} of the zoo's rows cannot be set beside these: {same[0]}.")
-    return told_apart([pair for pair, why in zip(theirs, refused, strict=True) if anyway or not why])
+    return told_apart([pair for pair, why in zip(theirs, refused, strict=True) if force or not why])
 
 
 def told_apart(rows: list[tuple[str, Row]]) -> list[Row]:

@@ -19,7 +19,7 @@ from zoo.runs.files import NUMBERS, TEXTS, read_json
 from zoo.runs.find import common, find, named
 from zoo.runs.measurements import name_of
 from zoo.runs.metrics_csv import curves_of
-from zoo.runs.run_folder import Notes, RunFolder, pictures_of, read_run
+from zoo.runs.run_folder import Notes, RunFolder, image_files_of, read_run
 from zoo.runs.status import status_of
 
 SORTED_BY = ("best_prior/frechet", "reconstructions/mse", "mse")  # the first that somebody has
@@ -33,7 +33,7 @@ def compare(
     split: str | None = None,
     baseline: str | None = None,
     sort: str | None = None,
-    anyway: bool = False,
+    force: bool = False,
     command: str = "",
 ) -> Comparison:
     """Reads and compares all runs below `paths`.
@@ -71,16 +71,16 @@ def compare(
             f"None of the finished runs ({len(ended)}) was evaluated on the test split as it is now; evaluate them first "
             f"(python -m zoo.evaluate run=RUN), or leave split=test out."
         )
-    pictures = of_one_split([entry.pictures for entry in finished])
-    finished = [replace(entry, pictures=own) for entry, own in zip(finished, pictures, strict=True)]
+    image_files = of_one_split([entry.image_files for entry in finished])
+    finished = [replace(entry, image_files=own) for entry, own in zip(finished, image_files, strict=True)]
     found = differences(finished)
-    if found and not anyway:
+    if found and not force:
         raise ZooError(
             f"These runs cannot be compared: {sentence(found)}; name fewer runs, evaluate them alike (python -m zoo.evaluate), or set "
-            f"anyway=true."
+            f"force=true."
         )
     rows = rows_of(finished, notes)
-    theirs = zoo_rows.beside(rows, measured_on, anyway, notes) if baseline and rows else []
+    theirs = zoo_rows.beside(rows, measured_on, force, notes) if baseline and rows else []
     rows = sorted_rows([with_best_prior(row) for row in [*rows, *theirs]], columns, notes)
     compared = [entry for row in rows for entry in row.entries]
     if found := differences(compared):
@@ -148,13 +148,13 @@ def entry_of(folder: RunFolder, status: str, reason: str, curves: dict[str, list
             if not metrics:
                 notes.append(f"{folder.name} has no numbers of the {split} split and was left out (python -m zoo.evaluate run=RUN).")
     own_prior = next((quantity.prior for quantity in metrics if quantity.prior), "normal")
-    told = folder.job.get("overrides", [])
+    distinguishes = folder.job.get("overrides", [])
     return Entry(
         folder=folder.path,
         name=folder.name,
         status=status,
         reason=reason,
-        command=summary.get("command") or (shlex.join(["python", "-m", "zoo.train", *map(str, told)]) if told else ""),
+        command=summary.get("command") or (shlex.join(["python", "-m", "zoo.train", *map(str, distinguishes)]) if distinguishes else ""),
         seed=int(summary.get("seed", config.get("seed", 0))),
         model=str(config["model"]["name"]) if config else "",
         data=str(config["data"]["name"]) if config else "",
@@ -162,7 +162,7 @@ def entry_of(folder: RunFolder, status: str, reason: str, curves: dict[str, list
         metrics=metrics,
         cost=cost,
         curves=curves,
-        pictures=pictures_of(folder, split, own_prior),
+        image_files=image_files_of(folder, split, own_prior),
         versions=summary.get("versions", {}),
         evaluated=evaluation.get("versions", {}),
         measured=measured,
@@ -170,18 +170,18 @@ def entry_of(folder: RunFolder, status: str, reason: str, curves: dict[str, list
     )
 
 
-def of_one_split(pictures: list[dict[str, Path]]) -> list[dict[str, Path]]:
+def of_one_split(image_files: list[dict[str, Path]]) -> list[dict[str, Path]]:
     """The pictures of runs without those of training, of each kind that an evaluation has drawn for one of them: they show other images."""
-    drawn = {kind for own in pictures for kind, path in own.items() if path.parent.name == "evaluation"}
-    return [{kind: path for kind, path in own.items() if kind not in drawn or path.parent.name == "evaluation"} for own in pictures]
+    drawn = {kind for own in image_files for kind, path in own.items() if path.parent.name == "evaluation"}
+    return [{kind: path for kind, path in own.items() if kind not in drawn or path.parent.name == "evaluation"} for own in image_files]
 
 
 def rows_of(entries: list[Entry], notes: Notes) -> list[Row]:
     """Runs that are equal in all that matters but their seed, as one row, by seed."""
 
     def key(entry: Entry, everything: bool = False) -> str:
-        told = settings_of(entry.config, entry.command).values
-        kept = {name: value for name, value in told.items() if matters(name) or (everything and name.startswith("trainer."))}
+        distinguishes = settings_of(entry.config, entry.command).values
+        kept = {name: value for name, value in distinguishes.items() if matters(name) or (everything and name.startswith("trainer."))}
         return repr(sorted(kept.items(), key=lambda item: item[0]))
 
     together = [alike for group in groups(entries, key) for alike in measured_alike(group, notes)]
@@ -302,8 +302,8 @@ def remarks(rows: list[Row], split: str) -> Notes:
         if len(by_value) > FEW:
             notes.append(f"{what}: {some([written(value) for value in by_value])}.")
         elif len(by_value) > 1:
-            said = "; ".join(f"{written(value)} ({some(labels)})" for value, labels in by_value.items())
-            notes.append(f"{what}: {said}.")
+            setting_text = "; ".join(f"{written(value)} ({some(labels)})" for value, labels in by_value.items())
+            notes.append(f"{what}: {setting_text}.")
     return notes
 
 

@@ -47,9 +47,9 @@ def write_report(comparison: Comparison, path: Path) -> None:
 
 def render(comparison: Comparison) -> str:
     """The page as text."""
-    kinds, damaged = pictures(comparison.rows)
-    shown = {"rows": [row.label for row in comparison.rows], "charts": charts(comparison), "curves": curves(comparison.rows)}
-    shown["costs"] = [cost for name in COSTS if (cost := cost_of(name, comparison.rows))]
+    kinds, damaged = image_files(comparison.rows)
+    label_value = {"rows": [row.label for row in comparison.rows], "charts": charts(comparison), "curves": curves(comparison.rows)}
+    label_value["costs"] = [cost for name in COSTS if (cost := cost_of(name, comparison.rows))]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -62,9 +62,9 @@ def render(comparison: Comparison) -> str:
         kinds=kinds,
         seeds=sorted({entry.seed for kind in kinds for _, entry, _ in kind["pictures"]}),
         runs=[(row, [run_of(entry) for entry in row.entries]) for row in comparison.rows],
-        has=shown,
+        has=label_value,
         symbols=SYMBOLS,
-        data=Markup(json.dumps(shown, allow_nan=False, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")),
+        data=Markup(json.dumps(label_value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")),
         css=Markup((HERE / "report.css").read_text()),
         scripts=Markup("\n".join((HERE / name).read_text() for name in ("charts.js", "report.js"))),
     )
@@ -111,25 +111,25 @@ def cost_of(name: str, rows: list[Row]) -> dict[str, Any] | None:
     return {"title": title, "better": better, "values": values} if any(values) else None
 
 
-def pictures(rows: list[Row]) -> tuple[list[dict[str, Any]], list[Path]]:
+def image_files(rows: list[Row]) -> tuple[list[dict[str, Any]], list[Path]]:
     """The kinds of pictures that there are, each with (index of the row, run, picture), and the files that cannot be read."""
     wanted: dict[str, list[tuple[int, Entry]]] = {}
     for k, row in enumerate(rows):
         for entry in row.entries:
-            for name in entry.pictures:
+            for name in entry.image_files:
                 wanted.setdefault(name, []).append((k, entry))
     most = min(LARGEST_PICTURE, PICTURE_BYTES // max(1, sum(map(len, wanted.values()))))
     kinds, damaged = [], []
     for name in sorted(wanted, key=lambda name: (list(KINDS).index(name) if name in KINDS else len(KINDS), name)):
-        shown = []
+        label_value = []
         for k, entry in wanted[name]:
-            if picture := embedded(entry.pictures[name], most):
-                shown.append((k, entry, picture))
+            if picture := embedded(entry.image_files[name], most):
+                label_value.append((k, entry, picture))
             else:
-                damaged.append(entry.pictures[name])
+                damaged.append(entry.image_files[name])
         title, caption = KINDS.get(name, (name.replace("-", " ").capitalize(), ""))
-        if shown:
-            kinds.append({"name": name, "title": title, "caption": caption, "pictures": shown})
+        if label_value:
+            kinds.append({"name": name, "title": title, "caption": caption, "pictures": label_value})
     return kinds, damaged
 
 

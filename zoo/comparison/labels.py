@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 # Settings that change no number but how long it takes, the seed, and paths.
 PRIVATE = (
     *("logger", "hydra", "data.cache", "data.storage", "trainer.devices", "trainer.accelerator", "trainer.num_nodes", "seed=", "resume="),
-    *("watch_every", "checkpoint_every", "keep_checkpoints", "log_every", "probe_every", "evaluation."),
+    *("val_every_images", "checkpoint_every_images", "keep_last_k", "log_every_images", "probe_every_images", "evaluation."),
 )
 ROOTS = ("data.root=", "data.source.root=")  # where the data lie; what is compared is what the images are
 ABSENT = "–"
@@ -81,17 +81,17 @@ def labels_of(rows: list[Settings]) -> list[str]:
 
     These are settings of its command (see `told`); where they do not tell two rows apart, also what else differs between them.
     """
-    keys = [[key for key in row.overrides if key not in CHOSEN and told(key, row, rows)] for row in rows]
-    for same in groups(range(len(rows)), lambda place: (rows[place].model, *(said(rows[place], key) for key in keys[place]))):
-        for key in telling([rows[place] for place in same]):
+    keys = [[key for key in row.overrides if key not in CHOSEN and distinguishes(key, row, rows)] for row in rows]
+    for same in groups(range(len(rows)), lambda place: (rows[place].model, *(setting_text(rows[place], key) for key in keys[place]))):
+        for key in distinguishing_settings([rows[place] for place in same]):
             for place in same:
                 keys[place] += [] if key in keys[place] else [key]
     names = short_names({key for row in keys for key in row})
-    labels = [" ".join([row.model, *(f"{names[key]}={shown(row, key)}" for key in own)]) for row, own in zip(rows, keys, strict=True)]
+    labels = [" ".join([row.model, *(f"{names[key]}={label_value(row, key)}" for key in own)]) for row, own in zip(rows, keys, strict=True)]
     return [label if label not in labels[:place] else f"{label} ({labels[:place].count(label) + 1})" for place, label in enumerate(labels)]
 
 
-def told(key: str, row: Settings, rows: list[Settings]) -> bool:
+def distinguishes(key: str, row: Settings, rows: list[Settings]) -> bool:
     """Whether a setting of its command tells a row from others of its model; one of the model also from models that have it, too.
 
     The only row of its model is called by what its model was told, unless all models were.
@@ -107,11 +107,11 @@ def value(row: Settings, key: str) -> Any:
     return row.values.get(key, row.overrides.get(key))
 
 
-def said(row: Settings, key: str) -> str:
+def setting_text(row: Settings, key: str) -> str:
     return f"{key}={text(value(row, key))}"
 
 
-def shown(row: Settings, key: str) -> str:
+def label_value(row: Settings, key: str) -> str:
     """A value in a label: of a class its name."""
     written = text(value(row, key)) if key in row.values or key in row.overrides else ABSENT
     return written.rpartition(".")[2] if key.endswith("_target_") else written
@@ -125,14 +125,14 @@ def groups(items: Iterable[Any], key: Any) -> list[list[Any]]:
     return list(found.values())
 
 
-def telling(rows: list[Settings]) -> list[str]:
+def distinguishing_settings(rows: list[Settings]) -> list[str]:
     """Few settings that tell these rows apart, those that matter and those of the model first."""
-    differ = [key for key in dict.fromkeys(key for row in rows for key in row.values) if len({said(row, key) for row in rows}) > 1]
+    differ = [key for key in dict.fromkeys(key for row in rows for key in row.values) if len({setting_text(row, key) for row in rows}) > 1]
     differ.sort(key=lambda key: (not matters(key), not key.startswith("model."), key.count("."), key.endswith("_target_")))
     chosen: list[str] = []
 
     def kinds(keys: list[str]) -> int:
-        return len({tuple(said(row, key) for key in keys) for row in rows})
+        return len({tuple(setting_text(row, key) for key in keys) for row in rows})
 
     while differ and kinds(chosen) < len(rows):
         best = max(differ, key=lambda key: kinds([*chosen, key]))  # the first of equals

@@ -94,7 +94,7 @@ def sections(comparison: Comparison, entries: list[Entry]) -> Sections:
     moving = {name for entry in entries for name in changing(entry) if names[name].measurement is None}  # those are measured at the end
     curves = sorted((name for name in names if name in moving), key=lambda name: -names[name].runs)  # first what most runs have
     watched = [f"train/{column.quantity.metric}" for column, _ in costs]
-    pictures = dict.fromkeys(kind for entry in entries for kind in entry.pictures)
+    image_files = dict.fromkeys(kind for entry in entries for kind in entry.image_files)
     found: Sections = [
         ("Summary", [*(bars(*column) for column in final), wr.RunComparer(diff_only="split")]),
         (
@@ -107,7 +107,7 @@ def sections(comparison: Comparison, entries: list[Entry]) -> Sections:
         ),
         ("Curves", [lines(name) for name in curves if name.startswith("val/") or name == "train/loss"]),
         ("Cost", [*(bars(*column) for column in costs), *(lines(name) for name in watched if name in curves)]),
-        *((kind.capitalize(), [wr.MediaBrowser(title=kind, media_keys=[f"pictures/{kind}"], num_columns=2)]) for kind in pictures),
+        *((kind.capitalize(), [wr.MediaBrowser(title=kind, media_keys=[f"pictures/{kind}"], num_columns=2)]) for kind in image_files),
     ]
     return [(title, panels) for title, panels in found if panels]
 

@@ -41,7 +41,7 @@ class Entry:
     metrics: dict[Quantity, float] = field(default_factory=dict)  # of the split that is compared
     cost: dict[str, Any] = field(default_factory=dict)  # images_seen, device_hours, parameters, images_per_second, peak_memory_mib, …
     curves: dict[str, list[float]] = field(default_factory=dict)  # metrics.csv: images_seen, hours, val/mse, …; nan where not measured
-    pictures: dict[str, Path] = field(default_factory=dict)  # samples, reconstructions, interpolations, edits, transfer: newest PNG
+    image_files: dict[str, Path] = field(default_factory=dict)  # samples, reconstructions, interpolations, edits, transfer: newest PNG
     versions: dict[str, str] = field(default_factory=dict)  # it was trained with
     evaluated: dict[str, str] = field(default_factory=dict)  # versions that its numbers of the test split were measured with
     measured: dict[str, str] = field(default_factory=dict)  # what its numbers rest on: data, image size, split, N, features, …

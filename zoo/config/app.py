@@ -1,4 +1,4 @@
-"""Runs a verb under Hydra. A user's mistake becomes one sentence on stderr and exit code 2; no traceback, nothing half-written."""
+"""Runs a command under Hydra. A user's mistake becomes one sentence on stderr and exit code 2; no traceback, nothing half-written."""
 
 import os
 import sys
@@ -11,24 +11,24 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from zoo.config.instantiate import conf_dir
-from zoo.config.messages import sentences
+from zoo.config.messages import user_errors
 from zoo.errors import ZooError
 
 
-def run_verb(task: Callable[[DictConfig], Any], config_name: str) -> None:
+def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """Composes the configuration `config_name` with the command line's overrides and calls `task` with it."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
 
     def guarded(config: DictConfig) -> Any:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
-            with sentences(config_name):
+            with user_errors(config_name):
                 return task(config)
         except SystemExit:
             remove_if_empty(folder)
             raise
 
-    with sentences(config_name):
+    with user_errors(config_name):
         refuse_new_keys(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(guarded)()
 
@@ -49,5 +49,5 @@ def refuse_new_keys(overrides: list[str]) -> None:
     """`+key=value` would add a setting that nothing reads. Raises ZooError."""
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
-        if override.startswith("+") and not key.startswith(("hydra", "experiment", "model.player_options.")):
+        if override.startswith("+") and not key.startswith(("hydra", "experiment", "model.param_groups.")):
             raise ZooError(f"'{override}' would add a setting that nothing reads; settings exist already, so write it without the plus.")

@@ -22,26 +22,26 @@ UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, 
 
 
 @contextmanager
-def sentences(config_name: str) -> Iterator[None]:
+def user_errors(config_name: str) -> Iterator[None]:
     """Turns a user's mistake inside into one sentence on stderr and exit code 2."""
     try:
         yield
     except ZooError as error:
-        say(str(error))
+        print_error(str(error))
     except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
-        say(missing_value(error))
+        print_error(missing_value(error))
     except (HydraException, OmegaConfBaseException) as error:
-        say(explain(error, config_name, sys.argv[1:]))
+        print_error(explain(error, config_name, sys.argv[1:]))
     except OSError as error:
         if error.errno not in UNUSABLE:
             raise
-        say(f"{error.filename or 'A file'} cannot be written ({os.strerror(error.errno or 0)}); make room, or set another folder.")
+        print_error(f"{error.filename or 'A file'} cannot be written ({os.strerror(error.errno or 0)}); make room, or set another folder.")
     else:
         return
     raise SystemExit(2)
 
 
-def say(sentence: str) -> None:
+def print_error(sentence: str) -> None:
     """Prints what is wrong, once: not on the other ranks of a DDP run."""
     rank = next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0")
     if rank == "0":

@@ -32,7 +32,7 @@ class OptimizerSettings(OpenNode):
 class SchedulerSettings(OpenNode):
     """A learning-rate schedule."""
 
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the budget
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of max_images
 
 
 class TrainerSettings(Node):
@@ -42,7 +42,7 @@ class TrainerSettings(Node):
     devices: Any  # auto, or processes on each machine
     num_nodes: Positive
     precision: Any  # auto, 32-true, bf16-mixed, 16-mixed
-    accumulate: Positive  # micro-batches of a step on each device
+    accumulate_grad_batches: Positive  # micro-batches of a step on each device
     gradient_clip_val: Annotated[float, Field(gt=0)] | None = None  # largest gradient norm of each parameter group
     deterministic: bool
     channels_last: bool  # memory layout of convolutions
@@ -79,7 +79,7 @@ class PretrainSettings(OpenNode):
     """What is trained first: nothing, a given run, or `model`."""
 
     run: str | int | None = None
-    share: Any = None  # of the budget, for a stage that is trained here
+    share: Any = None  # of max_images, for a stage that is trained here
     model: dict[str, Any] | None = None
 
 
@@ -102,14 +102,14 @@ class TrainSettings(Node):
 
     seed: Natural
     batch_size: Positive  # images of an optimizer step, over all devices and micro-batches
-    budget: Positive  # images, over all stages
+    max_images: Positive  # images, over all stages
     compile: bool
-    ema: Annotated[float, Field(gt=0, lt=1)] | None  # decay of averaged weights
-    watch_every: Positive | None  # images
-    checkpoint_every: Positive | None  # images
-    probe_every: Positive | None  # images
-    log_every: Positive | None  # images
-    keep_checkpoints: Positive
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None  # decay of averaged weights
+    val_every_images: Positive | None  # images
+    checkpoint_every_images: Positive | None  # images
+    probe_every_images: Positive | None  # images
+    log_every_images: Positive | None  # images
+    keep_last_k: Positive
     evaluation: EvaluationSettings
     resume: str | int | None = None
     pretrain: PretrainSettings
@@ -137,11 +137,11 @@ class TrainSettings(Node):
 class ResolvedSettings(TrainSettings):
     """Settings as they hold on this machine: no `auto`, no `null` that stands for something else."""
 
-    watch_every: Positive
-    checkpoint_every: Positive
-    log_every: Positive
+    val_every_images: Positive
+    checkpoint_every_images: Positive
+    log_every_images: Positive
 
     @property
     def micro_batches(self) -> int:
         """Parts of a batch over all devices and accumulation."""
-        return self.trainer.world_size * self.trainer.accumulate
+        return self.trainer.world_size * self.trainer.accumulate_grad_batches

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zoo.data.folder import fingerprint, natural, open_root
-from zoo.data.images import ImageRecipe, decode_all
+from zoo.data.images import ImageDecoder, decode_all
 from zoo.data.source import SPLITS, Chunk, Listing, Source
 from zoo.errors import ZooError
 from zoo.files import sha256_of
@@ -44,7 +44,7 @@ class CelebA(Source):
 
     def __init__(self, root: str | Path | None = None, image_size: int = 64, crop: int | None = 148, partial: bool = False) -> None:
         self.root, self.image_size, self.partial = root, image_size, partial
-        self.recipe = ImageRecipe(image_size, 3, crop)
+        self.recipe = ImageDecoder(image_size, 3, crop)
         self._names: list[str] = []
         self._load: Callable[[str], bytes] | None = None
 

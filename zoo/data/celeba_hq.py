@@ -22,7 +22,7 @@ from zoo.data.celeba import (
     table_rows,
 )
 from zoo.data.folder import fingerprint, open_root, split_by_name
-from zoo.data.images import ImageRecipe, decode_all
+from zoo.data.images import ImageDecoder, decode_all
 from zoo.data.source import Chunk, Listing, Source
 from zoo.errors import ZooError
 from zoo.files import sha256_of
@@ -47,7 +47,7 @@ class CelebAHQ(Source):
 
     def __init__(self, root: str | Path | None = None, image_size: int = 128, partial: bool = False) -> None:
         self.root, self.image_size, self.partial = root, image_size, partial
-        self.recipe = ImageRecipe(image_size)
+        self.recipe = ImageDecoder(image_size)
         self._names: list[str] = []
         self._load: Callable[[str], bytes] | None = None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.images import SUFFIXES, ImageRecipe, decode_all
+from zoo.data.images import SUFFIXES, ImageDecoder, decode_all
 from zoo.data.source import SPLITS, Chunk, Listing, Source
 from zoo.errors import ZooError
 
@@ -85,7 +85,7 @@ class Folder(Source):
         self, root: str | Path | None = None, image_size: int = 64, crop: int | None = None, channels: int = 3, seed: int = 0
     ) -> None:
         self.root, self.image_size, self.channels, self.seed = root, image_size, channels, seed
-        self.recipe = ImageRecipe(image_size, channels, crop, convert=True)
+        self.recipe = ImageDecoder(image_size, channels, crop, convert=True)
         self._names: list[str] = []
 
     def settings(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class BadImage(Exception):
 
 
 @dataclass(frozen=True)
-class ImageRecipe:
+class ImageDecoder:
     """How the bytes of an image file become (channels, size, size) uint8.
 
     size: pixels, height = width of the result.
@@ -119,7 +119,7 @@ def to_array(image: Image.Image) -> np.ndarray:
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def decode_all(load: Callable[[str], bytes], names: Sequence[str], recipe: ImageRecipe) -> Chunk:
+def decode_all(load: Callable[[str], bytes], names: Sequence[str], recipe: ImageDecoder) -> Chunk:
     """Reads, hashes and decodes the files `names` with one thread per core.
 
     load: gives the bytes of the file with that name; is called from several threads at once, and may raise.

@@ -63,7 +63,7 @@ class BatchLoader:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        accumulate: int = 1,
+        accumulate_grad_batches: int = 1,
         shuffle: bool = True,
         storage: str = "mmap",
         device: torch.device | str = "cpu",
@@ -72,9 +72,9 @@ class BatchLoader:
         prefetch: bool | None = None,
     ):
         assert 0 <= rank < world_size, f"rank {rank} of {world_size}"
-        assert accumulate >= 1, f"accumulate {accumulate}"
+        assert accumulate_grad_batches >= 1, f"accumulate {accumulate_grad_batches}"
         self.store, self.split, self.batch_size, self.domain, self.shuffle = store, split, batch_size, domain, shuffle
-        self.seed, self.rank, self.world_size, self.accumulate = seed, rank, world_size, accumulate
+        self.seed, self.rank, self.world_size, self.accumulate_grad_batches = seed, rank, world_size, accumulate_grad_batches
         self.device = torch.device(device)
         positions = subset(store.indices(split), limit)
         if len(positions) == 0:
@@ -141,7 +141,7 @@ class BatchLoader:
         return {
             "format": STATE_FORMAT,
             **self._identity(),
-            "accumulate": self.accumulate,
+            "accumulate": self.accumulate_grad_batches,
             "world_size": self.world_size,
             "epoch": self._epoch,
             "position": self._position,
@@ -160,12 +160,12 @@ class BatchLoader:
                     "resume with the data and settings the run was started with, or start a new run."
                 )
         step, inside = divmod(state["position"], state["accumulate"])
-        if inside and (state["accumulate"], state["world_size"]) != (self.accumulate, self.world_size):
+        if inside and (state["accumulate"], state["world_size"]) != (self.accumulate_grad_batches, self.world_size):
             raise ZooError(
                 "cannot resume with another number of devices or accumulation steps from the middle of an optimizer step: "
-                f"keep world_size={state['world_size']} and accumulate={state['accumulate']}."
+                f"keep world_size={state['world_size']} and accumulate={state['accumulate_grad_batches']}."
             )
-        self._epoch, self._position, self._resuming = state["epoch"], step * self.accumulate + inside, True
+        self._epoch, self._position, self._resuming = state["epoch"], step * self.accumulate_grad_batches + inside, True
 
     def _identity(self) -> dict[str, Any]:
         """What must not change between saving and resuming, or the batches would."""
@@ -174,12 +174,12 @@ class BatchLoader:
 
     def _cut(self) -> list[tuple[int, int]]:
         """Our micro-batches as (low, high) rows of the epoch's order. Where domains alternate, only whole pairs are cut."""
-        unit, parts, size = len(self._groups), self.world_size * self.accumulate, self.batch_size
+        unit, parts, size = len(self._groups), self.world_size * self.accumulate_grad_batches, self.batch_size
         if self.shuffle and size > self.n:
             raise ZooError(f"the batch size {size} is larger than the {self.n} images of the split '{self.split}': lower batch_size.")
         if size < 1 or size % (unit * (parts if self.shuffle else 1)):
             raise ZooError(
-                f"the batch size {size} must be a multiple of {self.world_size} devices × {self.accumulate} accumulation steps"
+                f"the batch size {size} must be a multiple of {self.world_size} devices × {self.accumulate_grad_batches} accumulation steps"
                 + (" × 2 domains" if unit == 2 else "")
                 + ": change batch_size."
             )
@@ -191,7 +191,7 @@ class BatchLoader:
         pieces = []
         for start in range(0, self.n - self.n % size if self.shuffle else self.n, size):
             units = min(size, self.n - start) // unit
-            for part in range(self.rank * self.accumulate, (self.rank + 1) * self.accumulate):
+            for part in range(self.rank * self.accumulate_grad_batches, (self.rank + 1) * self.accumulate_grad_batches):
                 low, high = (start + unit * -(-units * edge // parts) for edge in (part, part + 1))  # rounded up: rank 0 has most
                 if low < high:
                     pieces.append((low, high))

@@ -69,11 +69,11 @@ class DataModule(pl.LightningDataModule):
             train = subset(np.flatnonzero(listing.splits == SPLITS.index("train")), self.limit)
             two_domains(self.source.attribute_names, listing.attributes[train], self.domain, self.batch_size)
 
-    def check(self, ranks: int = 1, accumulate: int = 1) -> None:
+    def check(self, ranks: int = 1, accumulate_grad_batches: int = 1) -> None:
         """Builds or opens the store and refuses settings that do not fit it, before any other work. Raises ZooError."""
         choose_storage(self.storage, 0, torch.device("cpu"))
         options: dict[str, Any] = {"batch_size": self.batch_size, "world_size": ranks, "limit": self.limit}
-        BatchLoader(self.store, "train", accumulate=accumulate, domain=self.domain, **options)
+        BatchLoader(self.store, "train", accumulate_grad_batches=accumulate_grad_batches, domain=self.domain, **options)
         BatchLoader(self.store, "val", shuffle=False, **options)
 
     def loader(self, split: str, limit: int | None = None, shared: bool = False) -> BatchLoader:
@@ -108,7 +108,7 @@ class DataModule(pl.LightningDataModule):
                 seed=self.seed,
                 rank=rank,
                 world_size=world,
-                accumulate=self.trainer.accumulate_grad_batches if self.trainer else 1,
+                accumulate_grad_batches=self.trainer.accumulate_grad_batches if self.trainer else 1,
                 storage=choose_storage(self.storage, train_bytes, device),
                 device=device,
                 domain=self.domain,

@@ -160,7 +160,8 @@ def quantised(images: Tensor) -> Tensor:
     """What is measured of generated images: `to_uint8`. Raises ZooError if some are not finite, which would look like black pixels."""
     if not images.isfinite().all():
         raise ZooError(
-            "The model makes images that are not finite: it has diverged, so train it anew with a lower optimizer.lr or trainer.gradient_clip_val=1."
+            "The model makes images that are not finite: it has diverged, so train it anew with a lower optimizer.lr or "
+            "trainer.gradient_clip_val=1."
         )
     return to_uint8(images)
 

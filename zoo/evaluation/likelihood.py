@@ -43,7 +43,7 @@ def draws_of(context: EvalContext, draws: int, count: int) -> Tensor | None:
 
     def weigh(start: int, stop: int) -> Tensor:
         rows = stop - start
-        model.place((context.seed, DEQUANTISE, draws, start), 0, rows, rows)
+        model.set_batch_rng((context.seed, DEQUANTISE, draws, start), 0, rows, rows)
         image = context.batch(positions[start:stop]).image
         weights = model.log_weights(image + model.uniform(*image.shape) * LEVEL, draws)
         return image.new_empty(rows, 0) if weights is None else weights.double()

@@ -44,7 +44,7 @@ def by_group(context: EvalContext, selection: list[str] | None = None) -> Iterat
     """Measures a model group by group, the same on all ranks. A number that is not defined (nothing varies) is left out, with a note.
 
     Args:
-        context: What is measured; callers hold `quiet(model)`.
+        context: What is measured; callers hold `evaluation_mode(model)`.
         selection: Names of groups or metrics (see `selected`); None = everything that applies.
 
     Raises:

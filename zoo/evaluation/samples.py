@@ -99,7 +99,7 @@ def latents(context: EvalContext, split: str, count: int, stream: int) -> Tensor
     positions = context.positions(split, count)
 
     def encode(start: int, stop: int) -> Tensor:
-        context.model.place((context.seed, stream, start), 0, stop - start, stop - start)
+        context.model.set_batch_rng((context.seed, stream, start), 0, stop - start, stop - start)
         batch = context.batch(positions[start:stop])
         return context.model.latents_for_prior(batch.image, batch.attributes).float()
 

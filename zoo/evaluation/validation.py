@@ -19,7 +19,7 @@ VALIDATION, PRIOR = -1, -2  # keys of random streams that training does not use
 
 
 @contextmanager
-def quiet(model: Autoencoder, trainer: Any = None) -> Iterator[None]:
+def evaluation_mode(model: Autoencoder, trainer: Any = None) -> Iterator[None]:
     """Inside: eval mode, no gradients, averaged weights where averaging is on; the random state is as before afterwards."""
     averaging = [callback for callback in (trainer.callbacks if trainer else []) if isinstance(callback, WeightAveraging)]
     training, state = model.training, torch.get_rng_state()
@@ -45,7 +45,7 @@ def measure(model: Autoencoder, loader: BatchLoader) -> dict[str, float]:
         count = len(batch.image)
         global_batch, first_row = divmod(int(np.searchsorted(loader.positions, int(batch.index[0]))), loader.batch_size)
         rows = min(loader.batch_size, loader.n - global_batch * loader.batch_size)
-        model.place((VALIDATION, global_batch), first_row, count, rows)
+        model.set_batch_rng((VALIDATION, global_batch), first_row, count, rows)
         values = {name: value.double() * count for name, value in model.losses(batch).items()}
         if model.can_encode:
             error = squared_error(batch.image, model.reconstruct(batch.image, batch.attributes))
@@ -66,7 +66,7 @@ def fit_prior(model: Autoencoder, loader: BatchLoader, seed: int = 0) -> None:
     latents = []
     for uint8_batch in loader:
         batch = to_float(uint8_batch)
-        model.place((PRIOR, seed, int(batch.index[0])), 0, len(batch.image), len(batch.image))
+        model.set_batch_rng((PRIOR, seed, int(batch.index[0])), 0, len(batch.image), len(batch.image))
         latents.append(model.latents_for_prior(batch.image, batch.attributes))
     model.prior.fit(torch.cat(latents), seed)
     if dist.is_available() and dist.is_initialized():

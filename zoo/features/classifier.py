@@ -15,7 +15,7 @@ from zoo.data.store import Store
 from zoo.errors import ZooError
 from zoo.features import cache as files
 from zoo.features.base import Features
-from zoo.features.classifier_training import STATISTICS, Recipe, as_input, pieces, train, varying
+from zoo.features.classifier_training import STATISTICS, ClassifierTraining, as_input, pieces, train, varying
 from zoo.files import locked
 from zoo.nets.convnet import ConvClassifier
 
@@ -83,7 +83,7 @@ def classifier_of(store: Store, cache: Path, device: torch.device | str = "cpu")
             f"The images of '{name}' have no labels to train the features' network on: "
             f"name an InceptionV3 instead with features=inception features.weights=FILE."
         )
-    recipe = Recipe()
+    recipe = ClassifierTraining()
     key = hashlib.sha256(json.dumps([FORMAT, store.sha256, asdict(recipe)]).encode()).hexdigest()
     path = Path(cache) / "features" / f"{name}-{store.image_size}-{key[:12]}.pt"
     with locked(path, f"training the features' network on {name}"):
@@ -114,7 +114,7 @@ def shipped_file(store: Store) -> dict[str, Any] | None:
     return content if same else None
 
 
-def trained(store: Store, recipe: Recipe, device: torch.device) -> dict[str, Any]:
+def trained(store: Store, recipe: ClassifierTraining, device: torch.device) -> dict[str, Any]:
     """Trains on the store's training images and measures on its test images: the content of a file, see `Classifier`."""
     name = store.manifest["name"]
     rows = store.indices("train")

@@ -17,8 +17,8 @@ STATISTICS = 10_000  # training images that the features are standardised with
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """AdamW under one cycle of the learning rate; the budget is `epochs`, but within [least, most] images."""
+class ClassifierTraining:
+    """AdamW under one cycle of the learning rate; max_images is `epochs`, but within [least, most] images."""
 
     epochs: int = 10
     least: int = 2_000
@@ -51,7 +51,7 @@ def as_input(image: Tensor) -> Tensor:
     return image.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
 
 
-def train(store: Store, recipe: Recipe, device: torch.device, task: str) -> ConvClassifier:
+def train(store: Store, recipe: ClassifierTraining, device: torch.device, task: str) -> ConvClassifier:
     """A classifier of the labels of the store's training images, BatchNorm folded in, its large weights rounded to float16."""
     rows = store.indices("train")
     labels = torch.from_numpy(store.attributes[rows])

@@ -15,13 +15,13 @@ from zoo.data.faces.dataset import Faces
 from zoo.data.store import prepare
 from zoo.features.cache import write
 from zoo.features.classifier import SHIPPED, Classifier, trained
-from zoo.features.classifier_training import Recipe
+from zoo.features.classifier_training import ClassifierTraining
 
 SIZES = (64, 32)
-RECIPE = Recipe()  # as any data set's
+RECIPE = ClassifierTraining()  # as any data set's
 
 
-def ship(size: int, cache: Path, folder: Path = SHIPPED, recipe: Recipe = RECIPE) -> Path:
+def ship(size: int, cache: Path, folder: Path = SHIPPED, recipe: ClassifierTraining = RECIPE) -> Path:
     """Trains the classifier of faces of this size and writes it into the folder; returns the file."""
     path = folder / f"faces-{size}.pt"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

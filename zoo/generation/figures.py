@@ -30,25 +30,25 @@ SHOWN = 1024  # samples in one picture
 SHOWN_GUIDES = 8  # of a transfer, where count does not say
 
 
-class Drawing(NamedTuple):
+class Figure(NamedTuple):
     """What is drawn."""
 
     table: Tensor  # (R, K, C, H, W) uint8, as it stands in the picture
-    single: dict[str, Tensor]  # each image (C, H, W) that is drawn, under its name
+    save_individual: dict[str, Tensor]  # each image (C, H, W) that is drawn, under its name
     columns: Sequence[str] = ()  # K headings
     rows: Sequence[str] = ()  # R names
     frames: Tensor | None = None  # (T, N, C, H, W) uint8, of an animation
 
 
 @dataclass
-class Task:
+class FigureRequest:
     """What is asked for: one of DRAWINGS, and its options.
 
     `exact`: exactly options["count"] rows of test images are wanted; otherwise fewer where the split has fewer.
     """
 
     run: Run
-    what: str
+    mode: str
     options: dict[str, Any]
     exact: bool
     seed: int
@@ -58,7 +58,7 @@ class Task:
     @cached_property
     def context(self) -> EvalContext:
         """The model with the data it was trained on. Raises ZooError where they are not."""
-        files = ", or draw with image=FILE" if "image" in self.options and self.what != "attribute" else ""
+        files = ", or draw with image=FILE" if "image" in self.options and self.mode != "attribute" else ""
         files += " guide=FILE" if "guide" in self.options else ""
         return EvalContext(self.run.model, self.run.data(self.data_root, self.cache, files).store, seed=self.seed)
 
@@ -77,7 +77,7 @@ class Task:
             raise ZooError(f"This picture is made from {needed}, but image= names {len(files)}; name exactly {per_row}.")
         files = files if rows is None else files[: per_row * rows]
         if len(files) % per_row:
-            raise ZooError(f"what={self.what} takes pairs of image files, but image= names {len(files)}; add or drop one.")
+            raise ZooError(f"mode={self.mode} takes pairs of image files, but image= names {len(files)}; add or drop one.")
         return self.read(files), None
 
     def read(self, files: list[Path]) -> Tensor:
@@ -98,60 +98,60 @@ class Task:
         return np.setdiff1d(subset(positions, (share + 1) * count), subset(positions, share * count))
 
 
-def samples(task: Task) -> Drawing:
+def samples(request: FigureRequest) -> Figure:
     """Samples of the model's own prior, or of one that is fitted to its latents of training images, as `zoo.evaluate` fits it."""
-    model, kind = task.run.model, task.options["prior"]
+    model, kind = request.run.model, request.options["prior"]
     if kind is not None:
         if model.latent_dim > LARGEST_LATENT:
             raise ZooError(
                 f"prior={kind} cannot be fitted to {model.latent_dim:,} latent dimensions, only up to {LARGEST_LATENT:,}; leave prior out."
             )
         prior = FITTED[kind](model.latent_dim)
-        prior.fit(latents(task.context, "train", PRIOR_IMAGES, FIT), task.seed)
+        prior.fit(latents(request.context, "train", PRIOR_IMAGES, FIT), request.seed)
         model.prior = prior.to(model.device)
-    images = grids.samples(model, task.options["count"], task.seed)
+    images = grids.samples(model, request.options["count"], request.seed)
     shown = images[:SHOWN]
-    return Drawing(in_rows(shown, columns_for(len(shown))), named(images[:, None], [""]))
+    return Figure(in_rows(shown, columns_for(len(shown))), named(images[:, None], [""]))
 
 
-def reconstructions(task: Task) -> Drawing:
+def reconstructions(request: FigureRequest) -> Figure:
     """Rows of originals, each above the row of their reconstructions."""
-    pairs = grids.reconstructions(task.run.model, *task.inputs())  # (N, 2, C, H, W)
+    pairs = grids.reconstructions(request.run.model, *request.inputs())  # (N, 2, C, H, W)
     table = grids.one_below_the_other(pairs, min(8, len(pairs)))
-    return Drawing(table, named(pairs, ["original", "reconstruction"]))
+    return Figure(table, named(pairs, ["original", "reconstruction"]))
 
 
-def interpolation(task: Task) -> Drawing:
+def interpolation(request: FigureRequest) -> Figure:
     """A row for each pair of images, the originals at both ends; and all of them as an animation."""
-    model, steps = task.run.model, task.options["steps"]
-    images, attributes = task.inputs(per_row=2)
+    model, steps = request.run.model, request.options["steps"]
+    images, attributes = request.inputs(per_row=2)
     first, second = (grids.codes(model, images, attributes)[start::2] for start in (0, 1))
     table = grids.between(images, grids.interpolations(model, first, second, steps))
     names = ["first", *(f"{k:02d}" for k in range(steps)), "second"]
-    return Drawing(table, named(table, names), frames=grids.interpolations(model, first, second, GIF_STEPS).transpose(0, 1))
+    return Figure(table, named(table, names), frames=grids.interpolations(model, first, second, GIF_STEPS).transpose(0, 1))
 
 
-def grid(task: Task) -> Drawing:
+def grid(request: FigureRequest) -> Figure:
     """A square between four images: bilinear in the codes, the corners are reconstructions (f-VAE, 1809.05861)."""
-    table = grids.square(task.run.model, grids.codes(task.run.model, *task.inputs(per_row=4)), task.options["steps"])
-    return Drawing(table, named(table, [f"{k:02d}" for k in range(table.shape[1])]))
+    table = grids.square(request.run.model, grids.codes(request.run.model, *request.inputs(per_row=4)), request.options["steps"])
+    return Figure(table, named(table, [f"{k:02d}" for k in range(table.shape[1])]))
 
 
-def attribute(task: Task) -> Drawing:
+def attribute(request: FigureRequest) -> Figure:
     """Originals, and what becomes of their reconstructions along an attribute's vector; or of one image along all vectors."""
-    model, name, steps = task.run.model, str(task.options["attribute"]), task.options["steps"]
-    strength = float(task.options["strength"])
-    store = task.context.store
+    model, name, steps = request.run.model, str(request.options["attribute"]), request.options["steps"]
+    strength = float(request.options["strength"])
+    store = request.context.store
     if not store.attribute_names:
-        raise ZooError(f"The data '{task.run.settings.data.name}' of this run have no attributes; draw something else with what=.")
+        raise ZooError(f"The data '{request.run.settings.data.name}' of this run have no attributes; draw something else with mode=.")
     if name not in (*store.attribute_names, ALL):
         raise ZooError(f"The data have no attribute '{name}'; {nearest(name, list(store.attribute_names))}")
-    known = task.context.codes("train", VECTOR_IMAGES)
+    known = request.context.codes("train", VECTOR_IMAGES)
     vectors = attribute_vectors(known.latents, known.attributes)  # (A, latent_dim)
     if name == ALL:
         varied = vectors.isfinite().all(1)
         rows, low = [n for n, kept in zip(store.attribute_names, varied.tolist(), strict=True) if kept], -strength
-        images, attributes = task.inputs()
+        images, attributes = request.inputs()
         vectors = vectors[varied]
     else:
         column = store.attribute_names.index(name)
@@ -159,7 +159,7 @@ def attribute(task: Task) -> Drawing:
         if not vectors.isfinite().all():
             raise ZooError(f"All training images have the same value of '{name}', so it has no vector; choose another attribute.")
         test = store.indices("test")
-        images, attributes = task.inputs(chosen=test[store.attributes[test, column] == (strength < 0)])
+        images, attributes = request.inputs(chosen=test[store.attributes[test, column] == (strength < 0)])
     strengths = torch.linspace(low, strength, steps)
     codes = grids.codes(model, images, attributes)
     count = max(len(codes), len(vectors))
@@ -167,56 +167,56 @@ def attribute(task: Task) -> Drawing:
     originals = to_uint8(images).cpu().expand(count, -1, -1, -1)
     columns = ["original", *(f"{t:+.3g}" if t else "0" for t in strengths.tolist())]
     table = torch.cat([originals[:, None], edits], 1)
-    return Drawing(table, named(table, columns), columns, rows)
+    return Figure(table, named(table, columns), columns, rows)
 
 
-def transfer(task: Task) -> Drawing:
+def transfer(request: FigureRequest) -> Figure:
     """What UDT makes of targets and guides, as its paper shows it: rows = guides, columns = targets, or one of the other ways."""
-    model, options, way = task.run.model, task.options, task.options["way"]
+    model, options, way = request.run.model, request.options, request.options["way"]
     if not isinstance(model, UDT):
-        raise ZooError(f"what=transfer draws what a run of model=udt makes, but this run's model is {type(model).__name__}; name another.")
-    targets, *others = transferred(task, model)
+        raise ZooError(f"mode=transfer draws what a run of model=udt makes, but this run's model is {type(model).__name__}; name another.")
+    targets, *others = transferred(request, model)
     contents = grids.codes(model, targets)[:, : model.content_dim]
     originals, plain = to_uint8(targets).cpu(), pad(contents, (0, model.attribute_dim))  # without the attribute
     if way == "remove":
         pairs = torch.stack([originals, grids.decoded(model, plain[:, None], "removals")[:, 0]], 1)
-        return Drawing(grids.one_below_the_other(pairs, min(8, len(pairs))), named(pairs, ["original", "removed"]))
+        return Figure(grids.one_below_the_other(pairs, min(8, len(pairs))), named(pairs, ["original", "removed"]))
     guides, attributes = to_uint8(others[0]).cpu(), grids.codes(model, others[0])[:, model.content_dim :]
     if way == "strength":
         strengths = torch.linspace(0, float(options["strength"]), options["steps"])
         edits = grids.edits(model, plain, pad(attributes, (model.content_dim, 0)), strengths)
         columns = ["target", "guide", *(f"{t:.3g}" for t in strengths.tolist())]
         table = torch.cat([originals[:, None], guides[:, None], edits], 1)
-        return Drawing(table, named(table, columns), columns)
+        return Figure(table, named(table, columns), columns)
     if way == "interpolation":
         weight = torch.linspace(0, 1, options["steps"], device=contents.device)[:, None]
         contents, attributes = (torch.lerp(codes[0], codes[1], weight) for codes in (contents, attributes))
         originals, guides = (at_both_ends(images, options["steps"]) for images in (originals, guides))
     cells = grids.crossed(model, contents, attributes)  # (R, K, C, H, W)
-    single = named(cells, [f"{k:02d}" for k in range(cells.shape[1])])
-    return Drawing(grids.framed(cells, originals, guides), single)
+    save_individual = named(cells, [f"{k:02d}" for k in range(cells.shape[1])])
+    return Figure(grids.framed(cells, originals, guides), save_individual)
 
 
-def transferred(task: Task, model: UDT) -> list[Tensor]:
+def transferred(request: FigureRequest, model: UDT) -> list[Tensor]:
     """Targets and, where the picture needs them, guides, (N, C, H, W) in [-1, 1] each: named files, or test images of their domain."""
-    options, way = task.options, task.options["way"]
-    pools = {name: of_domain(task, model, name) for name in ("image", "guide") if name in options and options[name] is None}
+    options, way = request.options, request.options["way"]
+    pools = {name: of_domain(request, model, name) for name in ("image", "guide") if name in options and options[name] is None}
     count = 2
     if "count" in options:
         count = options["count"] or SHOWN_GUIDES
-        if not task.exact:
+        if not request.exact:
             count = max(1, min([count, *map(len, pools.values())]))
     images: list[Tensor] = []
     for name in (name for name in ("image", "guide") if name in options):
         if name in pools:
             number = len(images[0]) if way == "strength" and images else count
-            images.append(task.context.batch(torch.from_numpy(task.test_images(1, number, pools[name]))).image)
+            images.append(request.context.batch(torch.from_numpy(request.test_images(1, number, pools[name]))).image)
             continue
         files = image_files(options[name])
-        files = files[:count] if task.exact else files
+        files = files[:count] if request.exact else files
         if way == "interpolation" and len(files) != 2:
             raise ZooError(f"way=interpolation is drawn between 2 targets and between 2 guides, but {name}= names {len(files)}; name 2.")
-        images.append(task.read(files))
+        images.append(request.read(files))
     if way == "strength" and len(images[1]) == 1:
         images[1] = images[1].expand_as(images[0])
     if way == "strength" and len(images[1]) != len(images[0]):
@@ -224,9 +224,9 @@ def transferred(task: Task, model: UDT) -> list[Tensor]:
     return images
 
 
-def of_domain(task: Task, model: UDT, name: str) -> np.ndarray:
+def of_domain(request: FigureRequest, model: UDT, name: str) -> np.ndarray:
     """Positions of the test images that can stand where `image` or `guide` names none: of poor or of rich ones."""
-    store, way = task.context.store, task.options["way"]
+    store, way = request.context.store, request.options["way"]
     test = store.indices("test")
     has = store.attributes[test, int(model.column)] == 1
     if name == "image" and way not in ("remove", "swap"):
@@ -240,7 +240,7 @@ def at_both_ends(images: Tensor, steps: int) -> Tensor:
     return torch.cat([images[:1], between, images[1:]])
 
 
-DRAWINGS: dict[str, Callable[[Task], Drawing]] = {
+FIGURES: dict[str, Callable[[FigureRequest], Figure]] = {
     "samples": samples,
     "reconstructions": reconstructions,
     "interpolation": interpolation,

@@ -116,7 +116,7 @@ def grids(model: Autoencoder, images: Tensor, seed: int = 0, attributes: Tensor 
     return shown
 
 
-def pictures_of(model: Autoencoder, few: Batch, many: Batch, seed: int = 0, names: Sequence[str] = ()) -> dict[str, Tensor]:
+def image_grids(model: Autoencoder, few: Batch, many: Batch, seed: int = 0, names: Sequence[str] = ()) -> dict[str, Tensor]:
     """`grids` of FEW images, and what is found among MANY: edits of their attributes called `names`, and what single methods show."""
     shown = grids(model, few.image, seed, few.attributes)
     if model.can_encode and (grid := attribute_edits(model, many.image, many.attributes, names)) is not None:

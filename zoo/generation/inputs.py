@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.batch import Batch, to_float
-from zoo.data.images import SUFFIXES, BadImage, ImageRecipe
+from zoo.data.images import SUFFIXES, BadImage, ImageDecoder
 from zoo.errors import ZooError
 from zoo.progress import chunks
 
@@ -55,7 +55,7 @@ def decode(file: Path, shape: tuple[int, ...], source: dict[str, Any]) -> np.nda
     if source.get("_target_") == "zoo.data.celeba.CelebA" and size_of(data) != ALIGNED:
         crop = None
     try:
-        return ImageRecipe(shape[1], shape[0], crop, convert=True).decode(data)
+        return ImageDecoder(shape[1], shape[0], crop, convert=True).decode(data)
     except BadImage as error:
         raise ZooError(f"The picture {file} cannot be used ({error}); repair it, or give another one.") from None
 

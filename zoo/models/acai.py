@@ -16,62 +16,62 @@ from torch import Tensor, nn
 
 from zoo.batch import Batch
 from zoo.errors import ZooError
-from zoo.losses import mean_squared_error, wide
+from zoo.losses import at_least_float32, mean_squared_error
 from zoo.models.base import Autoencoder
 from zoo.nets.acai import ACAIBackbone
 from zoo.nets.conv import ConvBackbone
-from zoo.nets.frozen import frozen
+from zoo.nets.detached_call import call_with_detached_params
 from zoo.priors import Gaussian
 
 
 class ACAI(Autoencoder):
-    """Autoencoder with a critic of its interpolations. The players are "autoencoder" and "critic".
+    """Autoencoder with a critic of its interpolations. The parameter groups are "autoencoder" and "critic".
 
     Args:
         backbone: Makes the encoder, the decoder and the critic, which has the encoder's shape; knows the image shape.
         latent_dim: Dimensions of the code.
-        advweight: λ, weight of the critic's opinion in the autoencoder's loss. Presumes mean reductions. None: 0.5, as published, with
+        adv_weight: λ, weight of the critic's opinion in the autoencoder's loss. Presumes mean reductions. None: 0.5, as published, with
             the published network; 0.1 with the shared one, where 0.5 costs the images their detail.
         reg: γ, share of the image in the blend that the critic must call real (published: 0.2).
         **options: As in Autoencoder.
     """
 
-    unit = 2
+    batch_multiple = 2
 
     def __init__(
-        self, backbone: ACAIBackbone | ConvBackbone, latent_dim: int, advweight: float | None = None, reg: float = 0.2, **options: Any
+        self, backbone: ACAIBackbone | ConvBackbone, latent_dim: int, adv_weight: float | None = None, reg: float = 0.2, **options: Any
     ) -> None:
-        if advweight is None:
-            advweight = 0.5 if isinstance(backbone, ACAIBackbone) else 0.1
-        if advweight < 0 or not 0 <= reg <= 1:
-            raise ZooError(f"model.advweight={advweight} must not be below 0, and model.reg={reg} must lie in [0, 1].")
+        if adv_weight is None:
+            adv_weight = 0.5 if isinstance(backbone, ACAIBackbone) else 0.1
+        if adv_weight < 0 or not 0 <= reg <= 1:
+            raise ZooError(f"model.adv_weight={adv_weight} must not be below 0, and model.reg={reg} must lie in [0, 1].")
         options.setdefault("prior", Gaussian(latent_dim))
         super().__init__(backbone.image_shape, latent_dim, **options)
         self.encoder = backbone.encoder(latent_dim)
         self.decoder = backbone.decoder(latent_dim)
         self.critic = backbone.encoder(latent_dim)
-        self.advweight, self.reg = advweight, reg
+        self.adv_weight, self.reg = adv_weight, reg
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"autoencoder": [*self.encoder.parameters(), *self.decoder.parameters()], "critic": [*self.critic.parameters()]}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         image = batch.image
-        latent = wide(self.encode(image))
+        latent = at_least_float32(self.encode(image))
         alpha = 0.5 - (self.uniform(len(image), 1) - 0.5).abs()  # (B, 1)
         mixed_latent = torch.lerp(latent[neighbours(len(image), image.device)], latent, alpha)
-        output, mixed = wide(self.decode(torch.cat([latent, mixed_latent]))).chunk(2)  # (B, C, H, W) each
+        output, mixed = at_least_float32(self.decode(torch.cat([latent, mixed_latent]))).chunk(2)  # (B, C, H, W) each
 
-        fooled = opinion(frozen(self.critic, mixed)).square().mean()
+        g_loss = opinion(call_with_detached_params(self.critic, mixed)).square().mean()
         blend = torch.lerp(output, image, self.reg)
         of_mixed, of_blend = opinion(self.critic(torch.cat([mixed, blend]).detach())).chunk(2)  # (B,) each
         critic = (of_mixed - alpha[:, 0]).square().mean() + of_blend.square().mean()
 
         reconstruction = mean_squared_error(image, output)
         return {
-            "loss": reconstruction + self.advweight * fooled + critic,
+            "loss": reconstruction + self.adv_weight * g_loss + critic,
             "reconstruction": reconstruction,
-            "fooled": fooled,
+            "g_loss": g_loss,
             "critic": critic,
         }
 
@@ -84,7 +84,7 @@ class ACAI(Autoencoder):
 
 def opinion(map: Tensor) -> Tensor:
     """The critic's guess of α: the mean over its map, (B, latent_dim) -> (B,)."""
-    return wide(map).mean(1)
+    return at_least_float32(map).mean(1)
 
 
 def neighbours(count: int, device: torch.device) -> Tensor:

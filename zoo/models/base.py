@@ -1,8 +1,8 @@
-"""The contract of every model of the zoo, and what all of them share: players, rest, noise by position, the clock.
+"""The contract of every model of the zoo, and what all of them share: parameter groups, noise by position, the clock.
 
 A model is its losses: `losses(batch)` returns one scalar whose gradient gives every parameter its own objective, so that one
-forward pass, one backward pass and one optimizer step train adversarial methods too. What a player must not feel is
-detached by the model; what differs between players (learning rate, betas, schedule, clipping) is kept here.
+forward pass, one backward pass and one optimizer step train adversarial methods too. What a parameter group must not feel is
+detached by the model; what differs between parameter groups (learning rate, betas, schedule, clipping) is kept here.
 """
 
 import math
@@ -20,19 +20,23 @@ from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.priors import Prior, StandardNormal
 
-Schedule = Callable[[float], float]  # share of the budget that is spent -> factor on the learning rate
+IF_DIVERGED = (
+    "lower the learning rate (optimizer.lr, or the group's in model.param_groups) or set trainer.gradient_clip_val=1, and start anew or "
+    "resume from the last checkpoint."
+)
+Schedule = Callable[[float], float]  # share of max_images that is spent -> factor on the learning rate
 
 
 @dataclass
-class Recipe:
+class TrainingConfig:
     """How a model is trained, beside its method."""
 
     batch_size: int  # global: images per optimizer step over all ranks and accumulation
-    budget: int  # images
+    max_images: int  # images
     optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
     schedule: Schedule = lambda spent: 1.0
-    player_schedules: dict[str, Schedule] = field(default_factory=dict)
-    before: int = 0  # images that earlier stages have seen: a part of the budget of the whole method
+    group_schedules: dict[str, Schedule] = field(default_factory=dict)
+    images_before: int = 0  # images that earlier stages have seen: a part of max_images of the whole method
     seed: int = 0
     compile: bool = False
 
@@ -49,27 +53,27 @@ def seed_of(*key: int) -> int:
 
 
 class Autoencoder(pl.LightningModule):
-    """Base class. A method overrides `losses`, `encode` and `decode`, and `players`, `resting`, `initialize` where it needs them.
+    """Base class. A method overrides `losses`, `encode` and `decode`; `param_groups`, `frozen_groups`, `initialize` where it needs them.
 
     Args:
         image_shape: (channels, height, width).
         latent_dim: Dimensions of the flat latent.
         prior: Density over latents that `sample` draws from; N(0, I) by default.
-        player_options: Per player, what differs from the optimizer's settings: lr, betas, weight_decay, …
+        param_groups: Per parameter group, what differs from the optimizer's settings: lr, betas, weight_decay, …
     """
 
     can_encode = True
     reads_attributes = False  # whether `encode` looks at them
-    unit = 1  # images on a device come in multiples of it: 2 where neighbours form pairs
-    fragile = False  # whether each loss is looked at before it moves a weight: flows, where one bad log-determinant spoils all
-    recipe: Recipe
+    batch_multiple = 1  # images on a device come in multiples of it: 2 where neighbours form pairs
+    check_finite_loss = False  # whether each loss is looked at before it moves a weight: flows, where one bad log-determinant spoils all
+    training_config: TrainingConfig
 
     def __init__(
         self,
         image_shape: tuple[int, int, int],
         latent_dim: int,
         prior: Prior | None = None,
-        player_options: Mapping[str, Mapping[str, Any]] | None = None,
+        param_groups: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         channels, height, width = image_shape  # a list, where it comes from a checkpoint
@@ -77,10 +81,10 @@ class Autoencoder(pl.LightningModule):
         self.latent_dim = latent_dim
         self.original_values = math.prod(self.image_shape)  # of an image without what it is padded with; the data say
         self.prior = prior if prior is not None else StandardNormal(latent_dim)
-        self.player_options = {name: dict(options) for name, options in (player_options or {}).items()}
+        self.group_options = {name: dict(options) for name, options in (param_groups or {}).items()}
         self.provenance: dict[str, Any] = {}  # configuration and versions, for the checkpoint
         self.gradient_norms: dict[str, Tensor] = {}
-        self.watch_gradients = True
+        self.log_gradient_norms = True
         # The clock is a tensor, not a buffer: a Python number would recompile the loss, a buffer would be averaged by EMA.
         self.images_seen = torch.zeros((), dtype=torch.int64)
         self._first_row, self._rows, self._global_rows = torch.zeros((), dtype=torch.int64), 0, 0  # of the batch at hand
@@ -100,24 +104,24 @@ class Autoencoder(pl.LightningModule):
         """(B, latent_dim) -> (B, C, H, W); values beyond [-1, 1] are clamped where images are shown or measured."""
         raise NotImplementedError
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        """The parties of the game and their parameters, each parameter in exactly one. One player by default."""
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The parties of the game and their parameters, each parameter in exactly one. One parameter group by default."""
         return {"autoencoder": [parameter for parameter in self.parameters() if parameter.requires_grad]}
 
-    def resting(self) -> Iterable[str]:
+    def frozen_groups(self) -> Iterable[str]:
         """Players that sit this step out (warm-up, gating). Asked after the backward pass; ranks must agree."""
         return ()
 
     def initialize(self, batch: Batch) -> None:
         """Sets what depends on the data, once before the first step, from up to 1,024 float training images; same on all ranks."""
 
-    def look(self, read: Callable[[str], Iterable[Batch]]) -> None:
+    def prepare_data_cache(self, read: Callable[[str], Iterable[Batch]]) -> None:
         """Looks at the data before the first step of every session: a resumed one, too, as what is kept here is in no checkpoint.
 
         `read("train")` or "val" gives the split once, in float batches in the order of the store, all of it on every rank.
         """
 
-    def name_attributes(self, names: tuple[str, ...]) -> None:
+    def set_attribute_names(self, names: tuple[str, ...]) -> None:
         """Says what the columns of `attributes` are called, once before training. Raises ZooError if one is missed."""
 
     def start_from(self, trained: "Autoencoder | None") -> None:
@@ -125,7 +129,7 @@ class Autoencoder(pl.LightningModule):
         if trained is not None:
             raise ZooError(f"{type(self).__name__} has no earlier stage; leave pretrain out.")
 
-    def blame(self, batch: Batch) -> str:
+    def locate_nonfinite(self, batch: Batch) -> str:
         """What makes the loss of this batch not finite, for example the first layer whose output is not; "" if nobody knows."""
         return ""
 
@@ -159,7 +163,7 @@ class Autoencoder(pl.LightningModule):
 
     # Randomness belongs to the position in the global batch -------------------------------------------------------------
 
-    def place(self, key: tuple[int, ...], first_row: int, rows: int, global_rows: int) -> None:
+    def set_batch_rng(self, key: tuple[int, ...], first_row: int, rows: int, global_rows: int) -> None:
         """Says where the coming batch stands: its `rows` begin at `first_row` of a global batch of `global_rows`; reseeds from `key`.
 
         No generator state needs saving for an exact resume, and 2 ranks draw what 1 rank draws.
@@ -188,22 +192,24 @@ class Autoencoder(pl.LightningModule):
             return drawn
         return drawn.index_select(0, self._first_row + torch.arange(count, device=drawn.device))
 
-    def ramp(self, images: int) -> Tensor:
+    def linear_warmup(self, images: int) -> Tensor:
         """Grows from 0 to 1 over the first `images` images, then stays: scalar tensor. Always 1 if `images` is 0."""
         return (self.images_seen.float() / images).clamp(max=1) if images else torch.ones((), device=self.device)
 
     # Training: one loss, one backward, one optimizer ---------------------------------------------------------------------
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        players = self.players()
-        for name in [*self.player_options, *self.recipe.player_schedules]:
-            if name not in players:
-                raise ZooError(f"model.player_options names a player '{name}'; {type(self).__name__} has: {', '.join(players)}.")
-        trained = [id(p) for parameters in players.values() for p in parameters]
+        param_groups = self.param_groups()
+        for name in [*self.group_options, *self.training_config.group_schedules]:
+            if name not in param_groups:
+                raise ZooError(
+                    f"model.param_groups names a parameter group '{name}'; {type(self).__name__} has: {', '.join(param_groups)}."
+                )
+        trained = [id(p) for parameters in param_groups.values() for p in parameters]
         if sorted(trained) != sorted({id(p) for p in self.parameters() if p.requires_grad}):
-            raise AssertionError(f"{type(self).__name__}.players() must hold every trainable parameter exactly once")
-        groups = [{"params": parameters, "name": name, **self.player_options.get(name, {})} for name, parameters in players.items()]
-        optimizer = self.recipe.optimizer(groups)
+            raise AssertionError(f"{type(self).__name__}.param_groups() must hold every trainable parameter exactly once")
+        groups = [{"params": parameters, "name": name, **self.group_options.get(name, {})} for name, parameters in param_groups.items()]
+        optimizer = self.training_config.optimizer(groups)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         return optimizer
@@ -211,7 +217,7 @@ class Autoencoder(pl.LightningModule):
     def on_fit_start(self) -> None:
         self.images_seen, self._first_row = self.images_seen.to(self.device), self._first_row.to(self.device)
         self._losses = self.losses
-        if self.recipe.compile:
+        if self.training_config.compile:
             import torch._inductor.config as inductor
 
             inductor.fallback_random = True  # compiled draws equal eager ones
@@ -226,23 +232,23 @@ class Autoencoder(pl.LightningModule):
                 if trainer.world_size > 1:  # rounding may differ between devices
                     for tensor in self.state_dict().values():
                         dist.broadcast(tensor, 0)
-            self.look(lambda split: data.read(split))
+            self.prepare_data_cache(lambda split: data.read(split))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        recipe, trainer = self.recipe, self.trainer
-        seen = trainer.global_step * recipe.batch_size
+        training_config, trainer = self.training_config, self.trainer
+        seen = trainer.global_step * training_config.batch_size
         self.images_seen.fill_(seen)
         pieces = trainer.accumulate_grad_batches
-        rows = recipe.batch_size // (trainer.world_size * pieces)
+        rows = training_config.batch_size // (trainer.world_size * pieces)
         first_row = (trainer.global_rank * pieces + batch_idx % pieces) * rows
-        self.place((recipe.seed, seen), first_row, rows, recipe.batch_size)
+        self.set_batch_rng((training_config.seed, seen), first_row, rows, training_config.batch_size)
         for group in trainer.optimizers[0].param_groups:
-            schedule = recipe.player_schedules.get(group["name"], recipe.schedule)
-            group["lr"] = group["initial_lr"] * schedule(seen / recipe.budget)
+            schedule = training_config.group_schedules.get(group["name"], training_config.schedule)
+            group["lr"] = group["initial_lr"] * schedule(seen / training_config.max_images)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         losses = self._losses(batch)
-        if self.fragile:
+        if self.check_finite_loss:
             self._stop_unless_finite(losses["loss"], batch)
         return losses
 
@@ -253,32 +259,31 @@ class Autoencoder(pl.LightningModule):
         if ranks > 1:
             dist.all_reduce(bad, dist.ReduceOp.MAX)
         if bad.item():
-            self.place(*self._placed)  # the same noise again
+            self.set_batch_rng(*self._placed)  # the same noise again
             with torch.no_grad():
-                reasons = [self.blame(batch)]
+                reasons = [self.locate_nonfinite(batch)]
             if ranks > 1:
                 reasons *= ranks
                 dist.all_gather_object(reasons, reasons[0])
             reason = max(reasons)  # of the ranks whose images are good there is none
             raise ZooError(
-                f"Training diverged after {int(self.images_seen):,} images: the loss is not finite{reason and f' ({reason})'}; lower the "
-                f"learning rate (optimizer.lr, or its player's in model.player_options) or set trainer.gradient_clip_val=1, and start anew "
-                f"or resume from the last checkpoint."
+                f"Training diverged after {int(self.images_seen):,} images: the loss is not finite"
+                f"{reason and f' ({reason})'}; {IF_DIVERGED}"
             )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Rest: the gradients of a resting player become None. A zero loss weight would let Adam coast on, then jump."""
-        resting = set(self.resting())
+        """Rest: the gradients of a frozen parameter group become None. A zero loss weight would let Adam coast on, then jump."""
+        frozen_groups = set(self.frozen_groups())
         for group in optimizer.param_groups:
-            if group["name"] in resting:
+            if group["name"] in frozen_groups:
                 for parameter in group["params"]:
                     parameter.grad = None
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clips each player on its own: under one global norm a loud critic would silence the autoencoder."""
-        if gradient_clip_val is None and not self.watch_gradients:
+        """Clips each parameter group on its own: under one global norm a loud critic would silence the autoencoder."""
+        if gradient_clip_val is None and not self.log_gradient_norms:
             return
         self.gradient_norms = {}
         for group in optimizer.param_groups:

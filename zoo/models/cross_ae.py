@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from zoo.batch import Batch
 from zoo.errors import ZooError
-from zoo.losses import mean_squared_error, wide
+from zoo.losses import at_least_float32, mean_squared_error
 from zoo.metrics.relative_distance import relative_distance
 from zoo.models.base import Autoencoder
 from zoo.models.nested import take_over
@@ -64,7 +64,7 @@ class CrossAE(Autoencoder):
         super().__init__(autoencoder.image_shape, autoencoder.latent_dim, **options)
         self.perturb = Perturbations(perturbations, self.image_shape)
         self.autoencoder, self.ordinary, self.control = autoencoder, ordinary, control
-        self.reads_attributes, self.unit = autoencoder.reads_attributes, autoencoder.unit
+        self.reads_attributes, self.batch_multiple = autoencoder.reads_attributes, autoencoder.batch_multiple
         self._freeze(train)
         self.train()
 
@@ -93,10 +93,10 @@ class CrossAE(Autoencoder):
         """Takes over all weights of the trained autoencoder."""
         take_over(self.autoencoder, trained)
 
-    def name_attributes(self, names: tuple[str, ...]) -> None:
-        self.autoencoder.name_attributes(names)
+    def set_attribute_names(self, names: tuple[str, ...]) -> None:
+        self.autoencoder.set_attribute_names(names)
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"autoencoder": [parameter for parameter in self.autoencoder.parameters() if parameter.requires_grad]}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -108,7 +108,7 @@ class CrossAE(Autoencoder):
         ordinary = mean_squared_error(image, of_image)
         cross = mean_squared_error(changed, of_image) + mean_squared_error(image, of_changed)
         plain = ordinary + mean_squared_error(changed, of_changed)
-        codes, moved = wide(latents).detach().chunk(2)
+        codes, moved = at_least_float32(latents).detach().chunk(2)
         distance = relative_distance(codes, moved, codes.roll(1, 0)).nan_to_num(1.0)  # of a single image nothing is known
         loss = (plain if self.control else cross) + self.ordinary * ordinary
         return {"loss": loss, "cross": cross, "plain": plain, "distance": distance}

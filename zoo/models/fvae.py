@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from zoo.batch import Batch
 from zoo.errors import ZooError
-from zoo.losses import LEVEL, bits_per_dim, wide
+from zoo.losses import LEVEL, at_least_float32, bits_per_dim
 from zoo.models.base import Autoencoder
 from zoo.models.glow import STREAM
 from zoo.nets.flows import Flow, zero_conv
@@ -33,7 +33,7 @@ from zoo.priors import StandardNormal
 
 
 class FVAE(Autoencoder):
-    """VAE with a conditional flow. The players are "autoencoder" and, if σ₁ or σ₂ is learned, "scale".
+    """VAE with a conditional flow. The parameter groups are "autoencoder" and, if σ₁ or σ₂ is learned, "scale".
 
     Args:
         backbone: Makes E and G, and knows the image shape.
@@ -48,7 +48,7 @@ class FVAE(Autoencoder):
         **options: As in Autoencoder, without a prior.
     """
 
-    fragile = True
+    check_finite_loss = True
 
     def __init__(
         self,
@@ -78,17 +78,17 @@ class FVAE(Autoencoder):
         self.log_sigma1 = scale(start if isinstance(sigma1, str) else sigma1, learned=sigma1 == "learned")
         self.log_excess = scale(start - floor if isinstance(sigma2, str) else sigma2, learned=sigma2 == "learned")  # of σ₂ over the floor
         if self.log_sigma1.requires_grad or self.log_excess.requires_grad:
-            self.player_options["scale"] = {"lr": scale_lr} | self.player_options.get("scale", {})
+            self.group_options["scale"] = {"lr": scale_lr} | self.group_options.get("scale", {})
         self.dequantise, self.middle = dequantise, LEVEL / 2 if dequantise else 0.0  # middle: the mean of the noise
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
         scales = [p for p in (self.log_sigma1, self.log_excess) if p.requires_grad]
         nets = [p for net in (self.encoder, self.decoder, self.flow, self.scales) if net is not None for p in net.parameters()]
         return {name: parameters for name, parameters in {"autoencoder": nets, "scale": scales}.items() if parameters}
 
     def initialize(self, batch: Batch) -> None:
         count = len(batch.image)
-        self.place((STREAM,), 0, count, count)
+        self.set_batch_rng((STREAM,), 0, count, count)
         mean, log_sigma1 = self.posterior(self.dequantised(batch.image))
         self.flow.initialize(mean + log_sigma1.exp() * self.normal(*mean.shape))
 
@@ -105,15 +105,17 @@ class FVAE(Autoencoder):
         v = mean + log_sigma1.exp() * u  # (B, *code_shape)
         z, log_det = self.flow(v)  # (B, D), (B,)
         log_sigma2 = self.log_sigma2()
-        squared = (wide(image) - wide(self.decoder(v))).square().flatten(1).sum(1)
+        squared = (at_least_float32(image) - at_least_float32(self.decoder(v))).square().flatten(1).sum(1)
         distortion = squared * (-2 * log_sigma2).exp() / 2 + self.latent_dim * (log_sigma2 + math.log(2 * math.pi) / 2)
-        rate = 0.5 * (wide(z).square().sum(1) - u.square().flatten(1).sum(1)) - log_sigma1.expand_as(u).flatten(1).sum(1) - log_det
+        rate = (
+            0.5 * (at_least_float32(z).square().sum(1) - u.square().flatten(1).sum(1)) - log_sigma1.expand_as(u).flatten(1).sum(1) - log_det
+        )
         return distortion, rate
 
     def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """E(x) and log σ₁, in float32 at least: (B, C, H, W) -> (B, *code_shape) and a shape that broadcasts to it."""
-        mean = wide(self.encoder(image))
-        log_sigma1 = self.log_sigma1 if self.scales is None else self.log_sigma1 + wide(self.scales(mean)).clamp(-5, 5)
+        mean = at_least_float32(self.encoder(image))
+        log_sigma1 = self.log_sigma1 if self.scales is None else self.log_sigma1 + at_least_float32(self.scales(mean)).clamp(-5, 5)
         return mean, log_sigma1
 
     def log_sigma2(self) -> Tensor:
@@ -125,7 +127,7 @@ class FVAE(Autoencoder):
         return image + LEVEL * self.uniform(*image.shape) if self.dequantise else image
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
-        return self.flow(wide(self.encoder(image + self.middle)))[0]  # (B, D), of the centre of each bin
+        return self.flow(at_least_float32(self.encoder(image + self.middle)))[0]  # (B, D), of the centre of each bin
 
     def decode(self, latent: Tensor) -> Tensor:
         return self.decoder(self.flow.inverse(latent)) - self.middle  # (B, C, H, W)
@@ -141,7 +143,7 @@ class FVAE(Autoencoder):
         distortion, rate = self.parts(image, mean, log_sigma1, noise)
         return -(distortion.double() + rate.double()).unflatten(0, (-1, draws))  # (B, draws)
 
-    def blame(self, batch: Batch) -> str:
+    def locate_nonfinite(self, batch: Batch) -> str:
         image = self.dequantised(batch.image)
         mean, log_sigma1 = self.posterior(image)
         v = mean + log_sigma1.exp() * self.normal(*mean.shape)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zoo.batch import Batch
 from zoo.errors import ZooError
-from zoo.losses import LEVEL, bits_per_dim, wide
+from zoo.losses import LEVEL, at_least_float32, bits_per_dim
 from zoo.models.base import Autoencoder
 from zoo.nets.flows import Flow
 from zoo.priors import StandardNormal
@@ -34,7 +34,7 @@ class Glow(Autoencoder):
         **options: As in Autoencoder, without a prior.
     """
 
-    fragile = True
+    check_finite_loss = True
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Glow(Autoencoder):
 
     def initialize(self, batch: Batch) -> None:
         count = len(batch.image)
-        self.place((STREAM,), 0, count, count)
+        self.set_batch_rng((STREAM,), 0, count, count)
         self.flow.initialize(self.dequantised(batch.image))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ class Glow(Autoencoder):
     def negative_log_likelihood(self, x: Tensor) -> Tensor:
         """-log p(x) in nats: dequantised images (B, C, H, W) -> (B,)."""
         z, log_det = self.flow(x)  # (B, C·H·W), (B,)
-        return 0.5 * wide(z).square().sum(1) + 0.5 * self.latent_dim * math.log(2 * math.pi) - log_det
+        return 0.5 * at_least_float32(z).square().sum(1) + 0.5 * self.latent_dim * math.log(2 * math.pi) - log_det
 
     def dequantised(self, image: Tensor) -> Tensor:
         """Images (B, C, H, W) somewhere in their bins."""
@@ -73,9 +73,9 @@ class Glow(Autoencoder):
     def floored(self, image: Tensor) -> Tensor:
         """The lower edges of the bins of images (B, C, H, W)."""
         if self.n_bits == 8:
-            return wide(image)
+            return at_least_float32(image)
         levels = 2 ** (8 - self.n_bits)
-        return ((wide(image) + 1) / LEVEL).round().div(levels, rounding_mode="floor") * self.bin - 1
+        return ((at_least_float32(image) + 1) / LEVEL).round().div(levels, rounding_mode="floor") * self.bin - 1
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
         return self.flow(self.floored(image) + self.bin / 2)[0]  # (B, C·H·W), of the centre of each bin
@@ -86,5 +86,5 @@ class Glow(Autoencoder):
     def log_weights(self, image: Tensor, draws: int) -> Tensor | None:
         return -self.negative_log_likelihood(image)[:, None] if self.n_bits == 8 else None  # (B, 1), exact
 
-    def blame(self, batch: Batch) -> str:
+    def locate_nonfinite(self, batch: Batch) -> str:
         return self.flow.first_not_finite(self.dequantised(batch.image)) or ""  # type: ignore[operator]

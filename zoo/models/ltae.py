@@ -23,7 +23,7 @@ from torch.nn.functional import layer_norm
 
 from zoo.batch import Batch
 from zoo.errors import ZooError
-from zoo.losses import mean_squared_error, wide
+from zoo.losses import at_least_float32, mean_squared_error
 from zoo.models.base import Autoencoder
 from zoo.nets.conv import ConvBackbone
 from zoo.priors import Gaussian
@@ -32,7 +32,7 @@ EPSILON = 1e-5  # least variance, and least range, of a code
 
 
 class LTAE(Autoencoder):
-    """Autoencoder whose code L = α(z + β) is drawn to the normalised z. One player.
+    """Autoencoder whose code L = α(z + β) is drawn to the normalised z. One parameter group.
 
     Args:
         backbone: Makes the encoder and the decoder, and knows the image shape.
@@ -74,7 +74,7 @@ class LTAE(Autoencoder):
         last.bias.sub_(z.mean(0)).div_(scale)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        z = wide(self.encoder(batch.image))  # (B, latent_dim)
+        z = at_least_float32(self.encoder(batch.image))  # (B, latent_dim)
         latent = self.transformed(z)
         noise = self.normal(*z.shape) if self.variant == "S" else 2 * self.uniform(*z.shape) - 1
         reconstruction = mean_squared_error(batch.image, self.decode(latent + self.sigma * noise))
@@ -93,7 +93,7 @@ class LTAE(Autoencoder):
         return (z - least) / (largest - least).clamp(min=EPSILON)
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
-        return self.transformed(wide(self.encoder(image)))  # (B, latent_dim)
+        return self.transformed(at_least_float32(self.encoder(image)))  # (B, latent_dim)
 
     def decode(self, latent: Tensor) -> Tensor:
         return self.decoder(latent)  # (B, C, H, W)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from zoo.batch import Batch
 from zoo.errors import ZooError
-from zoo.losses import mean_squared_error, wide
+from zoo.losses import at_least_float32, mean_squared_error
 from zoo.models.ae import AE
 from zoo.models.base import Autoencoder
 from zoo.models.nested import take_over
@@ -43,7 +43,7 @@ CHUNK = 512  # held-out codes at once
 
 
 class TwoStage(Autoencoder):
-    """An autoencoder and a flow of its codes. The player is "flow"; with `joint` there is "autoencoder", too.
+    """An autoencoder and a flow of its codes. The parameter group is "flow"; with `joint` there is "autoencoder", too.
 
     Args:
         autoencoder: Stage 1, any model that can encode; its weights come from a trained one, unless `joint`.
@@ -55,7 +55,7 @@ class TwoStage(Autoencoder):
         **options: As in Autoencoder, without a prior: it is the flow.
     """
 
-    fragile = True
+    check_finite_loss = True
     prior: FlowPrior
 
     def __init__(
@@ -64,7 +64,7 @@ class TwoStage(Autoencoder):
         latent_dim: int,
         flow: Flow,
         joint: bool = False,
-        check_every: int = 5_000,
+        check_every_images: int = 5_000,
         patience: int = 10,
         **options: Any,
     ) -> None:
@@ -73,22 +73,22 @@ class TwoStage(Autoencoder):
             raise ZooError(f"model.latent_dim={latent_dim} is not that of model.autoencoder, {autoencoder.latent_dim}; set it to that.")
         if joint and not isinstance(autoencoder, AE):
             raise ZooError(f"model.joint=true trains a plain AE by its squared error, not a {type(autoencoder).__name__}; leave it out.")
-        if check_every < 1 or patience < 1:
-            raise ZooError(f"model.check_every={check_every} and model.patience={patience} must be at least 1.")
+        if check_every_images < 1 or patience < 1:
+            raise ZooError(f"model.check_every_images={check_every_images} and model.patience={patience} must be at least 1.")
         super().__init__(autoencoder.image_shape, latent_dim, prior=FlowPrior(latent_dim, flow), **options)
         self.autoencoder = autoencoder.requires_grad_(joint)
         self.autoencoder.prior.requires_grad_(False)
         self.prior.transform.requires_grad_(True)
         self.prior.needs_fit = False  # stage 2 is its fit
-        self.joint, self.check_every, self.patience = joint, check_every, patience
-        self.reads_attributes, self.unit = autoencoder.reads_attributes, autoencoder.unit
+        self.joint, self.check_every_images, self.patience = joint, check_every_images, patience
+        self.reads_attributes, self.batch_multiple = autoencoder.reads_attributes, autoencoder.batch_multiple
         self.best: dict[str, Tensor] = {}  # the flow with the best likelihood of held-out codes so far,
         self.best_nll, self.stale = math.inf, 0  # that likelihood, and how many looks ago it was; kept in checkpoints
         self.table: Tensor | None = None  # codes by position in the store, while training
         self.held_out = torch.empty(0, latent_dim)
         self.train()
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
         flow = {"flow": [*self.prior.transform.parameters()]}
         return {"autoencoder": [*self.autoencoder.parameters()]} | flow if self.joint else flow
 
@@ -99,8 +99,8 @@ class TwoStage(Autoencoder):
             self.autoencoder.eval()
         return self
 
-    def name_attributes(self, names: tuple[str, ...]) -> None:
-        self.autoencoder.name_attributes(names)
+    def set_attribute_names(self, names: tuple[str, ...]) -> None:
+        self.autoencoder.set_attribute_names(names)
 
     def start_from(self, trained: Autoencoder | None) -> None:
         """Takes over all of a trained autoencoder."""
@@ -115,9 +115,9 @@ class TwoStage(Autoencoder):
     def initialize(self, batch: Batch) -> None:
         if self.joint:
             self.autoencoder.initialize(batch)
-            self._begin(wide(self.encode(batch.image)), torch.zeros(self.latent_dim), torch.ones(self.latent_dim))
+            self._begin(at_least_float32(self.encode(batch.image)), torch.zeros(self.latent_dim), torch.ones(self.latent_dim))
 
-    def look(self, read: Callable[[str], Iterable[Batch]]) -> None:
+    def prepare_data_cache(self, read: Callable[[str], Iterable[Batch]]) -> None:
         """Encodes the training and the validation images once. Raises ZooError if a dimension of the codes is constant."""
         if self.joint:
             return
@@ -142,7 +142,7 @@ class TwoStage(Autoencoder):
 
     def _codes_of(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
         """Positions in the store (N,) and codes (N, latent_dim) of all images."""
-        parts = [(batch.index, wide(self.encode(batch.image, batch.attributes))) for batch in batches]
+        parts = [(batch.index, at_least_float32(self.encode(batch.image, batch.attributes))) for batch in batches]
         index, codes = zip(*parts, strict=True)
         return torch.cat(index), torch.cat(codes)
 
@@ -150,17 +150,17 @@ class TwoStage(Autoencoder):
         if self.joint:
             code = self.encode(batch.image, batch.attributes)  # (B, latent_dim)
             reconstruction = mean_squared_error(batch.image, self.decode(code))
-            nll = -self.prior.log_prob(wide(code.detach())).mean()
+            nll = -self.prior.log_prob(at_least_float32(code.detach())).mean()
             return {"loss": reconstruction + nll, "reconstruction": reconstruction, "nll": nll}
         if self.table is not None:
             code = self.table[batch.index]  # (B, latent_dim)
         else:
             with torch.no_grad():
-                code = wide(self.encode(batch.image, batch.attributes))
+                code = at_least_float32(self.encode(batch.image, batch.attributes))
         return {"loss": -self.prior.log_prob(code).mean()}
 
-    def blame(self, batch: Batch) -> str:
-        code = wide(self.encode(batch.image, batch.attributes))
+    def locate_nonfinite(self, batch: Batch) -> str:
+        code = at_least_float32(self.encode(batch.image, batch.attributes))
         if not code.isfinite().all():
             return "the codes"
         found = first_not_finite(self.prior.transform, (code - self.prior.mean) / self.prior.scale)
@@ -183,9 +183,9 @@ class TwoStage(Autoencoder):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Then a look at the held-out codes, if it is due: here, as what watches and saves the step comes right after it."""
         super().optimizer_step(*args, **kwargs)
-        steps, batch_size = self.trainer.global_step + 1, self.recipe.batch_size  # this one does not count yet
+        steps, batch_size = self.trainer.global_step + 1, self.training_config.batch_size  # this one does not count yet
         last = steps >= self.trainer.max_steps
-        if not self.joint and (last or steps * batch_size // self.check_every > (steps - 1) * batch_size // self.check_every):
+        if not self.joint and (last or steps * batch_size // self.check_every_images > (steps - 1) * batch_size // self.check_every_images):
             self._check(steps, last)
 
     def _check(self, steps: int, last: bool) -> None:
@@ -205,7 +205,7 @@ class TwoStage(Autoencoder):
         if ended:
             self._go_back()
             self._end(steps)
-        seen = self.recipe.before + steps * self.recipe.batch_size
+        seen = self.training_config.images_before + steps * self.training_config.batch_size
         for logger in self.trainer.loggers:
             logger.log_metrics({"images_seen": seen, "train/held_out_nll": nll}, step=seen)
 
@@ -219,7 +219,7 @@ class TwoStage(Autoencoder):
         if steps < self.trainer.max_steps:
             self.trainer.should_stop = True
             if self.trainer.is_global_zero:
-                seen = self.recipe.before + steps * self.recipe.batch_size
+                seen = self.training_config.images_before + steps * self.training_config.batch_size
                 best = f"the flow is the best one, of {self.best_nll:.4g} nats"
                 print(
                     f"Training ended early, after {seen:,} images: held-out codes got no likelier in {self.stale} looks; {best}.",

@@ -7,8 +7,8 @@ poor A and rich B, its code the other way round; no letters here.
     autoencoder   Σ_domains mean (x - x̂)² + w · Σ_domains BCE(d(c), poor)
     discriminator Σ_domains BCE(d(c), domain)
 
-Both domains are pushed to the poor label, as in the authors' code: the non-saturating form of making content domain-blind. The two players
-are updated at once, there one after the other.
+Both domains are pushed to the poor label, as in the authors' code: the non-saturating form of making content domain-blind. The two
+parameter groups are updated at once, there one after the other.
 
 Nothing but its size keeps the rest of the image out of the attribute code, and what else it tells goes with it to other images. With
 β > 0, which is ours, it pays for all that it tells, and so leaves to the content what the content can tell:
@@ -24,30 +24,30 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from zoo.batch import Batch
 from zoo.errors import ZooError
-from zoo.losses import wide
+from zoo.losses import at_least_float32
 from zoo.models.base import Autoencoder
 from zoo.nets.conv import ConvBackbone
+from zoo.nets.detached_call import call_with_detached_params
 from zoo.nets.discriminator import code_discriminator
-from zoo.nets.frozen import frozen
 from zoo.nets.udt import UDTBackbone
 from zoo.priors import Mixture
 
 
 class UDT(Autoencoder):
-    """Autoencoder with a content code that does not tell the domain, and an attribute code. The players are "autoencoder", "discriminator".
+    """Autoencoder with a content code that does not tell the domain, and an attribute code. Groups: "autoencoder", "discriminator".
 
     Args:
         backbone: Makes the two encoders and the decoder; knows the image shape.
         latent_dim: Dimensions of content and attribute together.
         attribute_dim: Dimensions of the attribute code: few, or it holds more than the attribute ("sep").
         domain: Name of the attribute (classes may be digits); training batches hold as many images without as with it (data.domain).
-        discweight: w, weight of the adversarial term beside a mean squared error per value (published: 0.001).
-        rateweight: β, weight of the attribute code's nats per image beside the same; 0: as published, a code without noise or cost.
+        adv_weight: w, weight of the adversarial term beside a mean squared error per value (published: 0.001).
+        kl_weight: β, weight of the attribute code's nats per image beside the same; 0: as published, a code without noise or cost.
         **options: As in Autoencoder.
     """
 
     reads_attributes = True
-    unit = 2
+    batch_multiple = 2
     column: Tensor
 
     def __init__(
@@ -56,13 +56,13 @@ class UDT(Autoencoder):
         latent_dim: int,
         attribute_dim: int,
         domain: str | int,
-        discweight: float = 0.001,
-        rateweight: float = 0.0,
+        adv_weight: float = 0.001,
+        kl_weight: float = 0.0,
         **options: Any,
     ) -> None:
         if not 0 < attribute_dim < latent_dim:
             raise ZooError(f"model.attribute_dim is {attribute_dim}; it must leave some of model.latent_dim={latent_dim} to the content.")
-        for name, weight in (("discweight", discweight), ("rateweight", rateweight)):
+        for name, weight in (("adv_weight", adv_weight), ("kl_weight", kl_weight)):
             if weight < 0:
                 raise ZooError(f"model.{name}={weight} must not be below 0.")
         options.setdefault("prior", Mixture(latent_dim))
@@ -72,14 +72,14 @@ class UDT(Autoencoder):
         self.attribute = backbone.attribute_encoder(attribute_dim)
         self.decoder = backbone.decoder(latent_dim)
         self.discriminator = code_discriminator(self.content_dim)
-        self.domain, self.discweight, self.rateweight = str(domain), discweight, rateweight
+        self.domain, self.adv_weight, self.kl_weight = str(domain), adv_weight, kl_weight
         self.register_buffer("column", torch.zeros((), dtype=torch.int64))  # of the domain in a batch's attributes
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
         nets = (self.content, self.attribute, self.decoder)
         return {"autoencoder": [p for net in nets for p in net.parameters()], "discriminator": [*self.discriminator.parameters()]}
 
-    def name_attributes(self, names: tuple[str, ...]) -> None:
+    def set_attribute_names(self, names: tuple[str, ...]) -> None:
         if self.domain not in names:
             raise ZooError(f"model.domain={self.domain} is not an attribute of the data; they have: {', '.join(names) or 'none'}.")
         self.column.fill_(names.index(self.domain))
@@ -88,18 +88,20 @@ class UDT(Autoencoder):
         rich = self.rich(batch.attributes)  # (B,)
         content = self.content(batch.image)  # (B, content_dim)
         attribute = self.attribute(batch.image)  # (B, attribute_dim)
-        rate = 0.5 * wide(attribute).square().sum(1) * rich  # (B,)
-        if self.rateweight:
+        rate = 0.5 * at_least_float32(attribute).square().sum(1) * rich  # (B,)
+        if self.kl_weight:
             attribute = attribute + self.normal(*attribute.shape)
         output = self.decode(torch.cat([content, attribute * rich[:, None]], 1))
 
-        squared = (wide(batch.image) - wide(output)).square().flatten(1).mean(1)  # (B,)
+        squared = (at_least_float32(batch.image) - at_least_float32(output)).square().flatten(1).mean(1)  # (B,)
         poor = torch.zeros_like(rich)
-        confusion = binary_cross_entropy_with_logits(wide(frozen(self.discriminator, content)), poor, reduction="none")
-        judged = binary_cross_entropy_with_logits(wide(self.discriminator(content.detach())), rich, reduction="none")
+        confusion = binary_cross_entropy_with_logits(
+            at_least_float32(call_with_detached_params(self.discriminator, content)), poor, reduction="none"
+        )
+        judged = binary_cross_entropy_with_logits(at_least_float32(self.discriminator(content.detach())), rich, reduction="none")
         reconstruction, confusion, judged, rate = (over_domains(term, rich) for term in (squared, confusion, judged, rate))
         return {
-            "loss": reconstruction + self.discweight * confusion + self.rateweight * rate + judged,
+            "loss": reconstruction + self.adv_weight * confusion + self.kl_weight * rate + judged,
             "reconstruction": reconstruction,
             "confusion": confusion,
             "rate": rate,

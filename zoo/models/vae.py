@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zoo.batch import Batch
 from zoo.errors import ZooError
-from zoo.losses import gaussian_nll, kl_to_standard_normal, wide
+from zoo.losses import at_least_float32, gaussian_nll, kl_to_standard_normal
 from zoo.models.base import Autoencoder
 from zoo.nets.conv import ConvBackbone
 
@@ -31,7 +31,7 @@ class VAE(Autoencoder):
         gamma_lr: Learning rate of log γ, where it is learned.
         beta: Weight of the KL term.
         kl_warmup: The weight grows from 0 to β over this many images.
-        **options: As in Autoencoder. The players are "autoencoder" and, if γ is learned, "scale".
+        **options: As in Autoencoder. The parameter groups are "autoencoder" and, if γ is learned, "scale".
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class VAE(Autoencoder):
         self.decoder = backbone.decoder(latent_dim)
         self.learned = gamma == "learned"
         if self.learned:
-            self.player_options["scale"] = {"lr": gamma_lr} | self.player_options.get("scale", {})
+            self.group_options["scale"] = {"lr": gamma_lr} | self.group_options.get("scale", {})
         self.log_gamma = nn.Parameter(torch.zeros(()) if self.learned else torch.tensor(math.log(float(gamma))), requires_grad=self.learned)
         self.beta, self.kl_warmup = beta, kl_warmup
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
         nets = [*self.encoder.parameters(), *self.decoder.parameters()]
         return {"autoencoder": nets, "scale": [self.log_gamma]} if self.learned else {"autoencoder": nets}
 
@@ -68,7 +68,7 @@ class VAE(Autoencoder):
         latent = reparameterised(mean, log_variance, self.normal(*mean.shape))  # (B, latent_dim)
         distortion = gaussian_nll(batch.image, self.decode(latent), self.log_gamma)
         rate = kl_to_standard_normal(mean, log_variance)
-        beta = self.beta * self.ramp(self.kl_warmup)
+        beta = self.beta * self.linear_warmup(self.kl_warmup)
         return {
             "loss": distortion + beta * rate,
             "distortion": distortion,
@@ -91,7 +91,9 @@ class VAE(Autoencoder):
         mean, log_variance = (part.repeat_interleave(draws, 0) for part in self.posterior(image))  # (B·draws, latent_dim)
         noise = self.normal(len(image), draws, self.latent_dim).flatten(0, 1)
         latent = reparameterised(mean, log_variance, noise)
-        squared = (wide(self.decode(latent)) - image.repeat_interleave(draws, 0)).square().flatten(1).sum(1, dtype=torch.float64)
+        squared = (
+            (at_least_float32(self.decode(latent)) - image.repeat_interleave(draws, 0)).square().flatten(1).sum(1, dtype=torch.float64)
+        )
         dimensions = image[0].numel()
         log_likelihood = -squared * (-2 * self.log_gamma).exp() / 2 - dimensions * (self.log_gamma + math.log(2 * math.pi) / 2)
         log_posterior = -0.5 * (noise.square() + log_variance + math.log(2 * math.pi)).sum(1)
@@ -104,7 +106,7 @@ class VAE(Autoencoder):
 
 def moments(encoded: Tensor) -> tuple[Tensor, Tensor]:
     """μ and log σ², in float32 at least and bounded, from an encoder's output: (B, 2·latent_dim) -> (B, latent_dim) × 2."""
-    mean, log_variance = wide(encoded).chunk(2, dim=1)
+    mean, log_variance = at_least_float32(encoded).chunk(2, dim=1)
     return mean, log_variance.clamp(-10, 10)
 
 

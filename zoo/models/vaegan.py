@@ -7,7 +7,8 @@
 
 R = ½ ‖D_l(x) - D_l(x̃)‖² is a negative log-likelihood up to a constant, nats per image: summed over the features of layer l, mean over
 the batch. γ weighs such a sum against means of log-probabilities, hence is small. The printed algorithm gives the signs of V the other
-way round. The paper's code takes prior samples alone for fakes (fakes=prior) and lets players rest outside of an equilibrium (margin=0.35).
+way round. The paper's code takes prior samples alone for fakes (fakes=prior) and freezes parameter groups
+outside of an equilibrium (margin=0.35).
 """
 
 from collections.abc import Iterable
@@ -19,12 +20,12 @@ from torch.nn.functional import softplus
 
 from zoo.batch import Batch
 from zoo.errors import ZooError
-from zoo.losses import kl_to_standard_normal, wide
+from zoo.losses import at_least_float32, kl_to_standard_normal
 from zoo.models.base import Autoencoder
 from zoo.models.vae import moments, reparameterised
 from zoo.nets.conv import ConvBackbone
-from zoo.nets.discriminator import judge
-from zoo.nets.frozen import frozen
+from zoo.nets.detached_call import call_with_detached_params
+from zoo.nets.discriminator import discriminate_frozen
 from zoo.nets.vaegan import VAEGANBackbone
 
 CHOICES = {
@@ -35,7 +36,7 @@ CHOICES = {
 
 
 class VAEGAN(Autoencoder):
-    """VAE with a discriminator; the players are "encoder", "decoder" and "discriminator".
+    """VAE with a discriminator; the parameter groups are "encoder", "decoder" and "discriminator".
 
     Args:
         backbone: Makes the nets, and knows the image shape.
@@ -46,8 +47,8 @@ class VAEGAN(Autoencoder):
         reconstruction: R in "features", "pixels" or "both", their sum.
         pixel_scale: Standard deviation of pixels on [-1, 1] images, where R counts them: R = ‖x - x̃‖² / 2·pixel_scale².
         fakes: "both" x̃ and x_p (the paper), or "prior", x_p alone (its code).
-        margin: Half-width of the equilibrium: the discriminator rests where its cost of real or fake images is below 0.68 - margin, the
-            decoder where one is above 0.68 + margin, nobody where both would. None: nobody ever rests.
+        margin: Half-width of the equilibrium: the discriminator is frozen in a step where its loss of real or of fake images is below
+            0.68 - margin, the decoder where one is above 0.68 + margin, neither where both would be. None: neither, ever.
         **options: As in Autoencoder.
     """
 
@@ -77,9 +78,9 @@ class VAEGAN(Autoencoder):
         self.discriminator = backbone.discriminator(feature_layer)
         self.gamma, self.objective, self.reconstruction, self.pixel_scale = gamma, objective, reconstruction, pixel_scale
         self.fakes, self.margin = fakes, margin
-        self.costs = torch.zeros(2)  # of real and fake images in this step
+        self.d_losses = torch.zeros(2)  # of real and fake images in this step
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
         return {name: [*getattr(self, name).parameters()] for name in ("encoder", "decoder", "discriminator")}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -89,42 +90,42 @@ class VAEGAN(Autoencoder):
         latent = reparameterised(mean, log_variance, noise)  # (B, latent_dim)
         # The same values as x̃ below, but their gradient reaches the encoder in full, the decoder by γ. Only one of them counts in the
         # decoder's statistics, if it has BatchNorm.
-        reconstructed = frozen(self.decoder, latent, share=self.gamma, observe=self.fakes == "prior")  # (B, C, H, W)
+        reconstructed = call_with_detached_params(self.decoder, latent, share=self.gamma, observe=self.fakes == "prior")  # (B, C, H, W)
         latents = [latent.detach(), sampled] if self.fakes == "both" else [sampled]
         fake = torch.cat([self.decode(part) for part in latents])  # x̃ apart from x_p: with BatchNorm it stays what it is
         kinds = len(fake) // count  # V is a sum over kinds of fakes
 
         logits, features = self.discriminator(torch.cat([real, fake.detach()]))
-        of_real, of_fake = wide(logits).split([count, len(fake)])
-        real_cost, fake_cost = softplus(-of_real).mean(), softplus(of_fake).mean()
+        of_real, of_fake = at_least_float32(logits).split([count, len(fake)])
+        d_loss_real, d_loss_fake = softplus(-of_real).mean(), softplus(of_fake).mean()
 
-        compared = judge(self.discriminator, real, reconstructed)[1]  # with BatchNorm both from this batch
+        compared = discriminate_frozen(self.discriminator, real, reconstructed)[1]  # with BatchNorm both from this batch
         target = (compared if len(compared) > count else features)[:count].detach()  # (B, F)
         rate = kl_to_standard_normal(mean, log_variance)
         distortion = self.distance(real, reconstructed, target, compared[-count:])
 
-        logits = wide(judge(self.discriminator, real, fake)[0])
+        logits = at_least_float32(discriminate_frozen(self.discriminator, real, fake)[0])
         to_real, to_fake = logits[: -len(fake)], logits[-len(fake) :]  # of real ones only with BatchNorm, through which they are felt
         if self.objective == "non_saturating":
-            fooling = kinds * softplus(-to_fake).mean()
+            g_loss = kinds * softplus(-to_fake).mean()
         else:
-            fooling = -softplus(-to_real).sum() / count - kinds * softplus(to_fake).mean()
+            g_loss = -softplus(-to_real).sum() / count - kinds * softplus(to_fake).mean()
         return {
-            "loss": rate + distortion + fooling + real_cost + kinds * fake_cost,
+            "loss": rate + distortion + g_loss + d_loss_real + kinds * d_loss_fake,
             "rate": rate,
             "distortion": distortion,
-            "fooling": fooling,
-            "real_cost": real_cost,
-            "fake_cost": fake_cost,
+            "g_loss": g_loss,
+            "d_loss_real": d_loss_real,
+            "d_loss_fake": d_loss_fake,
         }
 
     def distance(self, real: Tensor, output: Tensor, target: Tensor, features: Tensor) -> Tensor:
         """R, nats per image, mean over the batch: images (B, C, H, W) × 2 and their features (B, F) × 2 -> scalar."""
         distance = torch.zeros((), device=real.device)
         if self.reconstruction != "pixels":
-            distance = distance + 0.5 * (wide(target) - wide(features)).square().sum(1).mean()
+            distance = distance + 0.5 * (at_least_float32(target) - at_least_float32(features)).square().sum(1).mean()
         if self.reconstruction != "features":
-            squared = (wide(real) - wide(output)).square().flatten(1).sum(1).mean()
+            squared = (at_least_float32(real) - at_least_float32(output)).square().flatten(1).sum(1).mean()
             distance = distance + squared / (2 * self.pixel_scale**2)
         return distance
 
@@ -132,19 +133,19 @@ class VAEGAN(Autoencoder):
         losses = super().training_step(batch, batch_idx)
         if self.margin is not None:
             pieces = self.trainer.accumulate_grad_batches
-            costs = torch.stack([losses["real_cost"], losses["fake_cost"]]).detach() / pieces
-            self.costs = costs if batch_idx % pieces == 0 else self.costs + costs
+            d_losses = torch.stack([losses["d_loss_real"], losses["d_loss_fake"]]).detach() / pieces
+            self.d_losses = d_losses if batch_idx % pieces == 0 else self.d_losses + d_losses
         return losses
 
-    def resting(self) -> Iterable[str]:
+    def frozen_groups(self) -> Iterable[str]:
         if self.margin is None:
             return ()
-        costs = self.trainer.strategy.reduce(self.costs, reduce_op="mean").tolist()  # the same on all ranks
-        resting = {
-            "discriminator": min(costs) < self.equilibrium - self.margin,
-            "decoder": max(costs) > self.equilibrium + self.margin,
+        d_losses = self.trainer.strategy.reduce(self.d_losses, reduce_op="mean").tolist()  # the same on all ranks
+        frozen_groups = {
+            "discriminator": min(d_losses) < self.equilibrium - self.margin,
+            "decoder": max(d_losses) > self.equilibrium + self.margin,
         }
-        return () if all(resting.values()) else [name for name, rests in resting.items() if rests]
+        return () if all(frozen_groups.values()) else [name for name, frozen in frozen_groups.items() if frozen]
 
     def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """μ and log σ² of q(z|x), in float32 at least: (B, C, H, W) -> (B, latent_dim) × 2."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.errors import ZooError
-from zoo.nets.frozen import frozen
+from zoo.nets.detached_call import call_with_detached_params
 
 
 class Discriminator(nn.Module):
@@ -48,7 +48,7 @@ def code_discriminator(in_features: int) -> nn.Module:
     return nn.Sequential(nn.Linear(in_features, 512), nn.LeakyReLU(0.2), nn.Linear(512, 1), nn.Flatten(0))
 
 
-def judge(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+def discriminate_frozen(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Logits and features of `fake` (B', C, H, W) from the discriminator as a constant: (B',), (B', F).
 
     With BatchNorm, `real` (B, C, H, W) goes through it in the same batch, as where the discriminator itself is trained: its rows come
@@ -56,4 +56,4 @@ def judge(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor,
     """
     if any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()):
         fake = torch.cat([real, fake])
-    return frozen(discriminator, fake)
+    return call_with_detached_params(discriminator, fake)

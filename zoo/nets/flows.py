@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.errors import ZooError
-from zoo.losses import wide
+from zoo.losses import at_least_float32
 
 CHUNK = 32  # images that `initialize` passes through a layer at once: it sees up to 1,024, more than training ever holds
 
@@ -52,7 +52,7 @@ def mix_channels(x: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tenso
     Without autocast, and without the TF32 that torch allows convolutions, but not matrix products, on GPUs.
     """
     with torch.autocast(x.device.type, enabled=False):
-        return F.linear(wide(x).permute(0, 2, 3, 1), matrix, bias).permute(0, 3, 1, 2)  # (B, C, H, W), channels_last
+        return F.linear(at_least_float32(x).permute(0, 2, 3, 1), matrix, bias).permute(0, 3, 1, 2)  # (B, C, H, W), channels_last
 
 
 class Squeeze(Flow):
@@ -87,7 +87,7 @@ class ActNorm(Flow):
         that scale: else what little they vary elsewhere would be blown up without limit.
         """
         if not self.initialized:
-            deviation, mean = torch.std_mean(wide(x).transpose(0, 1).flatten(1), 1, correction=0)  # (C,)
+            deviation, mean = torch.std_mean(at_least_float32(x).transpose(0, 1).flatten(1), 1, correction=0)  # (C,)
             self.shift.data.copy_(-mean)
             self.log_scale.data.copy_(-deviation.clamp_min(1e-3).log())
             self.initialized.fill_(True)
@@ -96,11 +96,11 @@ class ActNorm(Flow):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         shift, log_scale = self.shaped(x)
         log_det = pixels(x) * self.log_scale.sum()
-        return (wide(x) + shift) * log_scale.exp(), log_det.expand(len(x))
+        return (at_least_float32(x) + shift) * log_scale.exp(), log_det.expand(len(x))
 
     def inverse(self, z: Tensor) -> Tensor:
         shift, log_scale = self.shaped(z)
-        return wide(z) * (-log_scale).exp() - shift
+        return at_least_float32(z) * (-log_scale).exp() - shift
 
     def shaped(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """shift and log_scale, to be broadcast over x."""
@@ -154,7 +154,7 @@ class InvertibleConv(Flow):
         return mix_channels(x, self.matrix()), (pixels(x) * self.log_scale()).expand(len(x))
 
     def inverse(self, z: Tensor) -> Tensor:
-        return mix_channels(z, self.inverse_matrix().to(wide(z).dtype))
+        return mix_channels(z, self.inverse_matrix().to(at_least_float32(z).dtype))
 
 
 class Permutation(Flow):
@@ -234,20 +234,20 @@ class Coupling(Flow):
     def move(self, x2: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """z2 (B, C/2, H, W) and log_det (B,) of x2 and the net's output h."""
         if not self.affine:
-            return wide(x2) + wide(h), no_log_det(x2)
+            return at_least_float32(x2) + at_least_float32(h), no_log_det(x2)
         shift, log_s = self.shift_and_log_scale(h)
-        return (wide(x2) + shift) * log_s.exp(), log_s.sum((1, 2, 3))
+        return (at_least_float32(x2) + shift) * log_s.exp(), log_s.sum((1, 2, 3))
 
     def move_back(self, z2: Tensor, h: Tensor) -> Tensor:
         """x2 of z2 and the net's output h."""
         if not self.affine:
-            return wide(z2) - wide(h)
+            return at_least_float32(z2) - at_least_float32(h)
         shift, log_s = self.shift_and_log_scale(h)
-        return wide(z2) * (-log_s).exp() - shift
+        return at_least_float32(z2) * (-log_s).exp() - shift
 
     def shift_and_log_scale(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) -> (B, C/2, H, W) × 2, float32 at least."""
-        shift, h = wide(h).chunk(2, 1)
+        shift, h = at_least_float32(h).chunk(2, 1)
         return shift, F.logsigmoid(h + 2) if self.scale == "sigmoid" else 2 * (h / 2).tanh()
 
 
@@ -271,15 +271,15 @@ class Split(nn.Module):
         """x1, x2' and log_det: (B, C, H, W) -> (B, C/2, H, W) × 2, (B,)."""
         x1, x2 = x.chunk(2, 1)
         mean, log_scale = self.expected(x1)
-        return x1, (wide(x2) - mean) * (-log_scale).exp(), -log_scale.sum((1, 2, 3))
+        return x1, (at_least_float32(x2) - mean) * (-log_scale).exp(), -log_scale.sum((1, 2, 3))
 
     def inverse(self, x1: Tensor, z2: Tensor) -> Tensor:
         """x of x1 and x2'."""
         mean, log_scale = self.expected(x1)
-        return torch.cat([x1, wide(z2) * log_scale.exp() + mean], 1)
+        return torch.cat([x1, at_least_float32(z2) * log_scale.exp() + mean], 1)
 
     def expected(self, x1: Tensor) -> tuple[Tensor, Tensor]:
-        mean, h = wide(self.net(x1)).chunk(2, 1)
+        mean, h = at_least_float32(self.net(x1)).chunk(2, 1)
         return mean, 5 * (h / 5).tanh()
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.losses import wide
+from zoo.losses import at_least_float32
 from zoo.nets.flows import CHUNK, ActNorm, Flow, Split, Squeeze, Step, no_log_det
 from zoo.nets.reversible import Steps
 
@@ -109,7 +109,7 @@ class ImageFlow(Flow):
 
     def inverse(self, z: Tensor) -> Tensor:
         """(B, C·H·W) -> (B, C, H, W)."""
-        flat = wide(z).split([math.prod(shape) for shape in self.shapes], 1)
+        flat = at_least_float32(z).split([math.prod(shape) for shape in self.shapes], 1)
         parts = [part.unflatten(1, shape) for part, shape in zip(flat, self.shapes, strict=True)]
         x = self.last.inverse(self.enter(parts[-1]))
         for level in reversed(range(len(self.levels))):
@@ -159,7 +159,7 @@ class ImageFlow(Flow):
     @staticmethod
     def enter(x: Tensor) -> Tensor:
         """x in the precision and layout of the flow."""
-        return wide(x).contiguous(memory_format=torch.channels_last)
+        return at_least_float32(x).contiguous(memory_format=torch.channels_last)
 
 
 def most_halvings(pixels: int) -> int:

@@ -18,7 +18,7 @@ from zuko.flows.coupling import GeneralCouplingTransform
 from zuko.transforms import MonotonicAffineTransform
 
 from zoo.errors import ZooError
-from zoo.losses import wide
+from zoo.losses import at_least_float32
 from zoo.nets.flows import ActNorm, Flow
 
 SLOPE = 0.05  # a coupling scales by 1/20 to 20: no sample is thrown far away
@@ -50,13 +50,13 @@ class AffineCoupling(Flow):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
-            stays, moves = wide(x).index_select(1, self.order).split(self.parts, 1)
+            stays, moves = at_least_float32(x).index_select(1, self.order).split(self.parts, 1)
             moved, log_det = self.coupling.meta(None, stays).call_and_ladj(moves)
             return torch.cat([stays, moved], 1).index_select(1, self.back), log_det
 
     def inverse(self, z: Tensor) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
-            stays, moved = wide(z).index_select(1, self.order).split(self.parts, 1)
+            stays, moved = at_least_float32(z).index_select(1, self.order).split(self.parts, 1)
             moves = self.coupling.meta(None, stays).inv(moved)
             return torch.cat([stays, moves], 1).index_select(1, self.back)
 
@@ -135,13 +135,13 @@ class ResidualBlock(Flow):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The Jacobian I + ∂g/∂x is multiplied out for each row: B·H·D·(H + 2D) multiplications, and B·H·D numbers kept per layer."""
         with torch.autocast(x.device.type, enabled=False):
-            hidden, jacobian = wide(x), torch.eye(x.shape[1], dtype=wide(x).dtype, device=x.device)
+            hidden, jacobian = at_least_float32(x), torch.eye(x.shape[1], dtype=at_least_float32(x).dtype, device=x.device)
             for linear, weight in zip(self.linears, self.weights(), strict=True):
                 slope = torch.where(hidden > 0, 1.0, hidden.clamp_max(0).exp())  # ELU'
                 jacobian = weight @ (slope[:, :, None] * jacobian)  # (B, H, D), at last (B, D, D)
                 hidden = F.linear(F.elu(hidden), weight, linear.bias)
             jacobian = jacobian + torch.eye(x.shape[1], dtype=jacobian.dtype, device=x.device)
-            return wide(x) + hidden, torch.linalg.slogdet(jacobian).logabsdet  # its determinant is positive
+            return at_least_float32(x) + hidden, torch.linalg.slogdet(jacobian).logabsdet  # its determinant is positive
 
     def inverse(self, z: Tensor) -> Tensor:
         """The fixed point of x = z - g(x), in float64. Raises ZooError if it is not finite.
@@ -158,7 +158,7 @@ class ResidualBlock(Flow):
                     hidden = F.linear(F.elu(hidden), weight, bias)
                 before, x = x, target - hidden
                 if (x - before).abs().amax() <= CONVERGED * x.abs().amax().clamp_min(1):
-                    return x.to(wide(z).dtype)
+                    return x.to(at_least_float32(z).dtype)
         raise ZooError("The inverse of the residual flow did not converge: its weights or its input are not finite; lower optimizer.lr.")
 
     def reset_parameters(self) -> None:
@@ -219,7 +219,7 @@ class ResidualFlow(Flow):
 
 def through(layers: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     """x through all layers, and the sum of their log-determinants."""
-    total = wide(x).new_zeros(len(x))
+    total = at_least_float32(x).new_zeros(len(x))
     for layer in layers:
         x, log_det = layer(x)
         total = total + log_det

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.losses import wide
+from zoo.losses import at_least_float32
 from zoo.nets.flows import Flow as Transform
 from zoo.nets.latent_flows import CouplingFlow
 from zoo.priors.base import Prior
@@ -110,7 +110,7 @@ class Flow(Prior):
         return self.mean + self.scale * self.transform.inverse(normal_draws(count, self.dim, self.mean, generator))
 
     def log_prob(self, latents: Tensor) -> Tensor:
-        return log_likelihood(self.transform, (wide(latents) - self.mean) / self.scale) - self.scale.log().sum()
+        return log_likelihood(self.transform, (at_least_float32(latents) - self.mean) / self.scale) - self.scale.log().sum()
 
 
 def log_likelihood(transform: Transform, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import argparse
 import signal
 from pathlib import Path
 
-from zoo.config.messages import sentences
+from zoo.config.messages import user_errors
 from zoo.errors import ZooError
 from zoo.results.rows import add
 from zoo.results.tables import renew
@@ -28,7 +28,7 @@ def main() -> None:
     commands.add_parser("make", help="train and publish an experiment that sweeps").add_argument("experiment")
     commands.add_parser("tables", help="renew the tables of a Markdown file").add_argument("file", type=Path)
     arguments = parser.parse_args()
-    with sentences("train"):
+    with user_errors("train"):
         if arguments.command == "add":
             add(arguments.runs, arguments.name)
         elif arguments.command == "make":

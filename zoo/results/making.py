@@ -103,7 +103,7 @@ def estimate(experiment: str, left: dict[str, tuple[int, int]], slots: int) -> N
         if runs:
             settings = train_settings(f"experiment={experiment}", f"model={model}", "trainer.devices=1")
             seconds = seconds_of(settings)
-            table.add_row(model, str(runs), f"{settings.budget / seconds:,.0f}", f"{seconds / 60:,.1f}")
+            table.add_row(model, str(runs), f"{settings.max_images / seconds:,.0f}", f"{seconds / 60:,.1f}")
             total += runs * seconds
     if trainings:
         console.print(table)
@@ -118,7 +118,7 @@ def seconds_of(settings: ResolvedSettings) -> float:
     model = ready(settings, device)
     optimizer, batch = model.configure_optimizers(), random_batch(settings.batch_size, settings.data.image_size, device)
     milliseconds = [clocked(lambda batch: step(model, optimizer, batch, mixed), batch) for _ in range(STEPS)]
-    seconds = statistics.median(milliseconds[1:]) / 1000 * settings.budget / settings.batch_size
+    seconds = statistics.median(milliseconds[1:]) / 1000 * settings.max_images / settings.batch_size
     if settings.pretrain.model is None:
         return seconds
     first = settings.model_copy(update={"model": settings.pretrain.model, "pretrain": PretrainSettings(run=None)})

@@ -8,7 +8,7 @@ from zoo.config.instantiate import build
 from zoo.config.schema import ResolvedSettings, TrainSettings
 from zoo.data.module import DataModule
 from zoo.errors import ZooError
-from zoo.models.base import Autoencoder, Recipe, check_output_range
+from zoo.models.base import Autoencoder, TrainingConfig, check_output_range
 
 
 def build_model(node: dict[str, Any]) -> Any:
@@ -45,16 +45,16 @@ def build_trainable(settings: ResolvedSettings) -> Autoencoder:
     optimizer = settings.optimizer.model_dump()
     # A fused step cannot be clipped under the fp16 scaler, and not every optimizer has one.
     fused = {"fused": True} if settings.trainer.precision != "16-mixed" and "Adam" in optimizer["_target_"] else {}
-    model.recipe = Recipe(
+    model.training_config = TrainingConfig(
         batch_size=settings.batch_size,
-        budget=settings.budget,
+        max_images=settings.max_images,
         optimizer=build(optimizer | {"_partial_": True}, **fused),
         schedule=build(settings.scheduler.model_dump()),
-        player_schedules={name: options.pop("scheduler") for name, options in model.player_options.items() if "scheduler" in options},
+        group_schedules={name: options.pop("scheduler") for name, options in model.group_options.items() if "scheduler" in options},
         seed=settings.seed,
         compile=settings.compile,
     )
-    if settings.batch_size % (settings.micro_batches * model.unit):
+    if settings.batch_size % (settings.micro_batches * model.batch_multiple):
         raise ZooError(
             f"{type(model).__name__} takes images in groups of {model.unit}, but batch_size={settings.batch_size} leaves "
             f"{settings.batch_size // settings.micro_batches} to each device or piece of it; "
@@ -62,7 +62,7 @@ def build_trainable(settings: ResolvedSettings) -> Autoencoder:
         )
     check_output_range(model)
     try:
-        model.configure_optimizers()  # refuses unknown players and options now rather than after the run's folder is written
+        model.configure_optimizers()  # refuses unknown parameter groups and options now rather than after the run's folder is written
     except (TypeError, ValueError, RuntimeError) as error:
         raise ZooError(f"The optimizer {optimizer['_target_']} does not take these settings ({error}); see conf/optimizer.") from None
     return model.to(memory_format=torch.channels_last) if settings.trainer.channels_last else model

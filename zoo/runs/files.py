@@ -62,7 +62,7 @@ def config_of(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_bytes(), loader)
     except (yaml.YAMLError, ValueError, OSError):
         return {}
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), int) for name in ("budget", "batch_size", "seed")):
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), int) for name in ("max_images", "batch_size", "seed")):
         return {}
     named_parts = all(isinstance(content.get(part), dict) and "name" in content[part] for part in ("model", "data"))
     return content if named_parts else {}
@@ -113,7 +113,7 @@ def is_whole(what: str, content: dict[str, Any]) -> bool:
     if not isinstance(earlier, dict) or not all(is_number(earlier.get(name, 0)) for name in ("images_seen", "train_hours")):
         return False
     training = content.get("training")
-    if not isinstance(training, dict) or not is_number(training.get("budget")) or type(training.get("complete")) is not bool:
+    if not isinstance(training, dict) or not is_number(training.get("max_images")) or type(training.get("complete")) is not bool:
         return False
     texts = {name: content[name] for name in (*TEXTS, "command") if content.get(name) is not None}
     numbers = [content[name] for name in NUMBERS if content.get(name) is not None]

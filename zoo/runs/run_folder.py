@@ -62,7 +62,7 @@ def read_record(path: Path) -> Found:
     return (content, "") if is_whole(path.stem, content) else ({}, DAMAGED)
 
 
-def pictures_of(folder: RunFolder, split: str, prior: str) -> dict[str, Path]:
+def image_files_of(folder: RunFolder, split: str, prior: str) -> dict[str, Path]:
     """The newest picture of each kind: those of training, and over them those of the test split where it is compared.
 
     Samples are those from `prior`.

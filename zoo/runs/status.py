@@ -29,9 +29,9 @@ def state_of(run: Path) -> str:
 
 
 def is_complete(summary: dict[str, Any], config: dict[str, Any]) -> bool:
-    """Whether training came to its own end, at the budget or before, for the budget that config.yaml has now."""
+    """Whether training came to its own end, at max_images or before, for max_images that config.yaml has now."""
     training = summary.get("training", {"complete": False})
-    return training["complete"] and training["budget"] >= config["budget"]
+    return training["complete"] and training["max_images"] >= config["max_images"]
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -48,7 +48,7 @@ def status_of(folder: RunFolder, seen: float) -> tuple[str, str]:
         return "finished", ""
     if job.get("status") == "failed":
         return "failed", str(job.get("reason") or f"It left no reason; its {LOG} may tell.")
-    progress = f"{seen:,.0f} of {config['budget']:,} images" if config else "has not begun to train"
+    progress = f"{seen:,.0f} of {config['max_images']:,} images" if config else "has not begun to train"
     running = job.get("status") == "running" and is_alive(job.get("pid", 0), folder.path)
     if running or (job.get("status") in (None, "running") and written_lately(folder.path)):
         return "training", progress

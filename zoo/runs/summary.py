@@ -40,7 +40,7 @@ def write_summary(
         measurements: Those of the final evaluation on the validation split.
         images_seen: Images trained on, in this stage.
         train_seconds: Seconds spent training this stage, over all sessions, without validation, pictures and checkpoints.
-        complete: Whether nothing is left to train for this budget.
+        complete: Whether nothing is left to train for max_images.
         peak_memory_mib: Most memory that training has held.
     """
     trainer, earlier = settings.trainer, model.provenance.get("pretrain", {})
@@ -55,7 +55,7 @@ def write_summary(
         "metrics": metrics,
         "measurements": [measurement.to_dict() for measurement in measurements],
         "images_seen": spent["images_seen"],
-        "training": {"budget": settings.budget, "complete": complete},  # a model may end it before the budget is spent
+        "training": {"max_images": settings.max_images, "complete": complete},  # a model may end it before max_images is spent
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         # Over all stages, as the hours are.
         "images_per_second": spent["images_seen"] / (3600 * spent["train_hours"]) if train_seconds else None,

@@ -37,7 +37,7 @@ class LocalBackend:
 
     def check(self, job: Job) -> None:
         """Writes into a job's settings what it will find on its slots, and resolves them. Raises ZooError."""
-        from zoo.training.resolve import settle
+        from zoo.training.resolve import resolve_config
 
         trainer = job.settings.trainer
         if trainer.num_nodes != 1:
@@ -48,7 +48,7 @@ class LocalBackend:
             trainer.accelerator = "cpu"
         elif self.device == "gpus" and trainer.devices == "auto" and trainer.accelerator != "cpu":
             trainer.devices = self.per_job
-        job.settings = settle(job.settings)
+        job.settings = resolve_config(job.settings)
         trainer = job.settings.trainer
         of_slots = self.device == "cpus" or (self.device == "gpus" and trainer.accelerator == "gpu")
         if of_slots and trainer.devices > self.per_job:

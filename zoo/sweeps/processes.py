@@ -88,9 +88,9 @@ def outcome_of(folder: Path, code: int, log_start: int) -> Outcome:
     if code == -signal.SIGKILL:
         return Outcome("failed", "It was killed; the machine's memory may have run out.", code)
     lines = lines_of(folder / "log.txt", log_start, most=2**16)
-    sentences = [line.removeprefix("zoo: ") for line in lines if line.startswith("zoo: ")]
+    user_errors = [line.removeprefix("zoo: ") for line in lines if line.startswith("zoo: ")]
     raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
-    reasons = sentences or raised or lines or [f"It ended with exit code {code} and said nothing."]
+    reasons = user_errors or raised or lines or [f"It ended with exit code {code} and said nothing."]
     return Outcome("failed", reasons[-1], code)
 
 

@@ -64,12 +64,12 @@ class SlurmBackend:
 
     def check(self, job: Job) -> None:
         """Resolves what can be resolved away from the nodes, and checks that the launcher's options fit the job. Raises ZooError."""
-        from zoo.training.resolve import settle
+        from zoo.training.resolve import resolve_config
 
         job.settings.trainer.devices = devices_of(job.settings)
         elsewhere = job.settings.model_copy(deep=True)
         elsewhere.trainer.accelerator, elsewhere.trainer.precision = "cpu", "32-true"  # the nodes have GPUs, this machine perhaps not
-        settle(elsewhere)
+        resolve_config(elsewhere)
         for name, number in shape_of(job.settings).items():
             given = self.given.get(name)
             if given is not None and given != number:

@@ -10,7 +10,7 @@ from zoo.config.schema import ResolvedSettings
 from zoo.data.module import DataModule
 from zoo.evaluation.context import EvalContext, features_of
 from zoo.evaluation.protocol import LEAST, evaluate
-from zoo.evaluation.validation import quiet
+from zoo.evaluation.validation import evaluation_mode
 from zoo.models.base import Autoencoder
 from zoo.runs.measurements import Measurement, by_flat_name
 
@@ -27,7 +27,7 @@ def evaluate_validation(trainer: Any, model: Autoencoder, data: DataModule, sett
     context = EvalContext(model, data.store, "val", samples, cache=data.cache)
     try:
         context.features = features_of(context, "classifier", None)
-        with quiet(model, trainer):
+        with evaluation_mode(model, trainer):
             found = evaluate(context, settings.evaluation.metrics)
     except Exception as error:
         if trainer.is_global_zero:

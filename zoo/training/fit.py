@@ -17,7 +17,7 @@ from zoo.callbacks.prior_fitter import PriorFitter
 from zoo.callbacks.progress_bar import ProgressLine
 from zoo.callbacks.sample_logger import SampleLogger
 from zoo.callbacks.stop_on_signal import StopOnSignal
-from zoo.callbacks.training_metrics import Monitor
+from zoo.callbacks.training_metrics import TrainingMetricsLogger
 from zoo.callbacks.validation_metrics import ValidationMetrics
 from zoo.config.schema import ResolvedSettings
 from zoo.data.module import DataModule
@@ -39,7 +39,7 @@ from zoo.training.trainer import build_trainer, moving_average
 class Stage(NamedTuple):
     """One training of a run; most runs have one."""
 
-    settings: ResolvedSettings  # resolved; the budget counts the images of earlier stages, too
+    settings: ResolvedSettings  # resolved; max_images counts the images of earlier stages, too
     folder: Path  # where it leaves config.yaml, checkpoints/, …
     run: Path  # the whole run's folder, which `resume` names
     resuming: bool = False  # from the newest good checkpoint in its folder
@@ -70,44 +70,44 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     model = build_trainable(settings)
     start = resumed(stage, model, overrides) if stage.resuming else started(stage, model, overrides)
     before = start.earlier.get("images_seen", 0)
-    if settings.budget - before < settings.batch_size:
+    if settings.max_images - before < settings.batch_size:
         raise ZooError(
-            f"The {before:,} images that {start.earlier['checkpoint']} has seen count as spent, so budget={settings.budget} leaves no "
-            f"batch of {settings.batch_size}; raise it, for example to {2 * before}."
+            f"The {before:,} images that {start.earlier['checkpoint']} has seen count as spent, so max_images={settings.max_images} leaves "
+            f"no batch of {settings.batch_size}; raise it, for example to {2 * before}."
         )
-    model.recipe.before, model.recipe.budget = before, settings.budget - before
-    steps = model.recipe.budget // settings.batch_size
+    model.training_config.images_before, model.training_config.max_images = before, settings.max_images - before
+    steps = model.training_config.max_images // settings.batch_size
     data = checked_data(settings, model)
     model.provenance = {"format": FORMAT, "config": settings.plain(), "versions": versions(), "command": start.command}
     if start.earlier:
         model.provenance["pretrain"] = start.earlier
     begin = before if start.checkpoint is None else int(start.checkpoint.stem)  # images seen before this session
 
-    monitor = Monitor(settings.log_every)
-    validation = ValidationMetrics(settings.watch_every)
+    monitor = TrainingMetricsLogger(settings.log_every_images)
+    validation = ValidationMetrics(settings.val_every_images)
     probes = probes_of(settings, model, data)
     callbacks: list[pl.Callback] = [
-        *([WeightAveraging(avg_fn=moving_average(settings.ema))] if settings.ema else []),
+        *([WeightAveraging(avg_fn=moving_average(settings.ema_decay))] if settings.ema_decay else []),
         monitor,
-        ProgressLine(monitor, settings.budget),
+        ProgressLine(monitor, settings.max_images),
         *probes,
         validation,
-        PriorFitter(settings.watch_every),
-        SampleLogger(folder / PICTURES, settings.watch_every),
+        PriorFitter(settings.val_every_images),
+        SampleLogger(folder / PICTURES, settings.val_every_images),
         CollapseWarning(),
         stop,
-        PeriodicCheckpoint(folder, settings.checkpoint_every, settings.keep_checkpoints, stop, stage.run),
+        PeriodicCheckpoint(folder, settings.checkpoint_every_images, settings.keep_last_k, stop, stage.run),
     ]
 
     if start.checkpoint is None:
         print_tree(settings.plain())
         print_model(model)
     elif (begin - before) // settings.batch_size >= steps and folder == stage.run:
-        print(f"This run has reached its budget of {settings.budget:,} images; give a larger budget to train it further.")
+        print(f"This run has reached max_images of {settings.max_images:,} images; give a larger max_images to train it further.")
     folder.mkdir(parents=True, exist_ok=True)
     csv = CsvLogger(folder / METRICS)
     loggers = [csv, *build_loggers(settings, folder)]
-    if hardware.is_first_process():
+    if hardware.is_rank_zero():
         write_config(settings, folder)
         checkpoint.remove_leftovers(folder)
     csv.rewind(begin)
@@ -152,12 +152,12 @@ def resumed(stage: Stage, model: Autoencoder, overrides: list[str]) -> Start:
 def started(stage: Stage, model: Autoencoder, overrides: list[str]) -> Start:
     """Gives the model of a new stage what an earlier one has trained. Raises ZooError if that does not fit."""
     settings, first_here = stage.settings, stage.earlier and stage.settings.pretrain.run is None
-    rates = [model.player_options.get(player, {}).get("lr") for player in model.players()]
+    rates = [model.group_options.get(group_name, {}).get("lr") for group_name in model.param_groups()]
     given = any(override.startswith("optimizer.lr=") for override in overrides)
     if given and None not in rates and settings.optimizer.lr not in rates and not first_here:  # an earlier stage has followed it
-        names = ", ".join(f"model.player_options.{player}.lr" for player in model.players())
+        names = ", ".join(f"model.param_groups.{group_name}.lr" for group_name in model.param_groups())
         raise ZooError(
-            f"optimizer.lr has no effect here, as every player of {settings.model['name']} has a learning rate of its own; set {names}."
+            f"optimizer.lr has no effect here, as every parameter group of {settings.model['name']} has its own learning rate; set {names}."
         )
     model.start_from(stage.earlier and stage.earlier.model)
     earlier = stage.earlier.as_pretraining(stage.folder) if stage.earlier else {}
@@ -167,10 +167,10 @@ def started(stage: Stage, model: Autoencoder, overrides: list[str]) -> Start:
 def probes_of(settings: ResolvedSettings, model: Autoencoder, data: DataModule) -> list[Any]:
     """The callbacks that score the codes while training. Raises ZooError for data without labels."""
     probes: list[Any] = []
-    if settings.probe_every:
+    if settings.probe_every_images:
         if model.can_encode:
             labels_that_vary(data)  # refused before anything is written
-        probes.append(ConcurrentProbe(every=settings.probe_every))
+        probes.append(ConcurrentProbe(every=settings.probe_every_images))
     if settings.data.name == "lines":
         probes.append(LineMetrics())
     return probes
@@ -187,8 +187,8 @@ def checked_data(settings: ResolvedSettings, model: Autoencoder) -> DataModule:
     if "domain" in settings.model and domain is None:
         raise ZooError(f"model={settings.model['name']} needs two domains of images; set data.domain to the name of an attribute.")
     data = build_data(settings)
-    data.check(settings.trainer.world_size, settings.trainer.accumulate)
-    model.name_attributes(data.store.attribute_names)
+    data.check(settings.trainer.world_size, settings.trainer.accumulate_grad_batches)
+    model.set_attribute_names(data.store.attribute_names)
     model.original_values = data.store.original_values
     shape = data.store.images.shape[1:]
     if model.image_shape != shape:

@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
-from zoo.hardware import is_first_process
+from zoo.hardware import is_rank_zero
 from zoo.runs.measurements import by_flat_name, measurements_of
 from zoo.runs.metrics_csv import MetricsCsv
 
@@ -51,7 +51,7 @@ def log_summary(loggers: list[Logger], summary: dict[str, Any]) -> None:
     Also as the table `tables/metrics`, a row for each number, which W&B joins over runs.
     """
     for logger in loggers:
-        if isinstance(logger, WandbLogger) and is_first_process():
+        if isinstance(logger, WandbLogger) and is_rank_zero():
             import wandb
 
             about, numbers = [summary[name] for name in ("model", "data", "seed")], final_numbers(summary)
@@ -64,7 +64,7 @@ def log_summary(loggers: list[Logger], summary: dict[str, Any]) -> None:
 def close_loggers(loggers: list[Logger]) -> None:
     """Ends the W&B run, so that the next job of a sweep begins its own; as failed while an exception is on its way."""
     for logger in loggers:
-        if isinstance(logger, WandbLogger) and is_first_process():
+        if isinstance(logger, WandbLogger) and is_rank_zero():
             logger.experiment.finish(exit_code=int(sys.exc_info()[0] is not None))
 
 
@@ -82,7 +82,7 @@ def has_wandb_account() -> bool:
 def build_loggers(settings: TrainSettings, run: Path) -> list[Logger]:
     """The loggers of a run that are asked for beside metrics.csv. Raises ZooError if W&B refuses, or TensorBoard is not installed."""
     logger = settings.logger
-    if logger.kind == "wandb" and is_first_process():
+    if logger.kind == "wandb" and is_rank_zero():
         return [wandb_logger(settings, run)]
     if logger.kind == "tensorboard":
         try:

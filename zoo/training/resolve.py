@@ -9,24 +9,24 @@ from zoo.config.check import validated
 from zoo.config.schema import ResolvedSettings, TrainerSettings, TrainSettings
 from zoo.errors import ZooError
 from zoo.evaluation.protocol import selected
-from zoo.hardware import processes_started_outside
+from zoo.hardware import external_world_size
 
-SHARES = {"watch_every": 10, "checkpoint_every": 10, "log_every": 200}  # null = this part of the budget
+SHARES = {"val_every_images": 10, "checkpoint_every_images": 10, "log_every_images": 200}  # null = this part of max_images
 
 
-def settle(settings: TrainSettings) -> ResolvedSettings:
+def resolve_config(settings: TrainSettings) -> ResolvedSettings:
     """The settings as they hold here. Raises ZooError for what this machine cannot do, and for numbers that do not fit each other."""
-    batch_size, budget = settings.batch_size, settings.budget
-    if budget < batch_size:
-        raise ZooError(f"budget={budget} images is less than one batch of {batch_size}; raise budget or lower batch_size.")
-    intervals = {name: getattr(settings, name) or max(1, budget // share) for name, share in SHARES.items()}
+    batch_size, max_images = settings.batch_size, settings.max_images
+    if max_images < batch_size:
+        raise ZooError(f"max_images={max_images} images is less than one batch of {batch_size}; raise max_images or lower batch_size.")
+    intervals = {name: getattr(settings, name) or max(1, max_images // share) for name, share in SHARES.items()}
     resolved = validated(ResolvedSettings, settings.plain() | intervals)
     resolved.evaluation.metrics = selected(settings.evaluation.metrics, "evaluation.metrics")
     resolved.trainer = resolve_trainer(settings.trainer)
     if batch_size % resolved.micro_batches:
         raise ZooError(
-            f"batch_size={batch_size} cannot be divided over {resolved.trainer.world_size} devices × {resolved.trainer.accumulate} pieces; "
-            f"make it a multiple of {resolved.micro_batches}."
+            f"batch_size={batch_size} cannot be divided over {resolved.trainer.world_size} devices × "
+            f"{resolved.trainer.accumulate_grad_batches} accumulated batches; make it a multiple of {resolved.micro_batches}."
         )
     return resolved
 
@@ -50,9 +50,9 @@ def resolve_trainer(trainer: TrainerSettings) -> TrainerSettings:
             f"or trainer.accelerator=cpu to run {devices} processes."
         )
     resolved = trainer.model_copy(update={"accelerator": accelerator, "devices": devices})
-    if "TORCHELASTIC_RUN_ID" in os.environ and processes_started_outside() != resolved.world_size:
+    if "TORCHELASTIC_RUN_ID" in os.environ and external_world_size() != resolved.world_size:
         raise ZooError(
-            f"torchrun has started {processes_started_outside()} processes, but trainer.devices={devices} and "
+            f"torchrun has started {external_world_size()} processes, but trainer.devices={devices} and "
             f"trainer.num_nodes={trainer.num_nodes} are for {resolved.world_size}; make them --nproc-per-node and --nnodes."
         )
     if precision == "auto":

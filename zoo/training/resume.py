@@ -11,12 +11,12 @@ from zoo.config.check import check
 from zoo.config.overrides import is_flag, quoted, unquoted
 from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
-from zoo.hardware import processes_started_outside
+from zoo.hardware import external_world_size
 from zoo.runs.files import read_config
 from zoo.runs.find import find_run
 
 CHANGEABLE = (
-    *("budget", "keep_checkpoints", "compile", "data.cache", "data.storage", "logger."),
+    *("max_images", "keep_last_k", "compile", "data.cache", "data.storage", "logger."),
     *("trainer.devices", "trainer.accelerator", "trainer.num_nodes"),  # not accumulate: Lightning counts pieces of batches
 )
 
@@ -36,7 +36,7 @@ def point_hydra_at_run(argv: list[str] | None = None) -> None:
                 argv.append(f"hydra.run.dir={quoted(run)}")
         elif argument == "pretrain.run=latest":
             argv[position] = f"pretrain.run={quoted(find_run('latest', option='pretrain.run'))}"
-    if processes_started_outside() < 2:
+    if external_world_size() < 2:
         return
     if any(is_flag(argument) for argument in argv):  # inside an allocation of Slurm that is fine
         if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -48,7 +48,7 @@ def point_hydra_at_run(argv: list[str] | None = None) -> None:
 def resumed_settings(run: Path, overrides: list[str], defaults: DictConfig | None = None) -> TrainSettings:
     """The run's own configuration, with the few overrides that keep its data order, noise and objective. Raises ZooError for any other.
 
-    A larger budget stretches the learning-rate schedule from here on. Settings that are newer than the run take their `defaults`.
+    A larger max_images stretches the learning-rate schedule from here on. Settings that are newer than the run take their `defaults`.
     """
     config: Any = OmegaConf.create(read_config(run))
     for key in defaults or ():

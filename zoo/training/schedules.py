@@ -1,10 +1,10 @@
-"""Learning-rate schedules: functions of the share of the budget that is spent, so they know no steps and need no saved state."""
+"""Learning-rate schedules: functions of the share of max_images that is spent, so they know no steps and need no saved state."""
 
 import math
 
 
 class Constant:
-    """The learning rate grows linearly over `warmup` (a share of the budget), then stays."""
+    """The learning rate grows linearly over `warmup` (a share of max_images), then stays."""
 
     def __init__(self, warmup: float = 0.0) -> None:
         self.warmup = warmup
@@ -14,7 +14,7 @@ class Constant:
 
 
 class Cosine(Constant):
-    """Warm-up, then half a cosine down to the factor `final` at the end of the budget."""
+    """Warm-up, then half a cosine down to the factor `final` at the end of max_images."""
 
     def __init__(self, warmup: float = 0.1, final: float = 0.0) -> None:
         super().__init__(warmup)

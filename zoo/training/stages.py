@@ -1,7 +1,7 @@
-"""The stages of a run: what is trained first, on which part of the budget, and where a stopped run goes on.
+"""The stages of a run: what is trained first, on which part of max_images, and where a stopped run goes on.
 
 A model's configuration may name a `pretrain` stage. With `pretrain.run` the model starts from that run; otherwise `pretrain.model` is
-trained first, as a complete run of its own in RUN/pretrain/, with all other settings of the run. `budget` counts the images of both.
+trained first, as a complete run of its own in RUN/pretrain/, with all other settings of the run. `max_images` counts the images of both.
 """
 
 import gc
@@ -17,7 +17,7 @@ from zoo.runs.files import CONFIG, PRETRAIN, read_config, write_config
 from zoo.runs.load import open_run
 from zoo.runs.wandb_files import shown_path
 from zoo.training.fit import Stage, checked_data
-from zoo.training.resolve import settle
+from zoo.training.resolve import resolve_config
 
 
 def stages_of(settings: ResolvedSettings, run: Path, resuming: bool) -> Iterator[Stage]:
@@ -29,7 +29,7 @@ def stages_of(settings: ResolvedSettings, run: Path, resuming: bool) -> Iterator
         resuming: Whether this run was stopped.
 
     Raises:
-        ZooError: The second stage cannot start from the first, or the budget is too small for both; before anything is written.
+        ZooError: The second stage cannot start from the first, or max_images is too small for both; before anything is written.
     """
     given = settings.pretrain.run
     here = given is None and settings.pretrain.model is not None
@@ -40,10 +40,10 @@ def stages_of(settings: ResolvedSettings, run: Path, resuming: bool) -> Iterator
         first = first_stage(settings, folder, resuming)
         if not resuming:
             check_second_stage(settings, first)
-            if hardware.is_first_process():
+            if hardware.is_rank_zero():
                 write_config(settings, run)
-        if hardware.is_first_process():
-            size = f"{first.budget:,} of {settings.budget:,} images"
+        if hardware.is_rank_zero():
+            size = f"{first.max_images:,} of {settings.max_images:,} images"
             print(f"First of two stages: {first.model['name']}, {size}, in {shown_path(folder)}/", flush=True)
         yield Stage(first, folder, run, resuming)
         gc.collect()  # what the first stage held on the device is free for the second
@@ -57,26 +57,28 @@ def stages_of(settings: ResolvedSettings, run: Path, resuming: bool) -> Iterator
 
 
 def first_stage(settings: ResolvedSettings, folder: Path, resuming: bool) -> ResolvedSettings:
-    """Settings of the stage that is trained in `folder`: the run's, with another model and a part of the budget. Raises ZooError.
+    """Settings of the stage that is trained in `folder`: the run's, with another model and a part of max_images. Raises ZooError.
 
-    Once begun it keeps its length, whatever budget a resumed run is given.
+    Once begun it keeps its length, whatever max_images a resumed run is given.
     """
-    share, batch, batches = settings.pretrain.share, settings.batch_size, settings.budget // settings.batch_size
+    share, batch, batches = settings.pretrain.share, settings.batch_size, settings.max_images // settings.batch_size
     if not isinstance(share, int | float) or not 0 < share < 1:
-        raise ZooError(f"pretrain.share={share} must be a number above 0 and below 1: a part of the budget.")
+        raise ZooError(f"pretrain.share={share} must be a number above 0 and below 1: a part of max_images.")
     first = settings.model_copy(deep=True)
     assert first.pretrain.model is not None
     first.model, first.pretrain = first.pretrain.model, PretrainSettings(run=None)
-    first.budget = batch * max(1, min(round(share * batches), batches - 1))
+    first.max_images = batch * max(1, min(round(share * batches), batches - 1))
     if resuming and (folder / CONFIG).is_file():
-        first.budget = read_config(folder)["budget"]
-    if settings.budget - first.budget < batch:
-        raise ZooError(f"budget={settings.budget} is too small for two stages; it must be at least {first.budget + batch} images.")
+        first.max_images = read_config(folder)["max_images"]
+    if settings.max_images - first.max_images < batch:
+        raise ZooError(
+            f"max_images={settings.max_images} is too small for two stages; it must be at least {first.max_images + batch} images."
+        )
     first.evaluation.samples = 0
     if first.logger.kind == "wandb":
         first.logger.name, first.logger.id = f"{first.logger.name}-{PRETRAIN}", f"{first.logger.id}-{PRETRAIN}"
         first.logger.job_type = PRETRAIN
-    return settle(first)
+    return resolve_config(first)
 
 
 def check_second_stage(settings: ResolvedSettings, first: ResolvedSettings) -> None:

@@ -11,7 +11,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import Tensor
 
 from zoo.config.schema import TrainerSettings
-from zoo.hardware import processes_started_outside
+from zoo.hardware import external_world_size
 from zoo.runs.checkpoint import SafeCheckpointIO
 from zoo.training.lightning_internals import switch_off_sigterm_broadcast
 
@@ -24,14 +24,14 @@ def build_trainer(settings: TrainerSettings, run: Path, steps: int, callbacks: l
     cluster: list[ClusterEnvironment] = []
     if "SLURM_NTASKS" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
         # One task of Slurm starts its processes itself. Several do not, and Lightning must not requeue their job, in a signal handler, too.
-        cluster = [SLURMEnvironment(auto_requeue=False) if processes_started_outside() > 1 else LightningEnvironment()]
+        cluster = [SLURMEnvironment(auto_requeue=False) if external_world_size() > 1 else LightningEnvironment()]
     trainer = pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
         strategy=strategy,
         precision=settings.precision,
-        accumulate_grad_batches=settings.accumulate,
+        accumulate_grad_batches=settings.accumulate_grad_batches,
         gradient_clip_val=settings.gradient_clip_val,
         deterministic=settings.deterministic,
         benchmark=not settings.deterministic,

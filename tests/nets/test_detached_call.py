@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.nets.frozen import frozen
+from zoo.nets.detached_call import call_with_detached_params
 
 
 @pytest.fixture
@@ -22,23 +22,23 @@ def image() -> torch.Tensor:
 @pytest.mark.parametrize("training", [True, False])
 def test_it_gives_what_the_net_gives_and_the_same_gradient_to_the_input(net, image, training):
     twin = copy.deepcopy(net).train(training)
-    own, plain = frozen(net.train(training), image), twin(image)
+    own, plain = call_with_detached_params(net.train(training), image), twin(image)
     torch.testing.assert_close(own, plain, rtol=1e-14, atol=1e-14)
     weight = torch.randn_like(plain)
     torch.testing.assert_close(*(torch.autograd.grad((output * weight).sum(), image)[0] for output in (own, plain)), rtol=1e-13, atol=1e-13)
 
 
 def test_no_gradient_reaches_its_parameters_not_even_a_zero(net, image):
-    frozen(net, image).sum().backward()
+    call_with_detached_params(net, image).sum().backward()
     assert image.grad.abs().max() > 0
     assert all(parameter.grad is None for parameter in net.parameters())
     assert all(parameter.requires_grad for parameter in net.parameters())
-    assert not frozen(net, image.detach()).requires_grad
+    assert not call_with_detached_params(net, image.detach()).requires_grad
 
 
 def test_it_leaves_the_statistics_of_batchnorm_alone(net, image):
     before = {name: buffer.clone() for name, buffer in net.named_buffers()}
-    frozen(net, image)
+    call_with_detached_params(net, image)
     assert before
     assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
     net(image)
@@ -47,17 +47,17 @@ def test_it_leaves_the_statistics_of_batchnorm_alone(net, image):
 
 def test_it_follows_the_weights_of_the_net(net, image):
     net.eval()
-    before = frozen(net, image)
+    before = call_with_detached_params(net, image)
     with torch.no_grad():
         net[0].weight.add_(1.0)
-    assert not torch.equal(frozen(net, image), before)
-    torch.testing.assert_close(frozen(net, image), net(image))
+    assert not torch.equal(call_with_detached_params(net, image), before)
+    torch.testing.assert_close(call_with_detached_params(net, image), net(image))
 
 
 def test_beside_an_ordinary_call_the_parameters_feel_that_call_alone(net, image):
     net.eval()
     parameters = [*net.parameters()]
-    beside = torch.autograd.grad(net(image.detach()).square().sum() + frozen(net, image).sum(), parameters)
+    beside = torch.autograd.grad(net(image.detach()).square().sum() + call_with_detached_params(net, image).sum(), parameters)
     alone = torch.autograd.grad(net(image.detach()).square().sum(), parameters)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(beside, alone, strict=True))
 
@@ -67,7 +67,7 @@ def test_autocast_reaches_inside(net, image):
     net = net.float().eval()
     single = image.detach().float().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        frozen_first, plain, frozen_last = frozen(net, single), net(single), frozen(net, single)
+        frozen_first, plain, frozen_last = call_with_detached_params(net, single), net(single), call_with_detached_params(net, single)
         gradient = torch.autograd.grad(plain.float().sum() + frozen_last.float().sum(), [*net.parameters()])
     assert plain.dtype == torch.bfloat16
     assert torch.equal(frozen_first, plain)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.func import functional_call
 
 
-def frozen(net: nn.Module, *inputs: Any, share: float = 0.0, observe: bool = False) -> Any:
+def call_with_detached_params(net: nn.Module, *inputs: Any, share: float = 0.0, observe: bool = False) -> Any:
     """`net(*inputs)` with parameters that receive only `share` of their gradient; the inputs receive all of theirs.
 
     Its buffers are cloned, as a net that only judges must not touch BatchNorm's statistics; with `observe` these count the inputs.
