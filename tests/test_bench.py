@@ -181,7 +181,7 @@ def test_a_step_of_every_kind_of_model_can_be_clocked(model):
 
 
 def test_a_model_that_cannot_be_built_is_a_note():
-    rows = bench(settings(*TINY, "mode=training", "models=[ae]", "sizes=[31]"))["training"]
+    rows = bench(settings(*TINY, "sections=training", "models=[ae]", "sizes=[31]"))["training"]
     assert rows[0]["model"] == "ae"
     assert "31 pixels" in rows[0]["note"]
 
@@ -189,7 +189,7 @@ def test_a_model_that_cannot_be_built_is_a_note():
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("mode=[loeder]", "did you mean 'loader'"),
+        ("sections=[loeder]", "did you mean 'loader'"),
         ("models=[vea]", "did you mean 'vae'"),
         ("images=100", "at least 512"),
         ("seconds=0", "seconds=0"),
@@ -240,8 +240,8 @@ def test_the_command_explains_itself_and_refuses_in_one_sentence(monkeypatch, ca
     monkeypatch.setattr(sys, "argv", ["zoo.bench", "--help"])
     with pytest.raises(SystemExit, match="0"):
         main()
-    assert "mode=[loader]" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["zoo.bench", "mode=[loeder]"])
+    assert "sections=[loader]" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["zoo.bench", "sections=[loeder]"])
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert capsys.readouterr().err.strip() == "zoo: mode=loeder cannot be measured; did you mean 'loader'?"
+    assert capsys.readouterr().err.strip() == "zoo: sections=loeder cannot be measured; did you mean 'loader'?"

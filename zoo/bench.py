@@ -2,8 +2,8 @@
 all parameter groups and flows cost.
 
     python -m zoo.bench                                      # all tables, a few minutes
-    python -m zoo.bench mode=loader out=bench.json
-    python -m zoo.bench mode=training models=[vae] sizes=[64,256] compile=true
+    python -m zoo.bench sections=loader out=bench.json
+    python -m zoo.bench sections=training models=[vae] sizes=[64,256] compile=true
 
 Compare ratios and the figures of one run with each other, not the figures of two machines.
 """
@@ -97,10 +97,10 @@ def bench(config: DictConfig) -> dict[str, Any]:
 
 def check(config: DictConfig) -> tuple[set[str], list[str], Path | None]:
     """The sections, models and output file that are asked for. Raises ZooError."""
-    asked = [config.what] if isinstance(config.what, str) else list(config.what)
+    asked = [config.sections] if isinstance(config.sections, str) else list(config.sections)
     for name in asked:
         if name not in SECTIONS:
-            raise ZooError(f"mode={name} cannot be measured; {nearest(str(name), list(SECTIONS))}")
+            raise ZooError(f"sections={name} cannot be measured; {nearest(str(name), list(SECTIONS))}")
     known = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
     models = known if config.models is None else [config.models] if isinstance(config.models, str) else list(config.models)
     for name in models:
