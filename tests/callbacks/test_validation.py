@@ -38,7 +38,7 @@ def test_averaging_the_weights_does_not_wash_a_flow_prior_out(monkeypatch, needs
         fitted.update({name: value.clone() for name, value in model.state_dict().items()})
 
     monkeypatch.setattr(prior_fitter, "fit_prior", fit_prior)
-    monkeypatch.setattr(prior_fitter, "quiet", averaged)
+    monkeypatch.setattr(prior_fitter, "evaluation_mode", averaged)
     monkeypatch.setattr(prior_fitter, "is_due", lambda *_: True)
     trainer = SimpleNamespace(datamodule=SimpleNamespace(loader=lambda *_, **__: None))
     with torch.no_grad():
