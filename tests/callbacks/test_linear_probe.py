@@ -224,7 +224,7 @@ def test_it_reads_what_is_there_and_nothing_that_is_not(tmp_path, classes):
     assert found[Last] < 0.7
 
 
-@pytest.mark.parametrize("options", [{}, {"accumulate": 2, "precision": "bf16-mixed"}])
+@pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 2, "precision": "bf16-mixed"}])
 def test_the_model_trains_as_if_it_were_not_there(tmp_path, options):
     ends = []
     for name, probes in (("alone", []), ("watched", [ConcurrentProbe(0.1, every=64)])):
@@ -242,7 +242,7 @@ def test_the_model_trains_as_if_it_were_not_there(tmp_path, options):
     alone, watched = ends
     assert alone.keys() == watched.keys()
     assert sum(key.startswith("loss/") for key in alone) == 9
-    assert alone["current/encoder.2.num_batches_tracked"] == 35 * options.get("accumulate", 1)
+    assert alone["current/encoder.2.num_batches_tracked"] == 35 * options.get("accumulate_grad_batches", 1)
     for name, value in alone.items():
         assert torch.equal(value, watched[name]), name
     assert not torch.equal(alone["encoder.1.weight"], alone["current/encoder.1.weight"])

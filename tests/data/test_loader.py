@@ -79,7 +79,7 @@ def test_consecutive_seeds_and_epochs_are_unrelated(store):
     assert len(orders) == 9
 
 
-@pytest.mark.parametrize("accumulate", [1, 2, 4])
+@pytest.mark.parametrize("accumulate_grad_batches", [1, 2, 4])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_order_depends_neither_on_ranks_nor_on_accumulation(store, world_size, accumulate_grad_batches):
     alone = epoch_of(BatchLoader(store, "train", 48, seed=5), 1)
@@ -188,7 +188,7 @@ def test_state_is_the_same_on_all_ranks(store):
     assert loaders[0].state_dict() == loaders[1].state_dict() == loaders[2].state_dict()
 
 
-@pytest.mark.parametrize(("world_size", "accumulate"), [(1, 1), (2, 1), (3, 4), (1, 8)])
+@pytest.mark.parametrize(("world_size", "accumulate_grad_batches"), [(1, 1), (2, 1), (3, 4), (1, 8)])
 def test_resume_with_other_ranks_or_accumulation_at_an_optimizer_step(store, world_size, accumulate_grad_batches):
     whole = indices(BatchLoader(store, "train", 48))
     first = BatchLoader(store, "train", 48, world_size=2, accumulate_grad_batches=2)
@@ -348,7 +348,7 @@ def test_mmap_copies_nothing(store):
 # --- two domains -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("world_size", "accumulate"), [(1, 1), (2, 1), (2, 2), (1, 4), (3, 1)])
+@pytest.mark.parametrize(("world_size", "accumulate_grad_batches"), [(1, 1), (2, 1), (2, 2), (1, 4), (3, 1)])
 def test_domains_alternate_in_every_micro_batch(store, world_size, accumulate_grad_batches):
     alone = epoch_of(BatchLoader(store, "train", 48, domain="Third"), 1)
     assert len(alone) == 2 * 160 // 48  # 160 of 480 images have it
@@ -396,7 +396,7 @@ def test_domains_in_evaluation_come_in_whole_pairs(store):
         ({"batch_size": 481}, "batch size 481 is larger than the 480 images .*lower batch_size"),
         ({"batch_size": 48, "limit": 47}, "batch size 48 is larger than the 47"),
         ({"batch_size": 50, "world_size": 4}, "multiple of 4 devices × 1 accumulation steps: change batch_size"),
-        ({"batch_size": 50, "world_size": 2, "accumulate": 2}, "multiple of 2 devices × 2 accumulation"),
+        ({"batch_size": 50, "world_size": 2, "accumulate_grad_batches": 2}, "multiple of 2 devices × 2 accumulation"),
         ({"batch_size": 0}, "batch size 0"),
         ({"batch_size": -4, "shuffle": False}, "batch size -4"),
         ({"batch_size": 48, "limit": 0}, "holds no images"),

@@ -124,7 +124,7 @@ def test_a_resting_player_moves_by_exactly_nothing_and_starts_at_one_learning_ra
 def test_players_have_their_own_rates_betas_and_schedules():
     model, record = play(
         param_groups={"critic": {"lr": 0.5, "betas": (0.0, 0.9), "weight_decay": 0.1}},
-        training_config={"schedule": lambda spent: 1 - spent, "player_schedules": {"critic": lambda spent: 1.0}},
+        training_config={"schedule": lambda spent: 1 - spent, "group_schedules": {"critic": lambda spent: 1.0}},
     )
     assert np.allclose(record.rates, [[0.01 * (1 - step / 6), 0.5] for step in range(6)])
     groups = {group["name"]: group for group in model.trainer.optimizers[0].param_groups}

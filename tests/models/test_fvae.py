@@ -11,6 +11,7 @@ from torch.distributions import Normal, kl_divergence
 
 from tests.models.flows import KEY, darkest, images, learn_sixteen_images, losses
 from zoo.batch import Batch
+from zoo.config.check import check
 from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError
 from zoo.losses import bits_per_dim
@@ -96,7 +97,7 @@ def test_case_2_is_the_likelihood_of_a_flow_at_noisy_images():
 def configured(*overrides: str) -> FVAE:
     with initialize_config_dir(str(conf_dir()), version_base=None):
         config = compose("train", ["model=fvae", "data.image_size=16", *overrides])
-    return build_model(config.model)
+    return build_model(check(config).model)
 
 
 def test_both_cases_are_settings():

@@ -79,8 +79,8 @@ def test_a_generator_that_has_moved_never_rests_again():
     assert "generator" in frozen_groups.frozen_groups()
 
 
-def test_the_anchors_encoder_never_moves():
-    model = gan(anchor=1.0, anchor_images=16)
+def test_the_vaes_encoder_never_moves():
+    model = gan(reconstruction_weight=1.0, reconstruction_decay_images=16)
     model.start_from(vae())
     record = train(model, steps=3)
     assert record.moved == [{"generator", "discriminator"}] * 3
@@ -154,11 +154,11 @@ SMALLEST = {name: lambda make=make, **options: make(conv(8), **options) for name
 SMALLEST["vaegan"] = lambda: vaegan(BatchNormBackbone())
 SMALLEST["vaegan minimax"] = lambda: vaegan(BatchNormBackbone(), objective="minimax", fakes="prior")
 SMALLEST["udt"] = lambda: udt(conv(8), kl_weight=0.1)
-SMALLEST["gan anchored"] = lambda: anchored(conv(8))
+SMALLEST["gan from a vae"] = lambda: from_vae(conv(8))
 
 
-def anchored(backbone) -> GAN:
-    model = gan(backbone, anchor=1.0, anchor_images=16)
+def from_vae(backbone) -> GAN:
+    model = gan(backbone, reconstruction_weight=1.0, reconstruction_decay_images=16)
     model.start_from(vae(backbone))
     return model
 
@@ -190,7 +190,7 @@ def test_the_losses_are_one_graph(game):
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
-@pytest.mark.parametrize("game", [name if name == "gan anchored" else pytest.param(name, marks=pytest.mark.slow) for name in SMALLEST])
+@pytest.mark.parametrize("game", [name if name == "gan from a vae" else pytest.param(name, marks=pytest.mark.slow) for name in SMALLEST])
 def test_compiled_losses_and_gradients_equal_eager_ones(game):
     assert_compiled_equals_eager(game, "inductor")
 
@@ -261,7 +261,7 @@ BAD = {
     "feature layer 9": ([*VAEGAN, "model.feature_layer=9"], ["feature_layer is 9", "from 1 to 2"]),
     "a learning rate that nobody takes": (["model=vaegan", "optimizer.lr=1"], ["no effect", "model.param_groups.encoder.lr"]),
     "an unknown objective": ([*VAEGAN, "model.objective=wgan"], ["model.objective=wgan", "non_saturating or minimax"]),
-    "an anchor without a VAE": (
+    "a reconstruction term without a VAE": (
         ["model=gan", "pretrain=none", "model.reconstruction_weight=1", "model.reconstruction_decay_images=8"],
         ["model.reconstruction_weight", "pretrain.run=RUN"],
     ),

@@ -1,4 +1,4 @@
-"""The GAN that starts as a VAE: the game of 1406.2661 with an anchor (methods 8.2), written out with ordinary forward passes."""
+"""The GAN that starts as a VAE: the game of 1406.2661 with a reconstruction term (methods 8.2), written out with ordinary forward passes."""
 
 import pytest
 import torch
@@ -38,10 +38,10 @@ def written(model, batch, reconstruction_weight=0.0):
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize(("seen", "weight"), [(None, 0.0), (0, 3.0), (250, 2.25), (1000, 0.0), (5000, 0.0)])
 def test_the_one_loss_gives_each_player_the_gradient_of_its_own_objective(backbone, seen, weight):
-    """The anchor's weight falls from 3 to 0 over 1,000 images; without a VAE there is none."""
-    anchored = seen is not None
-    model = gan(BACKBONES[backbone](), **({"anchor": 3.0, "anchor_images": 1000} if anchored else {}))
-    if anchored:
+    """The reconstruction's weight falls from 3 to 0 over 1,000 images; without a VAE there is none."""
+    from_vae = seen is not None
+    model = gan(BACKBONES[backbone](), **({"reconstruction_weight": 3.0, "reconstruction_decay_images": 1000} if from_vae else {}))
+    if from_vae:
         model.start_from(vae(BACKBONES[backbone]()))
         model.images_seen.fill_(seen)
     model = model.double()
@@ -57,9 +57,9 @@ def test_no_term_moves_whom_it_does_not_concern():
     model.start_from(vae())
     model = model.double()
     found = losses(model, batch_for(model))
-    assert silent(model, found["generator"] + found["anchor"], "discriminator")
+    assert silent(model, found["generator"] + found["reconstruction"], "discriminator")
     assert silent(model, found["d_loss_real"] + found["d_loss_fake"], "generator")
-    for group_name, terms in {"generator": ("generator", "anchor"), "discriminator": ("d_loss_real", "d_loss_fake")}.items():
+    for group_name, terms in {"generator": ("generator", "reconstruction"), "discriminator": ("d_loss_real", "d_loss_fake")}.items():
         assert not any(silent(model, found[term], group_name) for term in terms)
     assert not any(p.requires_grad for p in model.encoder.parameters())
 
@@ -94,7 +94,7 @@ def test_a_step_advances_batchnorms_statistics_once_by_real_and_fake_images_toge
     assert_same_statistics(model.discriminator, twin.discriminator)
 
 
-def test_the_anchors_encoder_stays_what_the_vae_had():
+def test_the_vaes_encoder_stays_what_the_vae_had():
     model, trained = gan(BatchNormBackbone(), reconstruction_weight=1.0, reconstruction_decay_images=100), vae(BatchNormBackbone())
     model.start_from(trained)
     model.train()
@@ -151,16 +151,16 @@ def test_a_stage_that_does_not_fit_is_refused_in_one_sentence(case):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_an_anchor_needs_a_vae():
-    with pytest.raises(ZooError, match=r"model\.anchor needs the encoder of a VAE.*pretrain\.run"):
+def test_a_reconstruction_term_needs_a_vae():
+    with pytest.raises(ZooError, match=r"model\.reconstruction_weight needs the encoder of a VAE.*pretrain\.run"):
         gan(reconstruction_weight=1.0, reconstruction_decay_images=1).start_from(None)
     gan().start_from(None)  # from scratch
 
 
-def test_a_vae_of_another_encoder_gives_its_decoder_but_no_anchor():
+def test_a_vae_of_another_encoder_gives_its_decoder_but_no_reconstruction_term():
     trained = vae()
     trained.encoder = conv(width=32, max_width=32).encoder(8)
-    with pytest.raises(ZooError, match=r"another encoder.*model\.anchor=0\.$"):
+    with pytest.raises(ZooError, match=r"another encoder.*model\.reconstruction_weight=0\.$"):
         gan(reconstruction_weight=1.0, reconstruction_decay_images=1).start_from(trained)
     gan().start_from(trained)
 

@@ -339,7 +339,7 @@ def test_a_first_stage_that_does_not_fit_is_refused_in_one_sentence(case):
     (lambda: TwoStage(ae(), 5, Toy(5)), "latent_dim=5 is not that of model.autoencoder, 4"),
     (lambda: two_stage(vae(), joint=True), "joint=true trains a plain AE.*not a VAE"),
     (lambda: two_stage(joint=True).start_from(ae()), "from scratch; add pretrain=none"),
-    (lambda: two_stage(check_every_images=0), "check_every=0"),
+    (lambda: two_stage(check_every_images=0), "check_every_images=0"),
     (lambda: two_stage(patience=0), "patience=0"),
 ])  # fmt: skip
 def test_settings_that_do_not_fit_are_refused_in_one_sentence(make, sentence):

@@ -181,7 +181,7 @@ GATES = {
 }
 
 
-@pytest.mark.parametrize("costs", GATES)
+@pytest.mark.parametrize("d_losses", GATES)
 def test_who_rests_outside_of_the_equilibrium(d_losses):
     model = playing(vaegan(margin=0.35))
     model.d_losses = torch.tensor(d_losses)

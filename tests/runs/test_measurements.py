@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from zoo.evaluation.descriptors import METRICS
-from zoo.runs.files import read_metrics
-from zoo.runs.measurements import Measurement, Quantity, fault_of_format, flat_name, json_of_records, measurements_of, name_of
+from zoo.runs.files import fault_of_format, read_metrics
+from zoo.runs.measurements import Measurement, Quantity, flat_name, json_of_records, measurements_of, name_of
 
 FRECHET = Measurement("samples", "frechet", 7.25, "val", 2000, prior="mixture", features="classifier")
 NAMED = {

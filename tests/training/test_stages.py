@@ -268,7 +268,7 @@ def test_the_stage_is_configured_with_the_model():
     assert len(same) > 10
     assert all(first.plain()[key] == config.plain()[key] for key in same)
     assert settings("model=gan", "pretrain=none").plain()["pretrain"] == settings("model=vae").plain()["pretrain"] == {"run": None}
-    assert settings("model=gan", "pretrain=none").model["anchor"] == 0 < settings("model=gan").model["anchor"]
+    assert settings("model=gan", "pretrain=none").model["reconstruction_weight"] == 0 < settings("model=gan").model["reconstruction_weight"]
 
 
 @pytest.mark.parametrize(("share", "images"), [(0.5, 32), (0.25, 16), (0.3, 16), (0.001, 8), (0.999, 56)])

@@ -56,9 +56,9 @@ def build_trainable(settings: ResolvedSettings) -> Autoencoder:
     )
     if settings.batch_size % (settings.micro_batches * model.batch_multiple):
         raise ZooError(
-            f"{type(model).__name__} takes images in groups of {model.unit}, but batch_size={settings.batch_size} leaves "
+            f"{type(model).__name__} takes images in groups of {model.batch_multiple}, but batch_size={settings.batch_size} leaves "
             f"{settings.batch_size // settings.micro_batches} to each device or piece of it; "
-            f"make it a multiple of {settings.micro_batches * model.unit}."
+            f"make it a multiple of {settings.micro_batches * model.batch_multiple}."
         )
     check_output_range(model)
     try:
