@@ -1,4 +1,4 @@
-"""The GAN that starts as a VAE: the game of 1406.2661 with a reconstruction term (methods 8.2), written out with ordinary forward passes."""
+"""The GAN that starts as a VAE: the game of 1406.2661 with a reconstruction term (methods 8.2), by ordinary forward passes."""
 
 import pytest
 import torch

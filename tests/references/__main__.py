@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,35 +28,61 @@ PAIRS = 9
 LEAST_RATIO = 0.95  # of images/s
 
 
-def trained(checkout: Path, model: str, images: int, folder: Path) -> dict[str, Any]:
-    """summary.json of one model, trained by the code of a checkout on 32×32 faces, on one thread, without a final evaluation."""
-    length = "max_images" if "max_images:" in (checkout / "conf/train.yaml").read_text() else "budget"  # its name in the first version
-    settings = [f"{length}={images}", "batch_size=32", "data.image_size=32", "trainer=cpu", "evaluation.samples=0", "logger=none"]
-    command = [sys.executable, "-m", "zoo.train", f"model={model}", *settings, f"hydra.run.dir={folder}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{model} in {checkout} failed:\n{done.stdout}{done.stderr}")
-    return json.loads((folder / "summary.json").read_text())
+# Trains what each line of its input says, in one process, and answers with the images/s and the final numbers.
+WORKER = """
+import contextlib, json, os, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from zoo.train import main
+for line in sys.stdin:
+    *overrides, folder = json.loads(line)
+    sys.argv = ["zoo.train", *overrides, f"hydra.run.dir={folder}"]
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+        main()
+    print((Path(folder) / "summary.json").read_text().replace(chr(10), ""), flush=True)
+"""
 
 
-def values_of(model: str) -> dict[str, float]:
-    """The final numbers of a model after 3,200 images."""
-    with tempfile.TemporaryDirectory() as folder:
-        metrics = trained(HERE, model, 3_200, Path(folder) / "run")["metrics"]
-    return {name: metrics[name] for name in METRICS if name in metrics}
+class Trainer:
+    """A process that trains models by the code of a checkout: 32×32 faces, one thread, without a final evaluation."""
+
+    def __init__(self, checkout: Path) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(checkout)}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process: Any = subprocess.Popen([sys.executable, "-c", WORKER], cwd=checkout, env=environment, **pipes)
+        length = "max_images" if "max_images:" in (checkout / "conf/train.yaml").read_text() else "budget"  # its name in the first version
+        self.settings = ["batch_size=32", "data.image_size=32", "trainer=cpu", "evaluation.samples=0", "logger=none"]
+        self.length = length
+
+    def train(self, model: str, images: int) -> dict[str, Any]:
+        """summary.json of one model."""
+        with tempfile.TemporaryDirectory() as folder:
+            settings = [f"model={model}", f"{self.length}={images}", *self.settings, f"{folder}/run"]
+            print(json.dumps(settings), file=self.process.stdin, flush=True)
+            answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{model} could not be trained, see above.")
+        return json.loads(answer)
+
+
+def values() -> Iterator[tuple[str, dict[str, float]]]:
+    """Each model and its final numbers after 3,200 images."""
+    trainer = Trainer(HERE)
+    for model in MODELS:
+        metrics = trainer.train(model, 3_200)["metrics"]
+        yield model, {name: metrics[name] for name in METRICS if name in metrics}
 
 
 def store() -> None:
     """Writes values.json."""
-    VALUES.write_text(json.dumps({model: values_of(model) for model in MODELS}, indent=1) + "\n")
+    VALUES.write_text(json.dumps(dict(values()), indent=1) + "\n")
 
 
 def compare() -> bool:
     """Prints each model's numbers beside the stored ones; whether all are equal."""
     known, equal = json.loads(VALUES.read_text()), True
-    for model in MODELS:
-        found = values_of(model)
+    for model, found in values():
         for name, value in known[model].items():
             difference = abs(found.get(name, float("nan")) - value) / max(abs(value), 1e-12)
             good = difference <= TOLERANCE
@@ -64,19 +91,14 @@ def compare() -> bool:
     return equal
 
 
-def speed(other: Path, images: int = 9_600) -> bool:
+def speed(other: Path, images: int) -> bool:
     """Prints the median ratio of nine pairs of runs of each model, here against the other checkout; whether all are high enough."""
-    fast = True
+    here, there, fast = Trainer(HERE), Trainer(other), True
     for model in MODELS:
         ratios = []
-        with tempfile.TemporaryDirectory() as folder:
-            for k in range(PAIRS):
-                both = [(HERE, "here"), (other, "there")]
-                rates = {
-                    name: trained(checkout, model, images, Path(folder) / f"{k}-{name}")["images_per_second"]
-                    for checkout, name in (both if k % 2 else both[::-1])
-                }
-                ratios.append(rates["here"] / rates["there"])
+        for k in range(PAIRS):
+            rates = {trainer: trainer.train(model, images)["images_per_second"] for trainer in ((here, there) if k % 2 else (there, here))}
+            ratios.append(rates[here] / rates[there])
         ratio = statistics.median(ratios)
         fast &= ratio >= LEAST_RATIO
         print(f"{model:10} {ratio:.3f}  ({min(ratios):.3f} to {max(ratios):.3f})", flush=True)
@@ -89,10 +111,11 @@ def main() -> None:
     commands.add_parser("store", help="write values.json")
     other = commands.add_parser("speed", help="compare images/s with another checkout")
     other.add_argument("checkout", type=Path)
+    other.add_argument("--images", type=int, default=3_200)
     arguments = parser.parse_args()
     if arguments.command == "store":
         store()
-    elif not (speed(arguments.checkout.resolve()) if arguments.command == "speed" else compare()):
+    elif not (speed(arguments.checkout.resolve(), arguments.images) if arguments.command == "speed" else compare()):
         raise SystemExit(1)
 
 
