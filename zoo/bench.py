@@ -8,7 +8,6 @@ all parameter groups and flows cost.
 Compare ratios and the figures of one run with each other, not the figures of two machines.
 """
 
-import json
 import logging
 import tempfile
 import warnings
@@ -29,14 +28,13 @@ from zoo.config.app import run_command
 from zoo.config.instantiate import conf_dir
 from zoo.data.store import prepare
 from zoo.errors import ZooError, nearest
-from zoo.files import write_atomically
+from zoo.files import write_json
 from zoo.runs.provenance import versions
 
 SECTIONS = ("memory", "loader", "overhead", "games", "flows", "training")  # in the order in which they are measured
 
 
 def main() -> None:
-    """The command line's entry."""
     run_command(bench, "bench")
 
 
@@ -89,8 +87,7 @@ def bench(config: DictConfig) -> dict[str, Any]:
             found[section] = {result.name: {**result._asdict(), "met": result.met} for result in results}
             console.print(figure_table(title, results))
     if out is not None:
-        text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(out, lambda file: file.write(text.encode()))
+        write_json(out, found)
         console.print(f"{out}: the same numbers", highlight=False, soft_wrap=True)
     return found
 
@@ -122,7 +119,6 @@ def check(config: DictConfig) -> tuple[set[str], list[str], Path | None]:
 
 
 def headline(about: dict[str, Any]) -> str:
-    """One line on the machine."""
     versions = about["versions"]
     parts = [about["cpu"], f"{about['cores']} cores", f"{about['threads']} threads", about["gpu"] or "no GPU"]
     parts += [f"torch {versions['torch']}", f"zoo {versions['commit']}", f"load {about['load_average']}"]
@@ -142,7 +138,6 @@ def answer(met: bool | None) -> str:
 
 
 def figure_table(title: str, results: list[BenchmarkResult]) -> Table:
-    """Figures with their targets."""
     table = Table(title=title, title_justify="left")
     medians = any(result.median is not None for result in results)
     table.add_column("")
@@ -158,7 +153,6 @@ def figure_table(title: str, results: list[BenchmarkResult]) -> Table:
 
 
 def training_table(rows: list[dict[str, Any]], threads: int) -> Table:
-    """Images/s and memory of all models."""
     table = Table(title=f"Training: random batches, {threads} threads; median step", title_justify="left", caption_justify="left")
     notes = []  # on what could not be built
     for heading in ("model", "pixels", "mode"):

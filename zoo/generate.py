@@ -50,7 +50,6 @@ WAYS: dict[str, dict[str, Any]] = {  # of mode=transfer -> the further options a
 
 
 def main() -> None:
-    """The command line's entry."""
     run_command(generate, "generate")
 
 

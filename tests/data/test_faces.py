@@ -14,7 +14,6 @@ from zoo.data.faces.dataset import (
     Faces,
     attributes_of,
     export_celeba,
-    redraw,
     render,
     sample_factors,
     swap_factors,
@@ -113,7 +112,6 @@ def test_redrawing_takes_the_guides_glasses(factors: np.ndarray) -> None:
     others = [k for k in range(len(FACTOR_NAMES)) if k not in glasses]
     np.testing.assert_array_equal(swapped[:, glasses], guide[:, glasses])
     np.testing.assert_array_equal(swapped[:, others], target[:, others])
-    np.testing.assert_array_equal(redraw(target, 32, Eyeglasses=guide), render(swapped, 32))
     np.testing.assert_array_equal(swap_factors(swapped, Eyeglasses=target), target)  # swapping back restores
     bare = changed(guide, glasses=0)
     assert not attributes_of(swap_factors(target, Eyeglasses=bare, Wearing_Hat=guide[:1]))[:, ATTRIBUTE_NAMES.index("Eyeglasses")].any()

@@ -115,7 +115,7 @@ def test_what_the_images_do_not_allow_is_left_out():
 
 @pytest.mark.parametrize(("weights", "shape", "sentence"), [
     ({"hflp": 1}, SHAPE, r"hflp is not known; did you mean 'hflip'\?"),
-    ({"zzz": 1}, SHAPE, "zzz is not known; valid: hflip, .*reverse_vflip."),
+    ({"zzz": 1}, SHAPE, r"zzz is not known; valid: colour, .*vflip\."),
     ({"hflip": -1, "vflip": 2}, SHAPE, "hflip=-1 must be a number of at least 0"),
     ({"hflip": float("nan")}, SHAPE, "hflip=nan must be a number"),
     ({"hflip": float("inf")}, SHAPE, "hflip=inf must be a number"),

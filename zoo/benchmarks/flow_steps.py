@@ -1,7 +1,7 @@
 """What image flows cost: memory and time of the three memory modes, and a training step against normflows with the same weights.
 
 The memory of a mode is what its forward pass saves for the backward pass: the bytes of all saved tensors, each storage once, without the
-parameters. What is compared takes turns in one process, step by step, on one thread, and the median of the ratios of neighbours counts.
+parameters. All on one thread.
 
 normflows (an optional peer) writes its Glow from latents to images, and where the zoo's flow splits it has Gaussians without a net. As the
 nets of our splits start at zero, both flows start with the same likelihood; ours does the work of its splits all the same.
@@ -10,14 +10,13 @@ nets of our splits start at zero, both flows start with the same likelihood; our
 import importlib.util
 import math
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from zoo.benchmarks.measure import BenchmarkResult, synchronize, threads
+from zoo.benchmarks.measure import BenchmarkResult, ratio, take_turns, threads
 from zoo.nets.flows import ActNorm, Coupling, InvertibleConv
 from zoo.nets.glow import ImageFlow
 
@@ -25,7 +24,6 @@ GOALS_MEMORY = {"checkpoint": (0.08, 1.6), "reversible": (0.02, 1.35)}  # bytes 
 GOAL_EAGER, GOAL_COMPILED = 0.9, 0.8  # of normflows' time
 GOAL_DIFFERENCE = 1e-5  # relative, of log-likelihoods in float32
 WARM_UP = 1  # turns that do not count
-TURNS = 5  # at least
 
 
 class Size(NamedTuple):
@@ -72,7 +70,7 @@ def measure_memory(device: torch.device, seconds: float) -> list[BenchmarkResult
 
     modes = ["plain", *GOALS_MEMORY]
     saved = {mode: saved_bytes(lambda mode=mode: loss(mode), flow) for mode in modes}  # type: ignore[misc]
-    times = take_turns({mode: lambda mode=mode: take(mode) for mode in modes}, device, seconds)  # type: ignore[misc]
+    times = take_turns({mode: lambda mode=mode: take(mode) for mode in modes}, device, seconds, WARM_UP)  # type: ignore[misc]
     results = [
         BenchmarkResult("plain_saved_mib", "plain: saved for the backward pass", saved["plain"] / 2**20, "MiB"),
         BenchmarkResult("plain_ms", "plain: forward and backward", statistics.median(times["plain"]), "ms"),
@@ -98,7 +96,7 @@ def measure_speed(device: torch.device, seconds: float, compiled: bool) -> list[
         own = ready(SPEED, device)[0]
         call = torch.compile(own, fullgraph=True) if mode == "compiled" else own
         steps[mode] = training_step(lambda call=call: -log_likelihood(call, x).mean(), own)  # type: ignore[misc]
-    times = take_turns(steps, device, seconds)
+    times = take_turns(steps, device, seconds, WARM_UP)
     results = [
         BenchmarkResult(
             "log_likelihood_difference", "log-likelihoods, ours to normflows'", difference, "relative", GOAL_DIFFERENCE, at_least=False
@@ -138,7 +136,6 @@ def log_likelihood(flow: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor) -
 
 
 def training_step(loss: Callable[[], Tensor], net: nn.Module) -> Callable[[], None]:
-    """Forward, backward and Adam."""
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
 
     def take() -> None:
@@ -166,30 +163,8 @@ def saved_bytes(loss: Callable[[], Tensor], net: nn.Module) -> int:
     return sum(found.values())
 
 
-def take_turns(takes: dict[str, Callable[[], None]], device: torch.device, seconds: float) -> dict[str, list[float]]:
-    """Milliseconds of each, in turns, for about `seconds`."""
-    times: dict[str, list[float]] = {name: [] for name in takes}
-    began = time.perf_counter()
-    while len(times[next(iter(takes))]) < WARM_UP + TURNS or time.perf_counter() - began < seconds:
-        for name, take in takes.items():
-            synchronize(device)
-            start = time.perf_counter()
-            take()
-            synchronize(device)
-            times[name].append(1000 * (time.perf_counter() - start))
-    return {name: own[WARM_UP:] for name, own in times.items()}
-
-
-def ratio(own: list[float], other: list[float]) -> float:
-    """The median of the ratios of neighbours."""
-    return statistics.median(a / b for a, b in zip(own, other, strict=True))
-
-
 def as_normflows(flow: ImageFlow) -> Any:
-    """normflows' Glow with the weights of ours, but for the nets of our splits, which must be zero.
-
-    It numbers levels and steps from the latents, its ActNorms hold the parameters of the inverse, its couplings interleave shift and scale.
-    """
+    """normflows' Glow, which counts from the latents, with the weights of ours, but for the nets of our splits, which must be zero."""
     import normflows
 
     priors, flows, merges = [], [], []

@@ -4,13 +4,11 @@ The ordinary way: each parameter group in turn computes its own objective from t
 and without a graph for what it merely consumes, then steps with its own optimizer. The objectives are written out here once more, for the
 models' default settings and for batches of two domains; the tests hold their gradients against those of the one loss. All parameter groups
 of a step share its noise, and UDT's attribute encoder sees rich images only, so the ordinary way does no work for nothing.
-
-Both ways take turns in one process, step by step, and the median of the ratios of neighbours counts.
 """
 
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,9 +16,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from zoo.batch import Batch
-from zoo.benchmarks.measure import BenchmarkResult
-from zoo.benchmarks.steps import clocked, device_of, random_batch, ready, step, train_settings
-from zoo.config.schema import ResolvedSettings
+from zoo.benchmarks.measure import BenchmarkResult, ratio, take_turns
+from zoo.benchmarks.steps import device_of, random_batch, ready, step, train_settings
 from zoo.losses import at_least_float32, kl_to_standard_normal, mean_squared_error
 from zoo.models.acai import ACAI
 from zoo.models.base import Autoencoder
@@ -32,7 +29,6 @@ from zoo.models.vaegan import VAEGAN
 GOAL_RATIO = 1.1  # of the zoo's step to the ordinary one
 BATCH_SIZE = 32  # as zoo.train
 WARM_UP = 2  # turns that do not count
-TURNS = 5  # at least
 
 Objective = Callable[[Any, Batch, Tensor], Tensor]  # model, batch, noise of the step -> scalar
 
@@ -198,32 +194,28 @@ def measure_games(seconds: float, print_progress: Callable[[str], None]) -> list
     results = []
     for name in GAMES:
         settings = train_settings(f"model={name}", f"batch_size={BATCH_SIZE}", "trainer.devices=1")
+        device, mixed = device_of(settings)
         title = f"{name} {settings.data.image_size}×{settings.data.image_size}"
         print_progress(f"games: {title}, batch {BATCH_SIZE}")
-        ours, ordinary = turns_of(name, settings, seconds)
-        cost = statistics.median(own / other for own, other in zip(ours, ordinary, strict=True))
-        own, other = statistics.median(ours), statistics.median(ordinary)
+        batch = random_batch(settings.batch_size, settings.data.image_size, device)
+        model, other = ready(settings, device), ready(settings, device)
+        optimizer, optimizers = model.configure_optimizers(), optimizers_of(other)
+        takes = {
+            "ours": partial(step, model, optimizer, batch, mixed),
+            "ordinary": partial(recomputing_step, other, optimizers, GAMES[name], batch, mixed),
+        }
+        ours, ordinary = take_turns(takes, device, seconds, WARM_UP).values()
         param_groups = len(GAMES[name].objectives)
         results += [
-            BenchmarkResult(f"{name}_one_loss_ms_per_step", f"{title}: one loss, one optimizer", own, "ms/step"),
+            BenchmarkResult(f"{name}_one_loss_ms_per_step", f"{title}: one loss, one optimizer", statistics.median(ours), "ms/step"),
             BenchmarkResult(
-                f"{name}_recomputing_ms_per_step", f"{title}: {param_groups} losses, {param_groups} optimizers", other, "ms/step"
+                f"{name}_recomputing_ms_per_step",
+                f"{title}: {param_groups} losses, {param_groups} optimizers",
+                statistics.median(ordinary),
+                "ms/step",
             ),
-            BenchmarkResult(f"{name}_step_ratio", f"{title}: one over {param_groups}", cost, "×", GOAL_RATIO, at_least=False),
+            BenchmarkResult(
+                f"{name}_step_ratio", f"{title}: one over {param_groups}", ratio(ours, ordinary), "×", GOAL_RATIO, at_least=False
+            ),
         ]
     return results
-
-
-def turns_of(name: str, settings: ResolvedSettings, seconds: float) -> tuple[list[float], list[float]]:
-    """Milliseconds of the zoo's steps, and of the ordinary ones beside them."""
-    device, mixed = device_of(settings)
-    batch = random_batch(settings.batch_size, settings.data.image_size, device)
-    model, other = ready(settings, device), ready(settings, device)
-    optimizer, optimizers = model.configure_optimizers(), optimizers_of(other)
-    ours: list[float] = []
-    ordinary: list[float] = []
-    began = time.perf_counter()
-    while len(ours) < WARM_UP + TURNS or time.perf_counter() - began < seconds:
-        ours.append(clocked(lambda batch: step(model, optimizer, batch, mixed), batch))
-        ordinary.append(clocked(lambda batch: recomputing_step(other, optimizers, GAMES[name], batch, mixed), batch))
-    return ours[WARM_UP:], ordinary[WARM_UP:]

@@ -1,10 +1,15 @@
-"""What every measurement shares: a figure with its target, the clock, memory of the process, and random images in a real store."""
+"""What every measurement shares: a figure with its target, the clock, memory of the process, and random images in a real store.
+
+What is compared takes turns in one process, step by step, and the median of the ratios of neighbours counts.
+"""
 
 import ctypes
 import gc
 import os
 import re
-from collections.abc import Iterator
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +44,33 @@ def synchronize(device: torch.device) -> None:
     """Waits for the GPU, so that the clock sees its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def milliseconds_of(take: Callable[[], Any], device: torch.device) -> float:
+    """Milliseconds of a call, its work on the GPU included."""
+    synchronize(device)
+    start = time.perf_counter()
+    take()
+    synchronize(device)
+    return 1000 * (time.perf_counter() - start)
+
+
+def take_turns(
+    takes: Mapping[str, Callable[[], Any]], device: torch.device, seconds: float, warm_up: int, least: int = 5
+) -> dict[str, list[float]]:
+    """Milliseconds of each, in turns, for about `seconds` and at least so many turns; the first `warm_up` turns do not count."""
+    times: dict[str, list[float]] = {name: [] for name in takes}
+    began, turns = time.perf_counter(), 0
+    while turns < warm_up + least or time.perf_counter() - began < seconds:
+        turns += 1
+        for name, take in takes.items():
+            times[name].append(milliseconds_of(take, device))
+    return {name: own[warm_up:] for name, own in times.items()}
+
+
+def ratio(own: list[float], other: list[float]) -> float:
+    """The median of the ratios of neighbours."""
+    return statistics.median(a / b for a, b in zip(own, other, strict=True))
 
 
 @contextmanager

@@ -38,16 +38,7 @@ REPORTED = 20  # evaluations at the end of training that the result is the media
 
 
 class LinearProbe:
-    """One dense layer from codes to labels, the sums of its losses, and its optimizer; the same on all ranks.
-
-    Args:
-        latent_dim: Dimensions of the code.
-        labels: Number of classes or attributes, L.
-        classes: Whether labels are one-hot classes.
-        learning_rate: Of Adam.
-        seed: Of the initial weights: Glorot uniform, biases 0, as in the authors' code.
-        device: Where codes and labels are.
-    """
+    """One dense layer from codes to `labels` classes or attributes, L; it starts Glorot uniform, as published. Alike on all ranks."""
 
     def __init__(self, latent_dim: int, labels: int, classes: bool, learning_rate: float, seed: int, device: torch.device) -> None:
         bound, generator = math.sqrt(6 / (latent_dim + labels)), Generator().manual_seed(seed_of(seed, PROBE))

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from zoo.callbacks.clock import Pauses, images_seen, is_due
 from zoo.callbacks.stop_on_signal import StopOnSignal
 from zoo.errors import ZooError
-from zoo.models.base import IF_DIVERGED
+from zoo.models.base import REMEDY
 from zoo.runs import checkpoint
 
 
@@ -36,7 +36,7 @@ class PeriodicCheckpoint(pl.callbacks.Checkpoint):
         """Writes a checkpoint of this moment and removes the oldest. Raises ZooError instead if a parameter is not finite."""
         for name, parameter in pl_module.named_parameters():
             if not parameter.isfinite().all():
-                raise ZooError(f"Training diverged: '{name}' is not finite, so no checkpoint is written; {IF_DIVERGED}")
+                raise ZooError(f"Training diverged: '{name}' is not finite, so no checkpoint is written; {REMEDY}")
         with Pauses.counted():
             trainer.save_checkpoint(self.run / "checkpoints" / f"{images_seen(trainer, pl_module):012d}.ckpt", weights_only=False)
             if trainer.is_global_zero:

@@ -9,12 +9,7 @@ from zoo.evaluation.validation import evaluation_mode, fit_prior
 
 
 class PriorFitter(pl.Callback):
-    """Fits a prior of the kind that is fitted; the others it leaves alone. On all ranks, after the same images on each.
-
-    Args:
-        every: Images between two fits.
-        images: At most so many training images.
-    """
+    """Fits a prior that is of a kind to be fitted, every `every` images, to at most `images` training images, the same on all ranks."""
 
     def __init__(self, every: int, images: int = 10_000) -> None:
         self.every, self.images = every, images

@@ -15,12 +15,7 @@ from zoo.viz import tiling
 
 
 class SampleLogger(pl.Callback):
-    """Samples, reconstructions, interpolations and more, of the same validation images and latents each time; on rank 0.
-
-    Args:
-        folder: Where the PNG files go: `<kind>-<images seen>.png`.
-        every: Images between two sets of grids.
-    """
+    """Samples, reconstructions and more, of the same images and latents each time: `folder`/<kind>-<images seen>.png; on rank 0."""
 
     def __init__(self, folder: Path, every: int) -> None:
         self.folder, self.every = folder, every

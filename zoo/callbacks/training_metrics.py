@@ -10,7 +10,7 @@ import torch
 from zoo.callbacks.clock import Pauses, images_seen, is_due
 from zoo.errors import ZooError
 from zoo.hardware import peak_memory_mib
-from zoo.models.base import IF_DIVERGED
+from zoo.models.base import REMEDY
 
 
 class TrainingMetricsLogger(pl.Callback):
@@ -59,8 +59,7 @@ class TrainingMetricsLogger(pl.Callback):
         self._sums, self._steps, self._mark = None, 0, None
         if not all(math.isfinite(mean) for mean in means):
             bad = ", ".join(name for name, mean in zip(names, means, strict=True) if not math.isfinite(mean))
-            raise ZooError(f"Training diverged before {seen:,} images: {bad} is not finite; {IF_DIVERGED}")
-
+            raise ZooError(f"Training diverged before {seen:,} images: {bad} is not finite; {REMEDY}")
         if model.gradient_norms and not any(norm.item() for norm in model.gradient_norms.values()):
             raise ZooError(
                 f"Training is stuck since before {seen:,} images: all gradients are exactly 0, as where a tanh output or all ReLUs are "

@@ -10,12 +10,7 @@ from zoo.evaluation.validation import evaluation_mode, measure
 
 
 class ValidationMetrics(pl.Callback):
-    """Logs the means of all loss terms, `val/mse` and `val/psnr`, with the averaged weights where averaging is on; on all ranks.
-
-    Args:
-        every: Images between two validations.
-        images: At most so many of the split.
-    """
+    """Logs the means of all loss terms, `val/mse` and `val/psnr`, of at most `images`, with averaged weights if any; on all ranks."""
 
     def __init__(self, every: int, images: int = 10_000) -> None:
         self.every, self.images = every, images

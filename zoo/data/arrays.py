@@ -33,7 +33,6 @@ Part = tuple[np.ndarray, np.ndarray]  # images (N, C, H, W) uint8, labels (N,)
 class Layout(NamedTuple):
     """Where a data set's files lie below the root, and what is in them."""
 
-    name: str
     size: int  # pixels, height = width
     channels: int
     classes: tuple[str, ...]
@@ -59,7 +58,7 @@ class Arrays(Source):
         self.image_size = self.layout.size if image_size is None else image_size
         if self.image_size < 1:
             raise ZooError(f"data.image_size={image_size} is not possible: choose at least 1, or {self.layout.size}, the native size.")
-        self._images: np.ndarray | None = None  # (N, C, H, W) at native size, train before test
+        self._images: Any = None  # after `scan` (N, C, H, W) at native size, train before test
 
     def settings(self) -> dict[str, Any]:
         resized = {} if self._pad is not None else {"filter": FILTER, "decoder": DECODER}
@@ -82,7 +81,6 @@ class Arrays(Source):
     def read(self, start: int, stop: int) -> Chunk:
         if self._images is None:
             self.scan()
-        assert self._images is not None
         images = self._images[start:stop]
         if self._pad is not None:
             sides = (self._pad, self._pad)
@@ -172,18 +170,15 @@ def _parse_svhn(files: list[bytes]) -> Part:
     return content["X"].transpose(3, 2, 0, 1), content["y"].reshape(-1).astype(int) % 10  # (32, 32, 3, N); 10 means digit 0
 
 
-def _idx_layout(name: str, folder: str, classes: tuple[str, ...]) -> Layout:
+def _idx_layout(folder: str, classes: tuple[str, ...]) -> Layout:
     train, test = ((f"{folder}/raw/{part}-images-idx3-ubyte", f"{folder}/raw/{part}-labels-idx1-ubyte") for part in ("train", "t10k"))
-    return Layout(name, 28, 1, classes, train, test, _parse_mnist)
+    return Layout(28, 1, classes, train, test, _parse_mnist)
 
 
 _BATCHES = tuple(f"cifar-10-batches-py/data_batch_{k}" for k in range(1, 6))
 LAYOUTS = {
-    layout.name: layout
-    for layout in (
-        _idx_layout("mnist", "MNIST", DIGITS),  # 55,000 + 5,000 + 10,000 grey digits
-        _idx_layout("fashion_mnist", "FashionMNIST", CLOTHES),  # 55,000 + 5,000 + 10,000 grey pieces of clothing
-        Layout("cifar10", 32, 3, OBJECTS, _BATCHES, ("cifar-10-batches-py/test_batch",), _parse_cifar10),  # 45,000 + 5,000 + 10,000 photos
-        Layout("svhn", 32, 3, DIGITS, ("train_32x32.mat",), ("test_32x32.mat",), _parse_svhn),  # 68,257 + 5,000 + 26,032, no `extra`
-    )
+    "mnist": _idx_layout("MNIST", DIGITS),  # 55,000 + 5,000 + 10,000 grey digits
+    "fashion_mnist": _idx_layout("FashionMNIST", CLOTHES),  # 55,000 + 5,000 + 10,000 grey pieces of clothing
+    "cifar10": Layout(32, 3, OBJECTS, _BATCHES, ("cifar-10-batches-py/test_batch",), _parse_cifar10),  # 45,000 + 5,000 + 10,000 photos
+    "svhn": Layout(32, 3, DIGITS, ("train_32x32.mat",), ("test_32x32.mat",), _parse_svhn),  # 68,257 + 5,000 + 26,032, no `extra`
 }

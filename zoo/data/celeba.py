@@ -46,7 +46,7 @@ class CelebA(Source):
         self.root, self.image_size, self.partial = root, image_size, partial
         self.recipe = ImageDecoder(image_size, 3, crop)
         self._names: list[str] = []
-        self._load: Callable[[str], bytes] | None = None
+        self._load: Any = None  # name -> bytes, known after `scan`
 
     def settings(self) -> dict[str, Any]:
         return {"source": self.name, "partial": self.partial} | self.recipe.settings()
@@ -57,28 +57,32 @@ class CelebA(Source):
 
     def scan(self) -> Listing:
         """Raises ZooError for missing, doubled or malformed rows, images without a row, rows without an image, and empty splits."""
-        images, attribute_file, partition_file = self._locate()
+        images, attribute_file, *others = self._locate()
         present, self._load = open_images(images)
         table = read_attributes(attribute_file, self.partial)
         names = join(present, table.rows, images, attribute_file, self.partial)
-        splits = official_splits(names, read_partition(partition_file), partition_file)
+        splits = self._splits(names, *others)
         self._names, self.attribute_names = names, table.columns
-        digests = {path.name: sha256_of(path) for path in (attribute_file, partition_file)}
-        return Listing(names, splits, table.select(names), digests=digests)
+        digests = {path.name: sha256_of(path) for path in (attribute_file, *others)}
+        return Listing(names, splits, table.values[[table.rows[name] for name in names]], digests=digests)
 
     def read(self, start: int, stop: int) -> Chunk:
         if self._load is None:
             self.scan()
-        assert self._load is not None
         return decode_all(self._load, self._names[start:stop], self.recipe)
 
-    def _locate(self) -> tuple[Path, Path, Path]:
+    def _locate(self) -> list[Path]:
+        """The images, the table of attributes, and what decides the splits."""
         root = open_root(self.root, self.name, EXPECTED)
         folder, twice, packed = "img_align_celeba", "img_align_celeba/img_align_celeba", "img_align_celeba.zip"
         images = [f"{place}{name}" for place in ("", "Img/") for name in (twice, folder, packed)]
         attributes = ["list_attr_celeba.txt", "Anno/list_attr_celeba.txt", "list_attr_celeba.csv"]
         partition = ["list_eval_partition.txt", "Eval/list_eval_partition.txt", "list_eval_partition.csv"]
-        return find(root, images, EXPECTED), find(root, attributes, EXPECTED), find(root, partition, EXPECTED)
+        return [find(root, names, EXPECTED) for names in (images, attributes, partition)]
+
+    def _splits(self, names: list[str], *tables: Path) -> np.ndarray:
+        """(N,) uint8, positions in SPLITS."""
+        return official_splits(names, tables[0])
 
 
 class Attributes(NamedTuple):
@@ -87,10 +91,6 @@ class Attributes(NamedTuple):
     columns: tuple[str, ...]  # A names
     rows: dict[str, int]  # file name -> row in `values`
     values: np.ndarray  # (N, A) uint8 in {0, 1}
-
-    def select(self, names: list[str]) -> np.ndarray:
-        """(len(names), A), the rows of these files."""
-        return self.values[[self.rows[name] for name in names]]
 
 
 def find(root: Path, names: list[str], expected: str) -> Path:
@@ -227,8 +227,9 @@ def join(present: list[str], rows: dict[str, int], images: Path, table: Path, pa
     return common
 
 
-def official_splits(names: list[str], partition: dict[str, int], path: Path) -> np.ndarray:
-    """(N,) uint8, positions in SPLITS. Raises ZooError where a name has no row, or a split would be empty."""
+def official_splits(names: list[str], path: Path) -> np.ndarray:
+    """(N,) uint8, positions in SPLITS. Raises ZooError where a name has no row in the partition, or a split would be empty."""
+    partition = read_partition(path)
     missing = {name for name in names if name not in partition}
     if missing:
         raise ZooError(f"{path} has no row for {len(missing)} images ({some(missing)}): add the rows, or {RESTORE}.")

@@ -49,10 +49,7 @@ def fingerprint(paths: Iterable[str | Path]) -> str:
 
 
 def split_by_name(names: Sequence[str], val: int, test: int, seed: int = 0) -> np.ndarray:
-    """(N,) uint8, positions in SPLITS: `val` and `test` of the names, drawn by a hash of seed and name; the rest trains.
-
-    Depends on no library's random stream and not on the order of the names.
-    """
+    """(N,) uint8, positions in SPLITS: `val` and `test` of the names, drawn by a hash of seed and name, in any order; the rest trains."""
     order = np.argsort([hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).hexdigest() for name in names], kind="stable")
     splits = np.zeros(len(names), np.uint8)
     splits[order[:val]] = SPLITS.index("val")

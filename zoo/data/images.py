@@ -120,12 +120,9 @@ def to_array(image: Image.Image) -> np.ndarray:
 
 
 def decode_all(load: Callable[[str], bytes], names: Sequence[str], recipe: ImageDecoder) -> Chunk:
-    """Reads, hashes and decodes the files `names` with one thread per core.
+    """Reads, hashes and decodes the files `names`, one thread per core: a row of the Chunk for each.
 
-    load: gives the bytes of the file with that name; is called from several threads at once, and may raise.
-
-    A Chunk with one row per name: images (n, C, size, size), `errors` for those that could not be read or decoded, and the sha256 of each
-    file (empty where it could not be read). Raises nothing for a bad file. Pillow works outside the GIL, so threads are enough.
+    `load` gives the bytes of a file, in any thread, or raises. Nothing is raised for a bad file; one that cannot be read has no sha256.
     """
     images = np.zeros((len(names), recipe.channels, recipe.size, recipe.size), np.uint8)
 

@@ -25,10 +25,9 @@ def draw_uint8(angles: np.ndarray) -> np.ndarray:
 
 
 class Lines(Source):
-    """Lines at random angles: `train`, `val` and `test` images, 32×32×1, drawn from `seed`.
+    """Lines at random angles: `train`, `val` and `test` images, 32×32×1, drawn from `seed`. Raises ZooError for another size.
 
     Attributes: the tenth of the circle the angle lies in, one-hot (the paper's classes). Factor: the angle in radians, in [0, 2π).
-    Raises ZooError for another image size: the benchmark, its templates and its published numbers are for 32×32.
     """
 
     name = "lines"

@@ -34,8 +34,7 @@ ORDER, FLIPS, POOR, RICH, SUBSET = range(5)  # independent streams of random num
 class BatchLoader:
     """Iterates over the batches of one split; a pass is one epoch of this rank's micro-batches.
 
-    store       what to read
-    split       "train", "val" or "test"
+    store, split    what to read: "train", "val" or "test"
     batch_size  images per optimizer step, over all ranks and accumulation steps
     seed        decides the order and the flips, together with the epoch
     rank, world_size, accumulate    which share of the global batch is ours, and in how many pieces it comes
@@ -267,10 +266,7 @@ class _Slot(NamedTuple):
 
 
 def choose_storage(requested: str, nbytes: int, device: torch.device) -> str:
-    """What is asked for ("mmap" or "device"), or with "auto" the device if it is a GPU and half of its free memory is enough.
-
-    Raises ZooError for an unknown name.
-    """
+    """ "mmap" or "device", as asked for; with "auto" the device if it is a GPU with twice the memory free. Raises ZooError for others."""
     if requested not in STORAGES:
         raise ZooError(f"unknown storage '{requested}': set data.storage to one of {', '.join(STORAGES)}.")
     if requested != "auto":

@@ -25,14 +25,11 @@ class DataModule(pl.LightningDataModule):
 
     Args:
         source: Where the images come from.
-        batch_size: Global: images per optimizer step over all ranks and accumulation.
+        batch_size, seed, storage, domain: As in BatchLoader.
         cache: Folder of the packed stores; by default $ZOO_CACHE, else ~/.cache/zoo.
-        seed: Of the training order and the flips.
-        storage: "device", "mmap" or "auto".
         flip: Mirror half of the training images, drawn anew each epoch.
         skip_bad: Drop images that cannot be read, with their attributes, instead of stopping.
         limit: Train and validate on only `limit` images of each split.
-        domain: An attribute; training batches then interleave: even rows without it, odd rows with it.
     """
 
     def __init__(
@@ -78,19 +75,8 @@ class DataModule(pl.LightningDataModule):
 
     def loader(self, split: str, limit: int | None = None, shared: bool = False) -> BatchLoader:
         """Reads a split once, in order, in uint8 batches: every image exactly once over all ranks, or with `shared` once on each rank."""
-        rank, world = (0, 1) if shared else self._place()
-        limits = [number for number in (limit, self.limit) if number is not None]
-        return BatchLoader(
-            store=self.store,
-            split=split,
-            batch_size=self.batch_size,
-            rank=rank,
-            world_size=world,
-            shuffle=False,
-            storage="mmap",
-            device=self._device(),
-            limit=min(limits) if limits else None,
-        )
+        limit = min((number for number in (limit, self.limit) if number is not None), default=None)
+        return self._loader(split, limit, shared, shuffle=False)
 
     def read(self, split: str) -> Iterator[Batch]:
         """Reads a split once, in the order of the store, in float batches: every image on every rank, none mirrored."""
@@ -98,21 +84,14 @@ class DataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         if self._train is None:
-            rank, world = self._place()
-            device = self._device()
-            train_bytes = len(self.store.indices("train")) * self.store.images[0].nbytes
-            self._train = BatchLoader(
-                store=self.store,
-                split="train",
-                batch_size=self.batch_size,
+            accumulate_grad_batches = self.trainer.accumulate_grad_batches if self.trainer else 1
+            self._train = self._loader(
+                "train",
+                self.limit,
                 seed=self.seed,
-                rank=rank,
-                world_size=world,
-                accumulate_grad_batches=self.trainer.accumulate_grad_batches if self.trainer else 1,
-                storage=choose_storage(self.storage, train_bytes, device),
-                device=device,
+                accumulate_grad_batches=accumulate_grad_batches,
+                storage=self.storage,
                 domain=self.domain,
-                limit=self.limit,
             )
         return self._train
 
@@ -132,8 +111,10 @@ class DataModule(pl.LightningDataModule):
         parts = self.store.images[positions], self.store.attributes[positions], positions
         return to_float(Batch(*(torch.from_numpy(part).to(self._device()) for part in parts)))
 
-    def _place(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+    def _loader(self, split: str, limit: int | None, shared: bool = False, **options: Any) -> BatchLoader:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer and not shared else (0, 1)
+        options |= {"rank": rank, "world_size": world_size, "device": self._device(), "limit": limit}
+        return BatchLoader(self.store, split, self.batch_size, **options)
 
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")

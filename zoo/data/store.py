@@ -35,8 +35,7 @@ SHOWN = 20  # bad images named in an error
 class Store:
     """An opened store: plain arrays, read-only, cheap to open as often as wanted.
 
-    `images` is (N, C, H, W) uint8 and stays on disk; `attributes` (N, A) uint8 in {0, 1}, `splits` (N,) uint8 (position in
-    SPLITS) and `factors` (N, F) float32 or None are in memory.
+    On disk: `images` (N, C, H, W) uint8. In memory: `attributes` (N, A) uint8 in {0, 1}, `splits` (N,), `factors` (N, F) or None.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]):
@@ -51,10 +50,7 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, verify: bool = False) -> "Store":
-        """Opens a store. Sizes are always checked, `verify` also compares the sha256 of every file.
-
-        Raises ZooError if there is no store, or if a file of it is missing or damaged.
-        """
+        """Opens a store: checks sizes, with `verify` every sha256. Raises ZooError if there is none, or a file is missing or damaged."""
         path = Path(path)
         manifest = _read_manifest(path)
         if manifest is None:
@@ -74,7 +70,6 @@ class Store:
 
     @property
     def channels(self) -> int:
-        """Number of channels, 1 or 3."""
         return self.images.shape[1]
 
     @property
@@ -124,7 +119,8 @@ def prepare(
     path = cache / f"{source.name}-{source.image_size}-{_json_sha256(key)[:12]}"
     if not _fits(path, key):
         with locked(cache / source.name, f"preparing '{source.name}'"):
-            _remove_leftovers(cache, source.name)
+            for leftover in cache.glob(f".{source.name}.building-*"):  # by a killed builder: nobody else writes there under the lock
+                shutil.rmtree(leftover, ignore_errors=True)
             if not _fits(path, key):  # it may have been built while we waited
                 _build(source, path, key, approve)
                 return Store.open(path)  # hashed a moment ago
@@ -155,20 +151,20 @@ def _build(source: Source, path: Path, key: dict[str, Any], approve: Callable[[L
             raise ZooError(f"none of the {count:,} images of '{source.name}' can be read; the first: {listing.names[0]}: {bad[0]}.")
         _write_tables(temporary, listing, kept)
         files = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in sorted(temporary.iterdir())}
-        _write_manifest(
-            temporary,
-            {
-                **key,
-                "name": source.name,
-                "image_size": source.image_size,
-                "attribute_names": list(source.attribute_names),
-                "factor_names": list(source.factor_names),
-                "counts": {split: int((listing.splits[kept] == i).sum()) for i, split in enumerate(SPLITS)},
-                "dropped": {listing.names[i]: reason for i, reason in sorted(bad.items())},
-                "sources_sha256": sources.hexdigest(),
-                "files": files,
-            },
-        )
+        manifest = {
+            **key,
+            "name": source.name,
+            "image_size": source.image_size,
+            "attribute_names": list(source.attribute_names),
+            "factor_names": list(source.factor_names),
+            "counts": {split: int((listing.splits[kept] == i).sum()) for i, split in enumerate(SPLITS)},
+            "dropped": {listing.names[i]: reason for i, reason in sorted(bad.items())},
+            "sources_sha256": sources.hexdigest(),
+            "files": files,
+        }
+        with open(temporary / "manifest.json", "wb") as file:
+            file.write(json.dumps({**manifest, "sha256": _json_sha256(manifest)}, indent=1).encode())
+            _flush(file)
         sync_folder(temporary)
         if path.exists():  # written by another version or with a broken manifest
             os.rename(path, temporary.with_name(f"{temporary.name}-old"))
@@ -264,19 +260,6 @@ def _disk_full(cache: Path, needed: int) -> ZooError:
         f"the store needs {needed / 1e6:,.1f} MB and {cache} has {free / 1e6:,.1f} MB free: "
         "make room, or choose another folder with data.cache=DIR."
     )
-
-
-def _remove_leftovers(cache: Path, name: str) -> None:
-    """What killed builders left. Only called under the lock, so that nobody is still writing there."""
-    for path in cache.iterdir():
-        if path.name.startswith(f".{name}.building-"):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    with open(folder / "manifest.json", "wb") as file:
-        file.write(json.dumps({**manifest, "sha256": _json_sha256(manifest)}, indent=1).encode())
-        _flush(file)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:

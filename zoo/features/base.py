@@ -9,8 +9,7 @@ from torch import Tensor, nn
 class Features(nn.Module, ABC):
     """A frozen network in eval mode: uint8 images in, one feature vector per image out, always in float32.
 
-    It is part of the protocol of every number made with it: `identity` goes into the results, and numbers of different features are
-    never compared.
+    It is part of every number made with it: `identity` goes into the results, and numbers of different features are never compared.
     """
 
     name: str  # "classifier" or "inception"; part of a metric's name unless it is the default

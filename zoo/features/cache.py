@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,17 @@ def read(path: Path, legacy: bool = False) -> Any:
         raise ZooError(f"{path} is refused: it holds code or objects, not only tensors and plain containers.") from None
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
         raise ZooError(f"{path} is damaged ({(str(error) or 'it ends too early').splitlines()[0][:80]}).") from None
+
+
+def read_kept(path: Path, otherwise: str) -> Any:
+    """What `read` reads; None where there is no file, or a damaged one, which is named, with what happens `otherwise`."""
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except ZooError as error:
+        print(f"{error} {otherwise}", file=sys.stderr, flush=True)
+        return None
 
 
 def write(content: Any, path: Path) -> None:

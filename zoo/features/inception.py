@@ -49,10 +49,7 @@ class Inception(Features):
 
 
 def inception_from(weights: str | Path | None, device: torch.device | str = "cpu") -> Inception:
-    """The network with the weights of this file. Raises ZooError: the package or the file is missing, or it holds something else.
-
-    Weights that are not the official ones are accepted; `identity` says so.
-    """
+    """A network with this file's weights, official or not. Raises ZooError: the package or file is missing, or holds other things."""
     if find_spec("torch_fidelity") is None:
         raise ZooError("features=inception needs the package torch-fidelity: install it with pip install 'zoo[inception]'.")
     if weights is None:

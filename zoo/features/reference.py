@@ -11,7 +11,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from zoo.data.store import Store
-from zoo.errors import ZooError
 from zoo.features import cache as files
 from zoo.features.base import Features
 from zoo.files import locked
@@ -45,13 +44,8 @@ def reference_features(
 
 def _kept(path: Path, shape: tuple[int, int]) -> Tensor | None:
     """The features in a file; None where there is no file, or a damaged one."""
-    if not path.exists():
+    rows = files.read_kept(path, "It is computed anew.")
+    if rows is not None and (not isinstance(rows, Tensor) or tuple(rows.shape) != shape):
+        print(f"{path} does not hold {shape[0]:,} × {shape[1]:,} features. It is computed anew.", file=sys.stderr, flush=True)
         return None
-    try:
-        rows = files.read(path)
-        if not isinstance(rows, Tensor) or tuple(rows.shape) != shape:
-            raise ZooError(f"{path} does not hold {shape[0]:,} × {shape[1]:,} features.")
-        return rows
-    except ZooError as error:
-        print(f"{error} It is computed anew.", file=sys.stderr, flush=True)
-        return None
+    return rows

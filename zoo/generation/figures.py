@@ -42,10 +42,7 @@ class Figure(NamedTuple):
 
 @dataclass
 class FigureRequest:
-    """What is asked for: one of DRAWINGS, and its options.
-
-    `exact`: exactly options["count"] rows of test images are wanted; otherwise fewer where the split has fewer.
-    """
+    """What is asked for: one of DRAWINGS, and its options. `exact`: exactly options["count"] rows of test images, not fewer."""
 
     run: Run
     mode: str
@@ -241,12 +238,7 @@ def at_both_ends(images: Tensor, steps: int) -> Tensor:
 
 
 FIGURES: dict[str, Callable[[FigureRequest], Figure]] = {
-    "samples": samples,
-    "reconstructions": reconstructions,
-    "interpolation": interpolation,
-    "grid": grid,
-    "attribute": attribute,
-    "transfer": transfer,
+    draw.__name__: draw for draw in (samples, reconstructions, interpolation, grid, attribute, transfer)
 }
 
 

@@ -95,13 +95,9 @@ def one_below_the_other(pairs: Tensor, columns: int) -> Tensor:
 
 
 def grids(model: Autoencoder, images: Tensor, seed: int = 0, attributes: Tensor | None = None) -> dict[str, Tensor]:
-    """The pictures that are drawn of every model, (3, H', W') uint8 each.
+    """The pictures that are drawn of every model, in eval mode, (3, H', W') uint8 each: 64 samples, and what it makes of these images.
 
-    Args:
-        model: In eval mode.
-        images: (16, C, H, W) in [-1, 1], the same each time; fewer where the data set has fewer.
-        seed: Of the 64 latents, the same each time on every device.
-        attributes: (16, A), of the images, where they are known.
+    Those are FEW, (N, C, H, W) in [-1, 1], or fewer where the data set has fewer, and their attributes (N, A), where they are known.
     """
     shown = {"samples": tile(enlarged(samples(model, 64, seed)), columns=8)}
     if model.can_encode and len(images) > 1:

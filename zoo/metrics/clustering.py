@@ -21,8 +21,7 @@ STARTS = 20
 def clustering_accuracy(train: Tensor, test: Tensor, test_labels: Tensor, clusters: int, seed: int = 0) -> float:
     """Accuracy on test in [0, 1] of k-means fitted to train: codes (N, D) and (M, D), classes (M,) int64.
 
-    Of all ways to name the clusters after classes the one is taken that gets most of test right, so chance is a little above
-    1 / clusters. Raises ZooError for fewer training images than clusters, or values not finite.
+    Clusters are named so that most of test is right: chance is above 1 / clusters. Raises ZooError for too few or not finite codes.
     """
     check_features("The clustering accuracy", 1, train, test)
     if len(train) < clusters:

@@ -18,10 +18,7 @@ def judged_as(probabilities: Tensor, attribute: Tensor, wanted: Tensor) -> Tenso
 
 
 def attribute_preservation(after: Tensor, before: Tensor, others: Tensor) -> Tensor:
-    """Share of the other attributes that are judged the same after as before an edit; 1 if there are none.
-
-    Probabilities (B, A) × 2, and what must not change (B, A) bool -> (B,) float32.
-    """
+    """Share of the `others`, (B, A) bool, that are judged alike by probabilities (B, A) × 2 after and before an edit: (B,); 1 if none."""
     changed = (after > 0.5).ne(before > 0.5) & others
     return 1 - changed.sum(1) / others.sum(1).clamp_min(1)
 
@@ -42,10 +39,7 @@ def change(before: Tensor, after: Tensor) -> Tensor:
 
 
 def nearest(made: Tensor, true: Tensor) -> Tensor:
-    """Which of K right changes comes nearest to the one that was made: (B, ...), (B, K, ...) -> (B,) int64.
-
-    There are several where what is new has a style of its own: any glasses are glasses.
-    """
+    """Which of K right changes (any glasses are glasses) is nearest to the one that was made: (B, ...), (B, K, ...) -> (B,) int64."""
     return (true - made[:, None]).square().flatten(2).sum(2).argmin(1)
 
 
@@ -57,10 +51,7 @@ def changes(originals: Tensor, reconstructions: Tensor, edits: Tensor, truths: T
 
 
 def change_cosine(found: Changes) -> float:
-    """Cosine between all made and all true changes, each strung together: 1 = only the right things changed, 0 = nothing right did.
-
-    Of all edits at once, so that those with hardly anything to change do not add noise.
-    """
+    """Cosine of all made and all true changes, each strung together, so that small ones add no noise: 1 = only the right things changed."""
     scale = (found.made.double().sum() * found.true.double().sum()).sqrt()
     return (found.overlap.double().sum() / scale.clamp_min(1e-12)).item()
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-TEMPLATES = 10_000
+TEMPLATES, SIZE = 10_000, 32  # lines that images are compared with, and their pixels
 
 
 class LineScores(NamedTuple):
@@ -68,9 +68,6 @@ def mean_distance_and_smoothness(images: Tensor) -> LineScores:
     undefined = score.isnan().double().mean().item()
     total = float("nan") if undefined == 1 else score.nansum().item()
     return LineScores(distance.mean().item(), total / len(score), score.nanmean().item(), undefined)
-
-
-SIZE = 32
 
 
 def draw(angles: np.ndarray) -> np.ndarray:

@@ -5,10 +5,9 @@ from torch import Tensor
 
 
 def path_smoothness(features: Tensor) -> Tensor:
-    """The largest step's share of the path's length, less 1/(N - 1): (P, N, D) -> (P,) float64.
+    """The largest step's share of the path's length, less 1/(N - 1): (P, N, D) -> (P,) float64; NaN where nothing changes.
 
-    The measure that ACAI's smoothness takes of a line's angle (1807.07543, section 3.2), taken of features: 0 is perfectly even,
-    1 - 1/(N - 1) one single jump. NaN where nothing changes.
+    As ACAI's smoothness of a line's angle (1807.07543, section 3.2): 0 is perfectly even, 1 - 1/(N - 1) one single jump.
     """
     if features.ndim != 3 or features.shape[1] < 2:
         raise ValueError(f"paths are (P, N, D) with N >= 2, not {tuple(features.shape)}")

@@ -140,8 +140,7 @@ def knn_balanced_accuracy(train: Tensor, train_attributes: Tensor, test: Tensor,
 def factor_r2(train: Tensor, train_factors: Tensor, test: Tensor, test_factors: Tensor) -> Tensor:
     """R² on test of each factor's least-squares prediction from the codes, for factors (N, F) and (M, F): (F,) float64.
 
-    1: the codes hold it linearly; 0: no better than its mean; below 0 for fits that do not carry over to test. NaN for factors that
-    are constant in train or test.
+    1: the codes hold it linearly; 0 or below: no better than its mean. NaN for factors that are constant in train or test.
     """
     a, b = _prepare("The R² of factors", 2, train, train_factors, test, test_factors)
     known, truth = train_factors.double().cpu().numpy(), test_factors.double().cpu().numpy()
@@ -166,10 +165,7 @@ def _vary(values: np.ndarray) -> np.ndarray:
 
 
 def _converged(probe: Probe, codes: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Probe:
-    """The probe, fitted until no slope of the mean loss, or no rise of the held-out score, exceeds TOLERANCE.
-
-    RuntimeError if it does not get there, as nothing would show.
-    """
+    """The probe, fitted until no slope of the mean loss, or no rise of the held-out score, exceeds TOLERANCE; else RuntimeError."""
     probe.set_params(tol=TOLERANCE, max_iter=ITERATIONS)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)

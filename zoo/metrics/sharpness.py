@@ -8,8 +8,7 @@ from zoo.batch import to_unit_range
 def laplacian_energy(images: Tensor) -> Tensor:
     """Mean over all values of the squared discrete Laplacian, on [0, 1] images: (B, C, H, W) -> (B,).
 
-    The Laplacian is the sum of a pixel's 4 neighbours minus 4 times the pixel, in each channel, where there are 4 neighbours (H, W ≥ 3).
-    Blur lowers the energy, noise raises it.
+    That is the sum of a pixel's 4 neighbours minus 4 times the pixel, where there are 4 (H, W ≥ 3). Blur lowers it, noise raises it.
     """
     images = to_unit_range(images)
     neighbours = images[..., :-2, 1:-1] + images[..., 2:, 1:-1] + images[..., 1:-1, :-2] + images[..., 1:-1, 2:]

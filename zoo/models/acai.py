@@ -29,11 +29,9 @@ class ACAI(Autoencoder):
 
     Args:
         backbone: Makes the encoder, the decoder and the critic, which has the encoder's shape; knows the image shape.
-        latent_dim: Dimensions of the code.
         adv_weight: λ, weight of the critic's opinion in the autoencoder's loss. Presumes mean reductions. None: 0.5, as published, with
             the published network; 0.1 with the shared one, where 0.5 costs the images their detail.
         reg: γ, share of the image in the blend that the critic must call real (published: 0.2).
-        **options: As in Autoencoder.
     """
 
     batch_multiple = 2
@@ -77,9 +75,6 @@ class ACAI(Autoencoder):
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
         return self.encoder(image)  # (B, latent_dim)
-
-    def decode(self, latent: Tensor) -> Tensor:
-        return self.decoder(latent)  # (B, C, H, W)
 
 
 def opinion(map: Tensor) -> Tensor:

@@ -18,13 +18,7 @@ from zoo.priors import Gaussian
 
 
 class AE(Autoencoder):
-    """Deterministic autoencoder.
-
-    Args:
-        backbone: Makes the encoder and the decoder, and knows the image shape.
-        latent_dim: Dimensions of the code.
-        **options: As in Autoencoder.
-    """
+    """Deterministic autoencoder. `backbone` makes its encoder and decoder, and knows the image shape; `options` as in Autoencoder."""
 
     def __init__(self, backbone: ConvBackbone, latent_dim: int, **options: Any) -> None:
         options.setdefault("prior", Gaussian(latent_dim))
@@ -37,6 +31,3 @@ class AE(Autoencoder):
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
         return self.encoder(image)  # (B, latent_dim)
-
-    def decode(self, latent: Tensor) -> Tensor:
-        return self.decoder(latent)  # (B, C, H, W)

@@ -20,11 +20,11 @@ from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.priors import Prior, StandardNormal
 
-IF_DIVERGED = (
-    "lower the learning rate (optimizer.lr, or the group's in model.param_groups) or set trainer.gradient_clip_val=1, and start anew or "
-    "resume from the last checkpoint."
-)
 Schedule = Callable[[float], float]  # share of max_images that is spent -> factor on the learning rate
+REMEDY = (  # for training that diverged
+    "lower the learning rate (optimizer.lr, or its parameter group's in model.param_groups) or set trainer.gradient_clip_val=1, "
+    "and start anew or resume from the last checkpoint."
+)
 
 
 @dataclass
@@ -55,7 +55,7 @@ def seed_of(*key: int) -> int:
 class Autoencoder(pl.LightningModule):
     """Base class. A method overrides `losses`, `encode` and `decode`; `param_groups`, `frozen_groups`, `initialize` where it needs them.
 
-    Args:
+    Args, which a method hands on as `options` where it says nothing else:
         image_shape: (channels, height, width).
         latent_dim: Dimensions of the flat latent.
         prior: Density over latents that `sample` draws from; N(0, I) by default.
@@ -67,6 +67,7 @@ class Autoencoder(pl.LightningModule):
     batch_multiple = 1  # images on a device come in multiples of it: 2 where neighbours form pairs
     check_finite_loss = False  # whether each loss is looked at before it moves a weight: flows, where one bad log-determinant spoils all
     training_config: TrainingConfig
+    decoder: nn.Module
 
     def __init__(
         self,
@@ -101,8 +102,8 @@ class Autoencoder(pl.LightningModule):
         raise NotImplementedError
 
     def decode(self, latent: Tensor) -> Tensor:
-        """(B, latent_dim) -> (B, C, H, W); values beyond [-1, 1] are clamped where images are shown or measured."""
-        raise NotImplementedError
+        """(B, latent_dim) -> (B, C, H, W); values beyond [-1, 1] are clamped where images are shown or measured. By `decoder`."""
+        return self.decoder(latent)
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         """The parties of the game and their parameters, each parameter in exactly one. One parameter group by default."""
@@ -154,10 +155,9 @@ class Autoencoder(pl.LightningModule):
         return self.encode(image, attributes)
 
     def log_weights(self, image: Tensor, draws: int) -> Tensor | None:
-        """log p(x, z) - log q(z|x) in nats for posterior draws z: (B, C, H, W) -> (B, draws), on images in [-1, 1].
+        """log p(x, z) - log q(z|x) in nats for posterior draws z: (B, C, H, W) in [-1, 1] -> (B, draws); a flow's exact log p(x): (B, 1).
 
-        Their mean estimates the ELBO, their log-mean-exp the tighter importance-weighted bound. A flow gives its exact log p(x) as
-        (B, 1). None where the method defines no likelihood.
+        Their mean estimates the ELBO, their log-mean-exp the tighter importance-weighted bound. None without a likelihood.
         """
         return None
 
@@ -267,8 +267,7 @@ class Autoencoder(pl.LightningModule):
                 dist.all_gather_object(reasons, reasons[0])
             reason = max(reasons)  # of the ranks whose images are good there is none
             raise ZooError(
-                f"Training diverged after {int(self.images_seen):,} images: the loss is not finite"
-                f"{reason and f' ({reason})'}; {IF_DIVERGED}"
+                f"Training diverged after {int(self.images_seen):,} images: the loss is not finite{reason and f' ({reason})'}; {REMEDY}"
             )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

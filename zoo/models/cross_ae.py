@@ -39,7 +39,6 @@ class CrossAE(Autoencoder):
         ordinary: w, weight of the ordinary reconstruction.
         control: Reconstruct x from x and x' from x' instead, all else being equal.
         latent_dim: That of the autoencoder, if it is said twice.
-        **options: As in Autoencoder.
     """
 
     def __init__(
@@ -90,14 +89,10 @@ class CrossAE(Autoencoder):
         return self
 
     def start_from(self, trained: Autoencoder | None) -> None:
-        """Takes over all weights of the trained autoencoder."""
         take_over(self.autoencoder, trained)
 
     def set_attribute_names(self, names: tuple[str, ...]) -> None:
         self.autoencoder.set_attribute_names(names)
-
-    def param_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"autoencoder": [parameter for parameter in self.autoencoder.parameters() if parameter.requires_grad]}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         image = batch.image

@@ -35,7 +35,6 @@ class GAN(Autoencoder):
             trains. Once the generator has moved it is never frozen again, however far a resumed run's max_images is raised.
         reconstruction_weight: a at the first step, beside the generator's loss; needs a VAE to start from.
         reconstruction_decay_images: Images over which a falls to 0, in a straight line.
-        **options: As in Autoencoder.
     """
 
     can_encode = False

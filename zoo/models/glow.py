@@ -26,12 +26,10 @@ class Glow(Autoencoder):
     """An invertible map of images.
 
     Args:
-        image_size: Height and width in pixels.
-        channels: 1 or 3.
+        image_size, channels: Height and width in pixels; 1 or 3.
         flow: Makes F for images of a shape (C, H, W).
         n_bits: Bits of a grey value, 1 to 8; images are rounded down to 2^n_bits levels.
         temperature: Standard deviation of the latents that samples are drawn from. The likelihood knows only 1.
-        **options: As in Autoencoder, without a prior.
     """
 
     check_finite_loss = True

@@ -36,11 +36,10 @@ class LTAE(Autoencoder):
 
     Args:
         backbone: Makes the encoder and the decoder, and knows the image shape.
-        latent_dim: Dimensions of the code, D; at least 2.
+        latent_dim: D, at least 2.
         variant: "S" (standardised; the prior is N(0, I)) or "M" (min-max; the prior is a Gaussian fitted to the codes).
         sigma: σ, size of the noise on codes in training; published: 0.01 to 0.09.
         weight: w, of the distance between T and L.
-        **options: As in Autoencoder.
     """
 
     def __init__(
@@ -94,6 +93,3 @@ class LTAE(Autoencoder):
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
         return self.transformed(at_least_float32(self.encoder(image)))  # (B, latent_dim)
-
-    def decode(self, latent: Tensor) -> Tensor:
-        return self.decoder(latent)  # (B, C, H, W)

@@ -103,7 +103,6 @@ class TwoStage(Autoencoder):
         self.autoencoder.set_attribute_names(names)
 
     def start_from(self, trained: Autoencoder | None) -> None:
-        """Takes over all of a trained autoencoder."""
         if self.joint:
             if trained is not None:
                 raise ZooError("model.joint=true trains autoencoder and flow at once, from scratch; add pretrain=none.")
@@ -172,12 +171,6 @@ class TwoStage(Autoencoder):
     def decode(self, latent: Tensor) -> Tensor:
         return self.autoencoder.decode(latent)  # (B, C, H, W)
 
-    def reconstruct(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
-        return self.autoencoder.reconstruct(image, attributes)
-
-    def interpolate(self, latent_a: Tensor, latent_b: Tensor, steps: int) -> Tensor:
-        return self.autoencoder.interpolate(latent_a, latent_b, steps)
-
     # Early stopping ---------------------------------------------------------------------------------------------------
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -210,7 +203,6 @@ class TwoStage(Autoencoder):
             logger.log_metrics({"images_seen": seen, "train/held_out_nll": nll}, step=seen)
 
     def _go_back(self) -> None:
-        """To the best flow."""
         self.prior.transform.load_state_dict(self.best)
         self.prior.held_out_nll.fill_(self.best_nll)
 

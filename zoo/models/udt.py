@@ -43,7 +43,6 @@ class UDT(Autoencoder):
         domain: Name of the attribute (classes may be digits); training batches hold as many images without as with it (data.domain).
         adv_weight: w, weight of the adversarial term beside a mean squared error per value (published: 0.001).
         kl_weight: β, weight of the attribute code's nats per image beside the same; 0: as published, a code without noise or cost.
-        **options: As in Autoencoder.
     """
 
     reads_attributes = True
@@ -118,9 +117,6 @@ class UDT(Autoencoder):
         if attributes is not None:
             attribute = attribute * self.rich(attributes)[:, None]
         return torch.cat([self.content(image), attribute], 1)
-
-    def decode(self, latent: Tensor) -> Tensor:
-        return self.decoder(latent)  # (B, C, H, W)
 
     def add(self, poor: Tensor, guide: Tensor) -> Tensor:
         """g(f₁(poor), f₂(guide)), poor images with the attribute of rich ones: (B, C, H, W) × 2 -> (B, C, H, W)."""

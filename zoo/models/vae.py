@@ -26,7 +26,6 @@ class VAE(Autoencoder):
 
     Args:
         backbone: Makes the encoder and the decoder, and knows the image shape.
-        latent_dim: Dimensions of the latent.
         gamma: Decoder standard deviation on [-1, 1] images, or "learned".
         gamma_lr: Learning rate of log γ, where it is learned.
         beta: Weight of the KL term.
@@ -83,9 +82,6 @@ class VAE(Autoencoder):
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
         return self.posterior(image)[0]  # (B, latent_dim)
-
-    def decode(self, latent: Tensor) -> Tensor:
-        return self.decoder(latent)  # (B, C, H, W)
 
     def log_weights(self, image: Tensor, draws: int) -> Tensor:
         mean, log_variance = (part.repeat_interleave(draws, 0) for part in self.posterior(image))  # (B·draws, latent_dim)

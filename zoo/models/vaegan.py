@@ -40,7 +40,6 @@ class VAEGAN(Autoencoder):
 
     Args:
         backbone: Makes the nets, and knows the image shape.
-        latent_dim: Dimensions of the latent.
         gamma: γ, weight of the reconstruction in the decoder's objective.
         feature_layer: l, number of a convolution of the discriminator, from 1, or from -1 backwards; its output is compared.
         objective: Of the decoder in the game: "non_saturating" or "minimax".
@@ -49,7 +48,6 @@ class VAEGAN(Autoencoder):
         fakes: "both" x̃ and x_p (the paper), or "prior", x_p alone (its code).
         margin: Half-width of the equilibrium: the discriminator is frozen in a step where its loss of real or of fake images is below
             0.68 - margin, the decoder where one is above 0.68 + margin, neither where both would be. None: neither, ever.
-        **options: As in Autoencoder.
     """
 
     equilibrium = 0.68
@@ -153,9 +151,6 @@ class VAEGAN(Autoencoder):
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
         return self.posterior(image)[0]  # (B, latent_dim)
-
-    def decode(self, latent: Tensor) -> Tensor:
-        return self.decoder(latent)  # (B, C, H, W)
 
     def latents_for_prior(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
         mean, log_variance = self.posterior(image)

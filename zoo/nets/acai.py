@@ -14,14 +14,7 @@ SLOPE = 0.2  # of LeakyReLU
 
 
 class ACAIBackbone:
-    """Makes ACAI's encoders and decoders for one image shape.
-
-    Args:
-        image_size: Height and width in pixels: latent_width times a power of two.
-        channels: 1 or 3.
-        width: Channels after the first convolution ("depth" in the code); doubled at each scale.
-        latent_width: Height and width of the code's map.
-    """
+    """Makes ACAI's encoders and decoders: `latent_width` times a power of two pixels, `width` channels at first, doubled at each scale."""
 
     def __init__(self, image_size: int, channels: int, width: int = 16, latent_width: int = 4) -> None:
         scales = int(math.log2(image_size / latent_width)) if 0 < latent_width < image_size else 0
@@ -74,6 +67,5 @@ def initialised(net: nn.Module) -> nn.Module:
         if isinstance(layer, nn.Conv2d):
             fan_in = layer.weight[0].numel()
             nn.init.normal_(layer.weight, std=((1 + SLOPE**2) * fan_in) ** -0.5)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return net

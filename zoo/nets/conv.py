@@ -5,7 +5,7 @@ until 4 to 7 pixels are left, doubling the width at each level up to `max_width`
 depend on its neighbours in the batch, or 2 ranks would not equal 1.
 """
 
-from torch import Tensor, nn
+from torch import nn
 
 from zoo.errors import ZooError
 from zoo.nets.discriminator import Discriminator
@@ -37,8 +37,7 @@ class ConvBackbone:
     """Makes matching encoders, decoders and image discriminators for one image shape.
 
     Args:
-        image_size: Height and width in pixels.
-        channels: 1 or 3.
+        image_size, channels: Height and width in pixels, see `halvings`; 1 or 3 channels.
         width: Channels after the first convolution; doubled at each level.
         max_width: Upper limit of the doubling.
         norm: "none", or "group" for GroupNorm (at 40,000 faces its error is a third larger and its colours are pale).
@@ -99,18 +98,9 @@ class ConvBackbone:
             layers += [nn.ConvTranspose2d(before, width, 4, 2, 1), norm(self.norm, width), nn.SiLU()]
             before = width
         layers.append(nn.ConvTranspose2d(before, self.image_shape[0], 4, 2, 1))
-        return nn.Sequential(*layers, Output(self.output))
+        return nn.Sequential(*layers, last(self.output))
 
 
-class Output(nn.Module):
-    """The last layer of a decoder: tanh, exactly [-1, 1], or linear."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.kind = kind
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.tanh() if self.kind == "tanh" else x
-
-    def extra_repr(self) -> str:
-        return self.kind
+def last(kind: str) -> nn.Module:
+    """The last layer of a decoder: "tanh", exactly [-1, 1], or "linear"."""
+    return nn.Tanh() if kind == "tanh" else nn.Identity()

@@ -4,6 +4,9 @@ Four stages halve the image each, so 64×64 pixels end as 4×4 and 28×28 as 2×
 into the convolutions, so that a ready network is faster and an image's result does not depend on its neighbours.
 """
 
+from itertools import chain
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
@@ -24,19 +27,16 @@ def block(before: int, width: int, stride: int, norm: bool) -> nn.Sequential:
 
 
 class ConvClassifier(nn.Module):
-    """(B, C, H, W) in [-1, 1] -> logits (B, outputs), for H = W >= 16; made for 28 to 128.
+    """(B, C, H, W) in [-1, 1], C = 1 or 3, H = W >= 16 (made for 28 to 128) -> logits (B, outputs) of classes or attributes.
 
-    Args:
-        channels: 1 or 3.
-        outputs: Classes or attributes.
-        norm: With BatchNorm, to be trained; without, as `fused` makes it.
+    With BatchNorm, to be trained; without (`norm=False`), as `fused` makes it.
     """
 
     def __init__(self, channels: int, outputs: int, norm: bool = True) -> None:
         super().__init__()
         self.channels, self.outputs = channels, outputs
         before = (channels, *WIDTHS)
-        self.stages = nn.ModuleList(
+        self.stages: Any = nn.ModuleList(
             nn.Sequential(*(block(width if i else narrow, width, 1 if i else 2, norm) for i in range(depth)))
             for narrow, width, depth in zip(before, WIDTHS, DEPTHS, strict=False)
         )
@@ -70,15 +70,10 @@ class ConvClassifier(nn.Module):
         """The same function in eval mode, with BatchNorm's running statistics folded into the convolutions."""
         with torch.device("meta"):  # draws no random numbers
             ready = ConvClassifier(self.channels, self.outputs, norm=False)
-        for new, old in zip(blocks(ready), blocks(self), strict=True):
+        for new, old in zip(chain(*ready.stages), chain(*self.stages), strict=True):
             conv, bn = old[0].state_dict(), old[1].state_dict()
             scale = bn["weight"] * (bn["running_var"] + EPSILON).rsqrt()
             weight, bias = conv["weight"] * scale[:, None, None, None], bn["bias"] - bn["running_mean"] * scale
             new[0].load_state_dict({"weight": weight, "bias": bias}, assign=True)
         ready.head.load_state_dict(self.head.state_dict(), assign=True)
         return ready.eval().requires_grad_(False)
-
-
-def blocks(net: ConvClassifier) -> list[nn.Sequential]:
-    """The blocks of all stages, in order."""
-    return [one for stage in net.stages if isinstance(stage, nn.Sequential) for one in stage if isinstance(one, nn.Sequential)]

@@ -16,8 +16,7 @@ class Discriminator(nn.Module):
     The features are what convolution number `feature_layer` gives, before its normalisation and activation, flat.
 
     Args:
-        convolutions: In their order.
-        after: What follows each of them: normalisation and activation, not in place (it would change the features).
+        convolutions, after: In their order, and what follows each: norm and activation, not in place (it would change the features).
         head: From what follows the last one to (B, 1).
         feature_layer: Number of a convolution, from 1, or from -1 backwards. Raises ZooError if there is none of that number.
     """
@@ -51,8 +50,7 @@ def code_discriminator(in_features: int) -> nn.Module:
 def discriminate_frozen(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Logits and features of `fake` (B', C, H, W) from the discriminator as a constant: (B',), (B', F).
 
-    With BatchNorm, `real` (B, C, H, W) goes through it in the same batch, as where the discriminator itself is trained: its rows come
-    first then, (B + B',) and (B + B', F).
+    With BatchNorm `real` (B, C, H, W) goes before it in the same batch, as in the discriminator's training: (B + B',) and (B + B', F).
     """
     if any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()):
         fake = torch.cat([real, fake])

@@ -66,11 +66,7 @@ class Squeeze(Flow):
 
 
 class ActNorm(Flow):
-    """z = (x + shift) · exp(log_scale), per channel of (B, C, H, W) or per feature of (B, D); the identity until it is initialised.
-
-    Args:
-        channels: C or D.
-    """
+    """z = (x + shift) · exp(log_scale), per channel of (B, C, H, W) or per feature of (B, D); the identity until it is initialised."""
 
     initialized: Tensor
 
@@ -107,15 +103,15 @@ class ActNorm(Flow):
         shape = (-1, *(1,) * (x.dim() - 2))  # (C, 1, 1) or (D,)
         return self.shift.view(shape), self.log_scale.view(shape)
 
+    def reset_parameters(self) -> None:
+        """Back to the identity, to be initialised again."""
+        nn.init.zeros_(self.shift)
+        nn.init.zeros_(self.log_scale)
+        self.initialized.fill_(False)
+
 
 class InvertibleConv(Flow):
-    """A learned rotation of the channels, W = P·L·(U + diag(s)); equation 10 of Glow.
-
-    P (a permutation) and the signs of s are fixed; W starts as a random rotation. Its log-determinant H·W·Σ log|s| costs a sum.
-
-    Args:
-        channels: C.
-    """
+    """A learned rotation of the channels, W = P·L·(U + diag(s)), equation 10 of Glow; P, a permutation, and the signs of s are fixed."""
 
     permutation: Tensor
     sign: Tensor
@@ -158,11 +154,7 @@ class InvertibleConv(Flow):
 
 
 class Permutation(Flow):
-    """A fixed random permutation of the channels, as in f-VAE.
-
-    Args:
-        channels: C.
-    """
+    """A fixed random permutation of the channels, as in f-VAE."""
 
     order: Tensor
     back: Tensor
@@ -255,10 +247,7 @@ class Split(nn.Module):
     """Where half of the channels leaves the flow, standardised by what is expected of them given the half that stays.
 
     x2' = (x2 - mean(x1)) · exp(-log_scale(x1)): with x2' ~ N(0, I) this is Glow's learned prior of x2 given x1 (f-VAE: CondActnorm),
-    written as a bijection. One 3×3 convolution, zero at the start; |log_scale| < 5.
-
-    Args:
-        channels: C, even.
+    written as a bijection. One 3×3 convolution, zero at the start; |log_scale| < 5. C must be even.
     """
 
     def __init__(self, channels: int) -> None:
@@ -284,13 +273,7 @@ class Split(nn.Module):
 
 
 class Step(Flow):
-    """One step of flow: ActNorm, then a mixing of the channels, then a coupling; figure 2a of Glow.
-
-    Args:
-        channels: C, even.
-        width, affine, scale: As in Coupling.
-        conv: The mixing is an InvertibleConv, else a fixed Permutation.
-    """
+    """One step of flow (figure 2a of Glow): ActNorm, an InvertibleConv or without `conv` a Permutation, and a Coupling."""
 
     def __init__(self, channels: int, width: int, affine: bool = True, scale: str = "sigmoid", conv: bool = True) -> None:
         super().__init__()
@@ -325,7 +308,6 @@ class Step(Flow):
 
 
 def channels_last(conv: nn.Conv2d) -> nn.Conv2d:
-    """Lays the weight out as channels_last."""
     conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
     return conv
 

@@ -18,8 +18,7 @@ class FVAEBackbone:
     """Makes E and G for one image shape. With squeezes=0 and output=linear both are the identity.
 
     Args:
-        image_size: Height and width in pixels, a multiple of 2^squeezes.
-        channels: 1 or 3.
+        image_size, channels: Height and width in pixels, a multiple of 2^squeezes; 1 or 3 channels.
         squeezes: Times the image is halved.
         blocks: Residual blocks at each size.
         width: Channels inside a block; None = as many as outside.
@@ -56,7 +55,7 @@ class FVAEBackbone:
     def decoder(self) -> nn.Module:
         """G: (B, *code_shape) -> (B, C, H, W)."""
         levels = [nn.Sequential(*self._blocks(channels), nn.PixelShuffle(2)) for channels in reversed(self.widths)]
-        return nn.Sequential(*levels, conv.Output(self.output))
+        return nn.Sequential(*levels, conv.last(self.output))
 
     def _blocks(self, channels: int) -> list[nn.Module]:
         return [Block(channels, self.width or channels, self.norm) for _ in range(self.blocks)]

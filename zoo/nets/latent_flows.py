@@ -28,12 +28,7 @@ CONVERGED = 1e-12  # relative change of a fixed-point iteration's last step
 
 
 class AffineCoupling(Flow):
-    """One part of the dimensions stays, and says how the other part is scaled and moved (zuko's coupling transformation).
-
-    Args:
-        stays: Which dimensions stay, (dim,) bool.
-        hidden: Width of the two hidden layers of the net that says it.
-    """
+    """The dimensions named by `stays`, (dim,) bool, scale and move the others, by a net with two layers of `hidden` units (zuko's)."""
 
     coupling: Any
     order: Tensor
@@ -75,12 +70,9 @@ class CouplingFlow(Flow):
     The halves are the same in every net of as many dimensions.
 
     Args:
-        dim: Dimensions, at least 2.
+        dim: Dimensions, at least 2. Raises ZooError for fewer, as all three do.
         transforms: Couplings, at least 2.
         hidden: Width of the two hidden layers of each coupling's net.
-
-    Raises:
-        ZooError: Fewer.
     """
 
     layers: Any  # nn.ModuleList of AffineCoupling
@@ -112,12 +104,7 @@ class CouplingFlow(Flow):
 class ResidualBlock(Flow):
     """z = x + g(x), g = 3 × (ELU, linear), invertible as no two points come closer than 1 - `lipschitz` times their distance.
 
-    Each weight's spectral norm is at most the third root of `lipschitz`, and |ELU'| <= 1.
-
-    Args:
-        dim: Dimensions D.
-        hidden: Width of the two hidden layers, H.
-        lipschitz: Bound of |g(a) - g(b)| / |a - b|, between 0 and 1.
+    Each weight's spectral norm is at most the third root of `lipschitz` < 1, and |ELU'| <= 1. Both hidden layers have `hidden` units, H.
     """
 
     linears: Any  # nn.ModuleList
@@ -178,10 +165,7 @@ class ResidualFlow(Flow):
         dim: Dimensions.
         blocks: Residual blocks.
         hidden: Width of the two hidden layers of each block.
-        lipschitz: Bound of each block's Lipschitz constant, above 0 and below 1.
-
-    Raises:
-        ZooError: It is not, or there are no dimensions or blocks.
+        lipschitz: Bound of each block's Lipschitz constant, above 0 and below 1. Raises ZooError if it is not, or anything else is below 1.
     """
 
     layers: Any  # nn.ModuleList of ActNorm and ResidualBlock in turn
@@ -192,7 +176,6 @@ class ResidualFlow(Flow):
             raise ZooError(f"A residual flow is invertible for lipschitz between 0 and 1, not for {lipschitz}; use 0.9 or another one.")
         if dim < 1 or blocks < 1 or hidden < 1:
             raise ZooError(f"A residual flow of {blocks} blocks of width {hidden} over {dim} dimensions is empty; give at least 1 of each.")
-        self.dim = dim
         layers = [layer for _ in range(blocks) for layer in (ActNorm(dim), ResidualBlock(dim, hidden, lipschitz))]
         self.layers = nn.ModuleList([*layers, ActNorm(dim)])
         self.reset_parameters()
@@ -211,10 +194,7 @@ class ResidualFlow(Flow):
     def reset_parameters(self) -> None:
         """Fresh weights: the identity, until `initialize` is called."""
         for layer in self.layers:
-            if isinstance(layer, ResidualBlock):
-                layer.reset_parameters()
-            else:
-                layer.load_state_dict(ActNorm(self.dim).state_dict())
+            layer.reset_parameters()
 
 
 def through(layers: Any, x: Tensor) -> tuple[Tensor, Tensor]:

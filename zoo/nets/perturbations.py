@@ -3,23 +3,19 @@
 Each takes float images (B, C, H, W) in [-1, 1] to such images of the same shape, every image on its own.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, nearest
 
 COLOUR = 0.1  # size of the colour noise
 
 
 def colour_noise(image: Tensor, uniform: Tensor) -> Tensor:
-    """x · (1 + 0.1 a) + 0.1 b, clamped to [-1, 1]; a and b ~ U[-1, 1) for each image and channel.
-
-    (B, C, H, W), draws from U[0, 1) (B, 2C) -> (B, C, H, W).
-    """
+    """x · (1 + 0.1 a) + 0.1 b, clamped to [-1, 1]: (B, C, H, W); a and b = 2u - 1, u ~ U[0, 1) (B, 2C), one of each per channel."""
     scale, shift = (COLOUR * (2 * uniform - 1)).to(image.dtype)[:, :, None, None].chunk(2, 1)  # (B, C, 1, 1) each
     return (image * (1 + scale) + shift).clamp(-1, 1)
 
@@ -52,22 +48,15 @@ def fitting(image_shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 class Perturbations:
-    """Draws a perturbation for every image, with probabilities in proportion to the weights.
+    """Draws a perturbation for every image (C, H, W), with probabilities in proportion to the weights by name; one of weight 0 is left out.
 
-    Args:
-        weights: By name; a perturbation of weight 0 is left out.
-        image_shape: (C, H, W).
-
-    Raises:
-        ZooError: An unknown name, a weight below 0, no weight above 0, or a perturbation that the images do not allow.
+    Raises ZooError for an unknown name, a weight below 0, no weight above 0, or a perturbation that the images do not allow.
     """
 
     def __init__(self, weights: Mapping[str, float], image_shape: tuple[int, ...]) -> None:
         for name, weight in weights.items():
             if name not in PERTURBATIONS:
-                close = difflib.get_close_matches(name, PERTURBATIONS, n=1)
-                instead = f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(PERTURBATIONS)}."
-                raise ZooError(f"model.perturbations.{name} is not known; {instead}")
+                raise ZooError(f"model.perturbations.{name} is not known; {nearest(name, list(PERTURBATIONS))}")
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
                 raise ZooError(f"model.perturbations.{name}={weight} must be a number of at least 0.")
             if weight and (reason := obstacle(name, image_shape)):

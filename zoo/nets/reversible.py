@@ -20,10 +20,8 @@ from zoo.nets.flows import Flow, Step
 class Steps(Flow):
     """Steps one after the other; (B, C, H, W) <-> (B, C, H, W).
 
-    Args:
-        steps: At least one.
-        memory: What the backward pass finds: "plain", everything; "checkpoint", each step's input, and computes the step again;
-            "reversible", the output of the row (no second derivatives, no `functional_call`, not inside a compiled graph).
+    `memory` is what the backward pass finds: "plain", everything; "checkpoint", each step's input, and computes the step again;
+    "reversible", the output of the row (no second derivatives, no `functional_call`, not inside a compiled graph).
     """
 
     def __init__(self, steps: list[Step], memory: str = "plain") -> None:
@@ -89,13 +87,9 @@ class Reversible(torch.autograd.Function):
 def rewind(
     step: Step, z: Tensor, grad_z: Tensor, grad_log_det: Tensor, autocast: dict[str, Any]
 ) -> tuple[Tensor, Tensor, dict[Tensor, Tensor]]:
-    """Undoes one step: its input x, the gradient of the loss by x, and those by its parameters.
+    """Undoes one step with output z (B, C, H, W) and log_det (B,): its input x, the gradient of the loss by x, and those by its parameters.
 
-    Args:
-        z: The step's output, (B, C, H, W).
-        grad_z: Gradient by z, (B, C, H, W).
-        grad_log_det: Gradient by the step's log-determinant, (B,).
-        autocast: In which the step ran. Only the net is in need of it; around `backward` it would make gradients bf16 that are float32.
+    `autocast` is what the step ran in. Only the net is in need of it; around `backward` it would make gradients bf16 that are float32.
     """
     coupling = step.coupling
     z1, z2 = z.chunk(2, 1)  # (B, C/2, H, W) each

@@ -11,13 +11,7 @@ from zoo.errors import ZooError
 
 
 class UDTBackbone:
-    """Makes UDT's two encoders and its decoder for one image shape.
-
-    Args:
-        image_size: Height and width in pixels: 64, 96, or a multiple of 64 from 128 on.
-        channels: 1 or 3.
-        width: Channels after the first convolution; doubled at each level (published: 32).
-    """
+    """Makes UDT's encoders and decoder, `width` channels at first, for 64 or 96 pixels, or a multiple of 64 from 128 on."""
 
     def __init__(self, image_size: int, channels: int, width: int = 32) -> None:
         self.levels = 6 if image_size >= 128 else 5

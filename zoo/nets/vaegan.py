@@ -13,12 +13,7 @@ SIZE = 64  # pixels
 
 
 class VAEGANBackbone:
-    """Makes VAE-GAN's encoder, decoder and discriminator.
-
-    Args:
-        image_size: Height and width in pixels; 64 only.
-        channels: 1 or 3.
-    """
+    """Makes VAE-GAN's encoder, decoder and discriminator for images of 64×64 pixels and 1 or 3 channels. Raises ZooError for others."""
 
     def __init__(self, image_size: int = SIZE, channels: int = 3) -> None:
         if image_size != SIZE:

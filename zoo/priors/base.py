@@ -6,10 +6,7 @@ from torch import Generator, Tensor, nn
 
 
 class Prior(nn.Module, ABC):
-    """A density over (B, dim) latents. What it learns is in its state dict, so that it travels in a checkpoint.
-
-    An unfitted prior is the standard normal.
-    """
+    """A density over (B, dim) latents, the standard normal until it is fitted. What it learns is in its state dict."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -26,11 +26,8 @@ class Flow(Prior):
     are the ones kept.
 
     Args:
-        dim: Dimensions.
         transform: F, the identity at first and with `reset_parameters`; a CouplingFlow by default.
-        steps: Most steps of Adam in a fit; their learning rate falls from `lr` to 0 along a cosine.
-        batch_size: Latents per step.
-        lr: Learning rate.
+        steps, batch_size, lr: Most steps of Adam in a fit, latents in each; their learning rate falls from `lr` to 0 along a cosine.
         patience: A fit ends after so many looks, of 40, at the held-out latents without an improvement.
     """
 
@@ -61,8 +58,7 @@ class Flow(Prior):
     def fit(self, latents: Tensor, seed: int = 0) -> None:
         """Fits F anew from fresh weights. What it draws depends on the seed alone, and the global random state stays as it is.
 
-        Raises:
-            ZooError: Latents that are too few or not finite, or a dimension of them that is constant: it has no density.
+        Raises ZooError for latents that are too few or not finite, or a dimension of them that is constant: it has no density.
         """
         mean, scale = standardisation(enough(latents, self.dim))
         self.mean.copy_(mean)

@@ -11,19 +11,12 @@ from zoo.progress import chunks
 from zoo.viz.tiling import _opened, tile
 
 FRAME_MS, PAUSE_MS = 50, 500  # how long a frame is shown, and the first and the last one
-
-
 GIF_BYTES = 2_000_000
-
-
 GIF_PIXELS = 4_000_000  # of all frames one way: with more, only digits would stay below GIF_BYTES, so nothing is tried
 
 
 def animation(frames: Tensor, columns: int) -> bytes:
-    """Images that move: (T, N, C, H, W) uint8 -> a GIF of a grid of N, there and back for ever, the two ends shown for half a second.
-
-    Made half as large until it has less than 2 MB, so that any page can show it.
-    """
+    """(T, N, C, H, W) uint8 -> a GIF of a grid of N, there and back for ever, made half as large until it has less than 2 MB."""
     while True:
         smallest = frames.shape[-1] < 32
         if smallest or frames[:, :, 0].numel() <= GIF_PIXELS:
@@ -34,10 +27,7 @@ def animation(frames: Tensor, columns: int) -> bytes:
 
 
 def gif(frames: Tensor) -> bytes:
-    """(T, 3, H, W) uint8 -> a GIF, there and back for ever.
-
-    Each frame has its own 256 colours, without dithering, which would flicker; grey frames are exact.
-    """
+    """(T, 3, H, W) uint8 -> a GIF, there and back for ever: 256 colours a frame, undithered (that would flicker); grey is exact."""
     if bool((frames == frames[:, :1]).all()):
         pictures = [_opened(frame[:1]) for frame in frames]
     else:  # one refinement by k-means halves the error of the median cut; more change nothing

@@ -14,8 +14,6 @@ from torch.nn.functional import pad
 from zoo.batch import to_uint8
 
 GUTTER, WHITE = 2, 255  # pixels, and their value
-
-
 SMALLEST = 64  # pixels; smaller images are enlarged by a whole factor, as long as they stay below
 
 

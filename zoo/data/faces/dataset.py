@@ -5,7 +5,6 @@ are functions of that row, so the *same* face can be drawn again with other glas
 CelebA: Liu et al. 2015 (1411.7766), whose attribute names are used where they mean the same.
 """
 
-import difflib
 import hashlib
 import json
 import os
@@ -19,12 +18,10 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from zoo.data.faces.drawing import FACTOR_NAMES, HAIR_COLORS, render
+from zoo.data.faces.drawing import render
+from zoo.data.faces.scene import FACTOR_NAMES, HAIR_COLORS
 from zoo.data.source import SPLITS, Chunk, Listing, Source
-from zoo.errors import ZooError
-
-__all__ = ["ATTRIBUTE_NAMES", "FACTOR_GROUPS", "FACTOR_NAMES", "Faces", "attributes_of", "export_celeba", "redraw", "render",
-           "sample_factors", "swap_factors"]  # fmt: skip
+from zoo.errors import ZooError, nearest
 
 DRAWING_VERSION = 1  # raise it whenever the same seed gives other pixels or attributes
 _DRAWS = 96  # uniforms per face, some in reserve
@@ -179,16 +176,10 @@ def swap_factors(target: np.ndarray, **guides: np.ndarray) -> np.ndarray:
     swapped = np.array(target, np.float32)
     for attribute, guide in guides.items():
         if attribute not in FACTOR_GROUPS:
-            near = difflib.get_close_matches(attribute, FACTOR_GROUPS, 1, 0)[0]
-            raise ZooError(f"faces have no attribute {attribute!r}; the nearest is {near!r}.")
+            raise ZooError(f"faces have no attribute {attribute!r}; {nearest(attribute, list(FACTOR_GROUPS))}")
         columns = [FACTOR_NAMES.index(name) for name in FACTOR_GROUPS[attribute]]
         swapped[:, columns] = np.asarray(guide, np.float32)[:, columns]
     return swapped
-
-
-def redraw(target: np.ndarray, size: int | tuple[int, int] = 64, **guides: np.ndarray) -> np.ndarray:
-    """The same faces, drawn (N, 3, H, W) uint8 with the guides' glasses, hats, ...: see `swap_factors`."""
-    return render(swap_factors(target, **guides), size)
 
 
 class Faces(Source):
@@ -248,22 +239,18 @@ def export_celeba(faces: Faces, directory: str | Path) -> None:
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ZooError(f"{directory} is not an empty folder; export the faces to a new one.")
     listing = faces.scan()
+    count = len(listing.names)
     (directory / "img_align_celeba").mkdir(parents=True)
     try:
-        _write_celeba(faces, listing, directory)
+        for start in track(range(0, count, 64), "faces as CelebA", disable=count < 512, transient=True):
+            images = _render_in_parallel(faces.factors[start : start + 64], (218, 178), 148)
+            for name, image in zip(listing.names[start : start + 64], images, strict=True):
+                Image.fromarray(image.transpose(1, 2, 0)).save(directory / "img_align_celeba" / name, quality=95)
+        rows = zip(listing.names, listing.splits, strict=True)
+        (directory / "list_eval_partition.txt").write_text("".join(f"{name} {split}\n" for name, split in rows))
+        signs = 2 * listing.attributes.astype(int) - 1
+        lines = [f"{name} " + " ".join(f"{sign:2d}" for sign in row) for name, row in zip(listing.names, signs, strict=True)]
+        (directory / "list_attr_celeba.txt").write_text("\n".join([str(count), " ".join(ATTRIBUTE_NAMES), *lines]) + "\n")
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-
-
-def _write_celeba(faces: Faces, listing: Listing, directory: Path) -> None:
-    count = len(listing.names)
-    for start in track(range(0, count, 64), "faces as CelebA", disable=count < 512, transient=True):
-        images = _render_in_parallel(faces.factors[start : start + 64], (218, 178), 148)
-        for name, image in zip(listing.names[start : start + 64], images, strict=True):
-            Image.fromarray(image.transpose(1, 2, 0)).save(directory / "img_align_celeba" / name, quality=95)
-    rows = zip(listing.names, listing.splits, strict=True)
-    (directory / "list_eval_partition.txt").write_text("".join(f"{name} {split}\n" for name, split in rows))
-    signs = 2 * listing.attributes.astype(int) - 1
-    lines = [f"{name} " + " ".join(f"{sign:2d}" for sign in row) for name, row in zip(listing.names, signs, strict=True)]
-    (directory / "list_attr_celeba.txt").write_text("\n".join([str(count), " ".join(ATTRIBUTE_NAMES), *lines]) + "\n")
