@@ -46,7 +46,7 @@ def name_runs(argv: list[str]) -> None:
 
 def run(config: DictConfig) -> None:
     """Compares, prints and writes."""
-    for name in ("anyway", "report"):
+    for name in ("force", "report"):
         if not isinstance(config[name], bool):
             raise ZooError(f"{name}={config[name]} must be true or false.")
     if config.dashboard not in (None, "wandb"):
@@ -69,9 +69,9 @@ def run(config: DictConfig) -> None:
 
         write_report(comparison, out / "report.html")
         written["report"] = "report.html"
-    label_value = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
+    folder = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
     for what, where in written.items():
-        print(f"{what + ':':10} {label_value / where}")
+        print(f"{what + ':':10} {folder / where}")
     if config.dashboard is not None:
         from zoo.comparison.dashboard import dashboard
 

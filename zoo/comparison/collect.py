@@ -43,7 +43,7 @@ def compare(
         split: "test" (what zoo.evaluate wrote) or "val" (what zoo.train wrote); None = test if all finished runs were evaluated.
         baseline: "zoo" sets the published rows of the same data beside.
         sort: A metric; None = the Fréchet distance of samples from each model's best prior, else the mean squared error.
-        anyway: Compare what is not comparable, and say so.
+        force: Compare what is not comparable, and say so.
         command: For the record.
 
     Raises:
@@ -148,13 +148,13 @@ def entry_of(folder: RunFolder, status: str, reason: str, curves: dict[str, list
             if not metrics:
                 notes.append(f"{folder.name} has no numbers of the {split} split and was left out (python -m zoo.evaluate run=RUN).")
     own_prior = next((quantity.prior for quantity in metrics if quantity.prior), "normal")
-    distinguishes = folder.job.get("overrides", [])
+    overrides = folder.job.get("overrides", [])
     return Entry(
         folder=folder.path,
         name=folder.name,
         status=status,
         reason=reason,
-        command=summary.get("command") or (shlex.join(["python", "-m", "zoo.train", *map(str, distinguishes)]) if distinguishes else ""),
+        command=summary.get("command") or (shlex.join(["python", "-m", "zoo.train", *map(str, overrides)]) if overrides else ""),
         seed=int(summary.get("seed", config.get("seed", 0))),
         model=str(config["model"]["name"]) if config else "",
         data=str(config["data"]["name"]) if config else "",
@@ -180,8 +180,8 @@ def rows_of(entries: list[Entry], notes: Notes) -> list[Row]:
     """Runs that are equal in all that matters but their seed, as one row, by seed."""
 
     def key(entry: Entry, everything: bool = False) -> str:
-        distinguishes = settings_of(entry.config, entry.command).values
-        kept = {name: value for name, value in distinguishes.items() if matters(name) or (everything and name.startswith("trainer."))}
+        values = settings_of(entry.config, entry.command).values
+        kept = {name: value for name, value in values.items() if matters(name) or (everything and name.startswith("trainer."))}
         return repr(sorted(kept.items(), key=lambda item: item[0]))
 
     together = [alike for group in groups(entries, key) for alike in measured_alike(group, notes)]
@@ -302,8 +302,8 @@ def remarks(rows: list[Row], split: str) -> Notes:
         if len(by_value) > FEW:
             notes.append(f"{what}: {some([written(value) for value in by_value])}.")
         elif len(by_value) > 1:
-            setting_text = "; ".join(f"{written(value)} ({some(labels)})" for value, labels in by_value.items())
-            notes.append(f"{what}: {setting_text}.")
+            found = "; ".join(f"{written(value)} ({some(labels)})" for value, labels in by_value.items())
+            notes.append(f"{what}: {found}.")
     return notes
 
 

@@ -48,8 +48,8 @@ def write_report(comparison: Comparison, path: Path) -> None:
 def render(comparison: Comparison) -> str:
     """The page as text."""
     kinds, damaged = image_files(comparison.rows)
-    label_value = {"rows": [row.label for row in comparison.rows], "charts": charts(comparison), "curves": curves(comparison.rows)}
-    label_value["costs"] = [cost for name in COSTS if (cost := cost_of(name, comparison.rows))]
+    data = {"rows": [row.label for row in comparison.rows], "charts": charts(comparison), "curves": curves(comparison.rows)}
+    data["costs"] = [cost for name in COSTS if (cost := cost_of(name, comparison.rows))]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -62,9 +62,9 @@ def render(comparison: Comparison) -> str:
         kinds=kinds,
         seeds=sorted({entry.seed for kind in kinds for _, entry, _ in kind["pictures"]}),
         runs=[(row, [run_of(entry) for entry in row.entries]) for row in comparison.rows],
-        has=label_value,
+        has=data,
         symbols=SYMBOLS,
-        data=Markup(json.dumps(label_value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")),
+        data=Markup(json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")),
         css=Markup((HERE / "report.css").read_text()),
         scripts=Markup("\n".join((HERE / name).read_text() for name in ("charts.js", "report.js"))),
     )
@@ -121,15 +121,15 @@ def image_files(rows: list[Row]) -> tuple[list[dict[str, Any]], list[Path]]:
     most = min(LARGEST_PICTURE, PICTURE_BYTES // max(1, sum(map(len, wanted.values()))))
     kinds, damaged = [], []
     for name in sorted(wanted, key=lambda name: (list(KINDS).index(name) if name in KINDS else len(KINDS), name)):
-        label_value = []
+        pictures = []
         for k, entry in wanted[name]:
             if picture := embedded(entry.image_files[name], most):
-                label_value.append((k, entry, picture))
+                pictures.append((k, entry, picture))
             else:
                 damaged.append(entry.image_files[name])
         title, caption = KINDS.get(name, (name.replace("-", " ").capitalize(), ""))
-        if label_value:
-            kinds.append({"name": name, "title": title, "caption": caption, "pictures": label_value})
+        if pictures:
+            kinds.append({"name": name, "title": title, "caption": caption, "pictures": pictures})
     return kinds, damaged
 
 
