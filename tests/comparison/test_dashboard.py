@@ -278,7 +278,7 @@ def test_what_cannot_be_shown_is_said_in_a_sentence(two_rows, tmp_path, monkeypa
     (tmp_path / "dashboard.json").write_text('{"workspace": {')
     with pytest.raises(ZooError, match=r"dashboard.json is damaged; remove it"):
         dashboard(two_rows, tmp_path)
-    assert (tmp_path / module.FILE).read_text() == '{"workspace": {'
+    assert (tmp_path / "dashboard.json").read_text() == '{"workspace": {'
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     with pytest.raises(ZooError, match=r"pip install 'zoo\[dashboard\]'"):
         dashboard(two_rows, tmp_path)

@@ -5,7 +5,6 @@ the comparison.
 """
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ from zoo.comparison.panels import grouping, logged, qualities, sections
 from zoo.comparison.parts import Comparison, Entry
 from zoo.errors import ZooError
 from zoo.files import write_json
-
-FILE = "dashboard.json"
+from zoo.runs.files import read_json
 
 
 def dashboard(comparison: Comparison, out: Path) -> str:
@@ -40,7 +38,7 @@ def dashboard(comparison: Comparison, out: Path) -> str:
 
     entries = on_wandb(comparison)
     entity, project = home(entries)
-    path = out / FILE
+    path = out / "dashboard.json"
     book = described(comparison, entries) | {"entity": entity or None, "project": project}
     remembered = read(path)
     if all(remembered.get(key) == book[key] for key in ("entity", "project")):
@@ -211,12 +209,7 @@ def save(book: dict[str, Any], comparison: Comparison, entries: list[Entry], ent
 
 def read(path: Path) -> dict[str, Any]:
     """What an earlier call has written, {} if there was none. Raises ZooError if the file is damaged."""
-    if not path.is_file():
-        return {}
-    try:
-        book = json.loads(path.read_text())
-        if isinstance(book, dict) and all(isinstance(book.get(part), dict) for part in ("workspace", "report")):
-            return book
-    except (ValueError, OSError):
-        pass
-    raise ZooError(f"{path} is damaged; remove it, and a new dashboard is made (an old one stays in W&B).")
+    book = read_json(path)
+    if path.is_file() and not all(isinstance(book.get(part), dict) for part in ("workspace", "report")):
+        raise ZooError(f"{path} is damaged; remove it, and a new dashboard is made (an old one stays in W&B).")
+    return book

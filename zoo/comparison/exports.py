@@ -2,11 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
 
-from zoo.comparison.parts import Cell, Comparison, Row, Table
+from zoo.comparison.parts import Cell, Comparison, Table
 from zoo.files import write_atomically
 from zoo.runs.measurements import name_of
 
@@ -23,19 +22,13 @@ def write_csv(comparison: Comparison, path: Path) -> None:
     writer = csv.writer(text)
     writer.writerow(["row", "metric", "mean", "std", "n", "values"])
     for row in comparison.rows:
-        for metric, values in all_numbers(row):
-            deviation = stdev(values) if len(values) > 1 else ""
-            writer.writerow([row.label, metric, mean(values), deviation, len(values), " ".join(map(str, values))])
+        numbers = {name_of(quantity): row.values(quantity) for entry in row.entries for quantity in entry.metrics}
+        numbers |= {f"cost/{name}": row.costs(name) for entry in row.entries for name in entry.cost}
+        for metric, values in numbers.items():
+            if values:
+                deviation = stdev(values) if len(values) > 1 else ""
+                writer.writerow([row.label, metric, mean(values), deviation, len(values), " ".join(map(str, values))])
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
-
-
-def all_numbers(row: Row) -> Iterator[tuple[str, list[float]]]:
-    """Every metric and cost of a row, of each seed that has it."""
-    for quantity in dict.fromkeys(quantity for entry in row.entries for quantity in entry.metrics):
-        yield name_of(quantity), row.values(quantity)
-    for name in dict.fromkeys(name for entry in row.entries for name in entry.cost):
-        if values := row.costs(name):
-            yield f"cost/{name}", values
 
 
 def write_markdown(comparison: Comparison, path: Path) -> None:

@@ -4,24 +4,27 @@ The page is report.html (Jinja), with report.css, report.js and charts.js inside
 along as JSON. All text is escaped: labels come from the command line.
 """
 
+import base64
 import json
 import math
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from zoo.comparison.aggregate import numbers
-from zoo.comparison.embedding import embedded
 from zoo.comparison.parts import Cell, Column, Comparison, Entry, Row, Table
 from zoo.comparison.series import curves
 from zoo.files import write_atomically
 
 HERE = Path(__file__).parent
 PICTURE_BYTES, LARGEST_PICTURE = 9_000_000, 150_000  # of all pictures and of one, before base64 adds a third
+QUALITIES = (95, 90, 80, 70, 60, 45, 30)  # of WebP, tried in this order; 95 is 40 dB and more above its error
 # The kinds of pictures, in order: name -> (title, what is seen).
 KINDS = {
     "samples": ("Samples", "Drawn from each model’s prior with the same seed."),
@@ -133,6 +136,38 @@ def image_files(rows: list[Row]) -> tuple[list[dict[str, Any]], list[Path]]:
     return kinds, damaged
 
 
+class Picture(NamedTuple):
+    """What an <img> needs."""
+
+    url: str  # data:image/…;base64,…
+    width: int  # pixels
+    height: int
+
+
+def embedded(path: Path, most: int) -> Picture | None:
+    """A picture of at most `most` bytes (before base64), without loss where that is small enough, otherwise as WebP of the best quality
+    that fits, or of the lowest one; None if the file cannot be read."""
+    try:
+        data = path.read_bytes()
+        image = Image.open(BytesIO(data)).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what Pillow raises for damaged files
+        return None
+
+    def webp(**options: int) -> bytes:
+        buffer = BytesIO()
+        image.save(buffer, "WEBP", **options)
+        return buffer.getvalue()
+
+    kind = "png"
+    if len(data) <= 1.5 * most and len(lossless := webp(lossless=True, method=0)) < len(data):  # saves a third at most
+        kind, data = "webp", lossless
+    for quality in QUALITIES:
+        if len(data) <= most:
+            break
+        kind, data = "webp", webp(quality=quality, method=2)
+    return Picture(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", *image.size)
+
+
 def run_of(entry: Entry) -> dict[str, str]:
     """Where a run's numbers come from, as text."""
     cost, versions = entry.cost, entry.versions
@@ -141,15 +176,11 @@ def run_of(entry: Entry) -> dict[str, str]:
         "hours × devices": duration(cost["device_hours"]) if "device_hours" in cost else "",
         "images/s": count_of(cost["images_per_second"]) if cost.get("images_per_second") else "",
         "peak memory": f"{cost['peak_memory_mib'] / 1024:.1f} GiB" if cost.get("peak_memory_mib") else "",
-        "machine": str(cost.get("machine") or _device(cost)),
+        "machine": str(cost.get("machine") or (f"{cost.get('devices', 1)} × {cost['accelerator']}" if cost.get("accelerator") else "")),
     }
     names = ("commit", "zoo", "torch", "pytorch-lightning")
     software = [f"{name} {versions[name]}" for name in (*names, *sorted(set(versions) - set(names))) if name in versions]
     return {key: value for key, value in facts.items() if value} | {"software": ", ".join(software)}
-
-
-def _device(cost: dict[str, Any]) -> str:
-    return f"{cost.get('devices', 1)} × {cost['accelerator']}" if cost.get("accelerator") else ""
 
 
 def duration(hours: float) -> str:
