@@ -9,7 +9,6 @@ import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
 
 from tests.comparison.runs import quantity, records
-from zoo.comparison import dashboard as module
 from zoo.comparison.aggregate import tables_of, with_best_prior
 from zoo.comparison.dashboard import dashboard
 from zoo.comparison.labels import differing_of, settings_of

@@ -70,24 +70,22 @@ def transfer(context: EvalContext) -> list[Measurement]:
         counts = f"{rich} images of the split '{context.split}' have {store.attribute_names[column]} and {poor} lack it"
         context.notes.append(f"Transfer is not measured: {counts}, and {LEAST} of each are needed.")
         return []
-    scores = edited_scores(context, model, column) if context.wants(*EDITED) else {}
+    scores: dict[str, float] = {}
+    if context.wants(*EDITED):
+        found = pairs_of(context, column)
+        fewest, wanted = min(len(pairs.guides) for pairs in found.values()), min(PAIRS, context.count)
+        if fewest < wanted:
+            only = f"only {fewest} pairs instead of {wanted}: the split '{context.split}' has no more"
+            context.notes.append(f"Transfer is measured on {only}.")
+        for way, pairs in found.items():
+            scores |= {f"{way}_{name}": value for name, value in scores_of(context, model, way, pairs, column).items()}
     if context.wants(*CONTENT):
         scores |= content_scores(context, model, column)
     return context.records("transfer", scores)
 
 
-def edited_scores(context: EvalContext, model: UDT, column: int) -> dict[str, float]:
-    """The scores of all edits; those of a way that is impossible are left out."""
-    found = pairs_of(context, column)
-    fewest, wanted = min(len(pairs.guides) for pairs in found.values()), min(PAIRS, context.count)
-    if fewest < wanted:
-        context.notes.append(f"Transfer is measured on only {fewest} pairs instead of {wanted}: the split '{context.split}' has no more.")
-    scores = {way: scores_of(context, model, way, pairs, column) for way, pairs in found.items()}
-    return {f"{way}_{name}": value for way in scores for name, value in scores[way].items()}
-
-
 def scores_of(context: EvalContext, model: UDT, way: str, pairs: Pairs, column: int) -> dict[str, float]:
-    """The scores of one way, without its name."""
+    """The scores of one way, without its name; {} if it is impossible."""
     store, judge = context.store, context.features
     varied = torch.from_numpy(varying(store.attributes[store.indices("train")]))  # (A,); on the others the classifier has learnt nothing
     others = (varied & ~tied(store.attribute_names)[column]).to(context.device)
