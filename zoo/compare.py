@@ -21,6 +21,7 @@ from zoo.config.app import run_command
 from zoo.config.overrides import quoted
 from zoo.errors import ZooError
 from zoo.runs.find import common, named
+from zoo.runs.wandb_files import shown_path
 
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--info", "-i")
 
@@ -69,9 +70,8 @@ def run(config: DictConfig) -> None:
 
         write_report(comparison, out / "report.html")
         written["report"] = "report.html"
-    folder = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
     for what, where in written.items():
-        print(f"{what + ':':10} {folder / where}")
+        print(f"{what + ':':10} {shown_path(out) / where}")
     if config.dashboard is not None:
         from zoo.comparison.dashboard import dashboard
 

@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from zoo.comparison import baseline as zoo_rows
-from zoo.comparison.aggregate import ENOUGH, numbers, tables_of, with_best_prior
+from zoo.comparison.aggregate import ENOUGH, costs_of, numbers, tables_of, with_best_prior
 from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRANSFER, WATCHED, of_best_prior
 from zoo.comparison.comparable import Numbers, differences, facts_of_test, facts_of_validation, protocol_of, sentence, some, total_cost
 from zoo.comparison.labels import Settings, described, differing_of, groups, labels_of, matters, overrides_of, settings_of
@@ -254,11 +254,7 @@ def sorted_rows(rows: list[Row], columns: list[Column], notes: Notes) -> list[Ro
 
     def place(row: Row) -> float:
         values = numbers(row, column)
-        if not values:
-            return math.inf
-        if isinstance(column.better, float):
-            return mean(abs(value - column.better) for value in values)
-        return -mean(values) if column.better == "high" else mean(values)
+        return mean(costs_of("low" if column.better is None else column.better, values)) if values else math.inf
 
     return sorted(rows, key=place)
 

@@ -54,10 +54,9 @@ def write_markdown(comparison: Comparison, path: Path) -> None:
 
 def markdown_of(table: Table, marked: bool = True) -> str:
     """One Markdown table; with marks and the number of seeds, or as the README has it."""
-    counts = [[str(count) if count else "–"] if marked else [] for count in counts_of(table)]
     lines = [
-        [*names, *count, *(written(cell, marked) for cell in cells)]
-        for names, count, cells in zip(table.names, counts, table.cells, strict=True)
+        [*names, *([count] if marked else []), *(written(cell, marked) for cell in cells)]
+        for names, count, cells in zip(table.names, counts_of(table), table.cells, strict=True)
     ]
     names = [*table.keys, *(["n"] if marked else [])]
     return grid([*names, *(column.header for column in table.columns)], lines, right=len(names) - marked)
@@ -70,9 +69,9 @@ def written(cell: Cell | None, marked: bool) -> str:
     return f"**{text.replace('*', chr(92) + '*')}**" if marked and cell.mark == "best" else text
 
 
-def counts_of(table: Table) -> list[int]:
-    """The seeds of each row."""
-    return [max((cell.count for cell in cells if cell), default=0) for cells in table.cells]
+def counts_of(table: Table) -> list[str]:
+    """The number of seeds of each row, as text."""
+    return [str(max((cell.count for cell in cells if cell), default="–")) for cells in table.cells]
 
 
 def grid(headers: list[str], lines: list[list[str]], right: int | None = None) -> str:

@@ -132,13 +132,19 @@ def possible_edits(store: Store, targets: np.ndarray, guides: np.ndarray, column
     truths = np.empty((len(targets), 0, 0), np.float32)
     if store.factors is not None and store.factor_names == FACTOR_NAMES:
         name, faces = store.attribute_names[column], store.factors[targets]
-        swapped = np.stack([swap_factors(faces, **{name: store.factors[guide, None]}) for guide in guides[: 4 * GUIDES]])  # (G, N, F)
-        works = np.stack([attributes_of(factors)[:, column] == wanted for factors in swapped])  # (G, N)
-        chosen = np.flatnonzero(works.any(1))[:GUIDES]  # a bald guide has no colour of hair to give
-        possible = works[chosen].all(0) & works.any(0)
+        swapped, chosen, possible = redrawn(faces, name, store.factors[guides[: 4 * GUIDES], None], column, wanted)
         truths = swapped[np.resize(chosen, GUIDES)].swapaxes(0, 1)[possible]  # (N', GUIDES, F)
         targets = targets[possible]
     return Edits(targets, np.full(len(targets), column), np.full(len(targets), wanted), truths)
+
+
+def redrawn(faces: np.ndarray, name: str, lenders: np.ndarray, column: int, wanted: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Faces (N, F) with a factor of each lender (G, 1, F) or (1, N, F): (G, N, F), up to GUIDES of the G that give what is wanted, and
+    which of the faces can have it of all these (N,)."""
+    swapped = np.stack([swap_factors(faces, **{name: factors}) for factors in lenders])
+    works = np.stack([attributes_of(factors)[:, column] == wanted for factors in swapped])  # (G, N)
+    chosen = np.flatnonzero(works.any(1))[:GUIDES]  # a bald guide has no colour of hair to give
+    return swapped, chosen, works[chosen].all(0) & works.any(0)
 
 
 def tied(names: tuple[str, ...]) -> Tensor:

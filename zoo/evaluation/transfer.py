@@ -12,9 +12,9 @@ import torch
 from torch import Generator, Tensor
 
 from zoo.batch import to_uint8
-from zoo.data.faces.dataset import FACTOR_GROUPS, FACTOR_NAMES, attributes_of, swap_factors
+from zoo.data.faces.dataset import FACTOR_GROUPS, FACTOR_NAMES
 from zoo.data.store import Store
-from zoo.evaluation.attributes import GUIDES, Edits, tied, true_images
+from zoo.evaluation.attributes import GUIDES, Edits, redrawn, tied, true_images
 from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import METRICS, PAIRS
 from zoo.features.classifier import Classifier
@@ -144,10 +144,7 @@ def pairs_between(store: Store, targets: np.ndarray, guides: np.ndarray, column:
         faces = store.factors[targets]
         # Added are the guide's own glasses; what takes the place of something removed is free (which colour of hair?).
         lenders = store.factors[guides][None] if wanted else store.factors[guides[: 4 * GUIDES], None]  # (1, P, F) or (G, 1, F)
-        swapped = np.stack([swap_factors(faces, **{name: factors}) for factors in lenders])  # (G, P, F)
-        works = np.stack([attributes_of(factors)[:, column] == wanted for factors in swapped])  # (G, P)
-        chosen = np.flatnonzero(works.any(1))[:GUIDES]
-        possible = np.flatnonzero(works[chosen].all(0) & works.any(0))[:limit]
+        swapped, chosen, possible = redrawn(faces, name, lenders, column, wanted)
         truths = swapped[chosen].swapaxes(0, 1)[possible]  # (P', K, F)
         targets, guides = targets[possible], guides[possible]
     targets, guides, truths = targets[:limit], guides[:limit], truths[:limit]

@@ -15,8 +15,7 @@ from zoo.config.instantiate import conf_dir
 from zoo.config.overrides import is_flag, quoted, unquoted
 from zoo.errors import ZooError
 from zoo.runs.status import state_of
-from zoo.sweeps.jobs import identity
-from zoo.sweeps.records import read_sweep
+from zoo.sweeps.jobs import identity, read_sweep
 
 SWEEPS = Path("runs/sweeps")
 STATES = {"finished": "finished", "interrupted": "to be resumed", "failed": "to be tried again", "new": "new"}
@@ -42,19 +41,16 @@ def point_hydra_at_sweep(argv: list[str] | None = None) -> Path | None:
     given = [unquoted(argument) for argument in arguments if argument.startswith("hydra.sweep.dir=")]
     if given and "$" in given[-1]:
         raise ZooError(f"hydra.sweep.dir={given[-1]} must be a plain path.")
-    folder = Path(given[-1]) if given else stopped_sweep(arguments) or new_folder()
+    new = SWEEPS / f"{datetime.now():%Y-%m-%d/%H-%M-%S}"
+    if new.exists():
+        new = new.with_name(f"{new.name}-{os.getpid()}")
+    folder = Path(given[-1]) if given else stopped_sweep(arguments) or new
     if (folder / "sweep.json").is_file():
         states = [state_of(folder / job["folder"]) for job in read_sweep(folder)["jobs"]]
         counts = [f"{states.count(state)} {what}" for state, what in STATES.items() if state in states]
         print(f"Going on with the sweep in {folder}: {', '.join(counts)}.", flush=True)
     argv[1:] = [*(a for a in arguments if not a.startswith("hydra.sweep.dir=")), f"hydra.sweep.dir={quoted(folder)}"]
     return folder
-
-
-def new_folder() -> Path:
-    """Where a sweep that begins now leaves its runs."""
-    folder = SWEEPS / f"{datetime.now():%Y-%m-%d/%H-%M-%S}"
-    return folder.with_name(f"{folder.name}-{os.getpid()}") if folder.exists() else folder
 
 
 def stopped_sweep(arguments: Sequence[str]) -> Path | None:
