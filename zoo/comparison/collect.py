@@ -290,11 +290,9 @@ def remarks(rows: list[Row], split: str) -> Notes:
         ("Accelerators differ", "accelerator", "cost"),
         ("Machines differ", "machine", "cost"),
     ):
-        by_value: dict[Any, list[str]] = {}
-        for row in rows:
-            for entry in row.entries:
-                if name in getattr(entry, source):
-                    by_value.setdefault(getattr(entry, source)[name], []).append(row.label)
+        sources = [(getattr(entry, source), row.label) for row in rows for entry in row.entries]
+        known = [(facts[name], label) for facts, label in sources if name in facts]
+        by_value = {value: [label for own, label in known if own == value] for value, _ in known}
         if len(by_value) > FEW:
             notes.append(f"{what}: {some([written(value) for value in by_value])}.")
         elif len(by_value) > 1:

@@ -104,11 +104,9 @@ def differences(entries: list[Entry]) -> dict[str, str]:
     """What the numbers of these runs rest on that is not the same for all that tell it: fact -> "64×64 in a, b and 32×32 in c"."""
     found: dict[str, str] = {}
     for fact in dict.fromkeys(fact for entry in entries for fact in entry.measured):
-        by_value: dict[str, list[str]] = {}
-        for entry in entries:
-            if fact in entry.measured:
-                by_value.setdefault(entry.measured[fact], []).append(entry.name)
-        if len(by_value) > 1:
+        values = dict.fromkeys(entry.measured[fact] for entry in entries if fact in entry.measured)
+        if len(values) > 1:
+            by_value = {value: [entry.name for entry in entries if entry.measured.get(fact) == value] for value in values}
             name = "N" if fact.startswith(COUNT) else fact
             found.setdefault(name, " and ".join(f"{value} in {some(names)}" for value, names in by_value.items()))
     return {fact: what for fact, what in found.items() if not any(fact in IMPLIED.get(other, ()) for other in found)}

@@ -139,12 +139,15 @@ def possible_edits(store: Store, targets: np.ndarray, guides: np.ndarray, column
 
 
 def redrawn(faces: np.ndarray, name: str, lenders: np.ndarray, column: int, wanted: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Faces (N, F) with a factor of each lender (G, 1, F) or (1, N, F): (G, N, F), up to GUIDES of the G that give what is wanted, and
-    which of the faces can have it of all these (N,)."""
+    """Draws the factors `name` of faces (N, F) anew after G lenders, each one face (1, F) or one for each of the faces (N, F).
+
+    Returns the new factors (G, N, F), the positions of up to GUIDES lenders after which some face is as wanted, and the faces that are
+    as wanted after all of these: (N,) bool.
+    """
     swapped = np.stack([swap_factors(faces, **{name: factors}) for factors in lenders])
     works = np.stack([attributes_of(factors)[:, column] == wanted for factors in swapped])  # (G, N)
     chosen = np.flatnonzero(works.any(1))[:GUIDES]  # a bald guide has no colour of hair to give
-    return swapped, chosen, works[chosen].all(0) & works.any(0)
+    return swapped, chosen, np.logical_and(works[chosen].all(0), works.any(0))
 
 
 def tied(names: tuple[str, ...]) -> Tensor:

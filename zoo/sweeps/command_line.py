@@ -21,7 +21,7 @@ SWEEPS = Path("runs/sweeps")
 STATES = {"finished": "finished", "interrupted": "to be resumed", "failed": "to be tried again", "new": "new"}
 
 
-def point_hydra_at_sweep(argv: list[str] | None = None) -> Path | None:
+def point_hydra_at_sweep() -> Path | None:
     """If the command line starts a sweep, returns its folder and tells Hydra: that of the same sweep if it was stopped, or a new one.
 
     The same sweep has the same arguments, apart from those of the launcher. Nothing is written.
@@ -29,8 +29,7 @@ def point_hydra_at_sweep(argv: list[str] | None = None) -> Path | None:
     Raises:
         ZooError: The command line asks for what a sweep cannot do.
     """
-    argv = sys.argv if argv is None else argv
-    arguments = under_swept_groups(argv[1:])
+    arguments = under_swept_groups(sys.argv[1:])
     if not any(is_flag(argument) for argument in arguments) or {"--help", "-h", "--hydra-help"} & {*arguments}:
         return None
     for argument in arguments:
@@ -49,7 +48,7 @@ def point_hydra_at_sweep(argv: list[str] | None = None) -> Path | None:
         states = [state_of(folder / job["folder"]) for job in read_sweep(folder)["jobs"]]
         counts = [f"{states.count(state)} {what}" for state, what in STATES.items() if state in states]
         print(f"Going on with the sweep in {folder}: {', '.join(counts)}.", flush=True)
-    argv[1:] = [*(a for a in arguments if not a.startswith("hydra.sweep.dir=")), f"hydra.sweep.dir={quoted(folder)}"]
+    sys.argv[1:] = [*(a for a in arguments if not a.startswith("hydra.sweep.dir=")), f"hydra.sweep.dir={quoted(folder)}"]
     return folder
 
 
