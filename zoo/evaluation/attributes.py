@@ -139,7 +139,7 @@ def possible_edits(store: Store, targets: np.ndarray, guides: np.ndarray, column
 
 
 def redrawn(faces: np.ndarray, name: str, lenders: np.ndarray, column: int, wanted: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws the factors `name` of faces (N, F) anew after G lenders, each one face (1, F) or one for each of the faces (N, F).
+    """Gives faces (N, F) the factors `name` of G lenders, each one face (1, F) or one for each of the faces (N, F).
 
     Returns the new factors (G, N, F), the positions of up to GUIDES lenders after which some face is as wanted, and the faces that are
     as wanted after all of these: (N,) bool.
