@@ -18,7 +18,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from zoo.comparison.aggregate import numbers
-from zoo.comparison.parts import Cell, Column, Comparison, Entry, Row, Table
+from zoo.comparison.parts import Cell, Column, Comparison, Entry, Row
 from zoo.comparison.series import curves
 from zoo.files import write_atomically
 
@@ -80,7 +80,7 @@ def charts(comparison: Comparison) -> list[dict[str, Any]]:
     for table in comparison.tables:
         for k, column in enumerate(table.columns):
             bars = [
-                bar(comparison.rows[labels.index(names[0])], labels.index(names[0]), names, table, column, cell)
+                bar(comparison.rows, labels.index(names[0]), dict(zip(table.keys, names, strict=True)), column, cell)
                 for names, cells in zip(table.names, table.cells, strict=True)
                 if (cell := cells[k]) is not None and math.isfinite(cell.mean) and names[0] in labels
             ]
@@ -90,14 +90,14 @@ def charts(comparison: Comparison) -> list[dict[str, Any]]:
     return found
 
 
-def bar(row: Row, index: int, names: tuple[str, ...], table: Table, column: Column, cell: Cell) -> dict[str, Any]:
-    """A number of a row of a table, as a chart draws it; dots only where there is more than one seed."""
-    values = numbers(row, column, names[table.keys.index("prior")] if "prior" in table.keys else None)
+def bar(rows: list[Row], index: int, names: dict[str, str], column: Column, cell: Cell) -> dict[str, Any]:
+    """A number of a line of a table, as a chart draws it; dots only where there is more than one seed."""
+    values = numbers(rows[index], column, names.get("prior"))
     seeds = [value * column.factor for value in values if math.isfinite(value)]
     deviation = cell.deviation if cell.deviation is not None and math.isfinite(cell.deviation) else None
     return {
         "row": index,
-        "label": " · ".join(names),
+        "label": " · ".join(names.values()),
         "mean": cell.mean,
         "deviation": deviation,
         "distance": cell.distance,
