@@ -21,6 +21,7 @@ from zoo.config.app import run_command
 from zoo.config.overrides import quoted
 from zoo.errors import ZooError
 from zoo.runs.find import common, named
+from zoo.runs.wandb_files import shown_path
 
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--info", "-i")
 
@@ -46,7 +47,7 @@ def name_runs(argv: list[str]) -> None:
 
 def run(config: DictConfig) -> None:
     """Compares, prints and writes."""
-    for name in ("anyway", "report"):
+    for name in ("force", "report"):
         if not isinstance(config[name], bool):
             raise ZooError(f"{name}={config[name]} must be true or false.")
     if config.dashboard not in (None, "wandb"):
@@ -69,9 +70,8 @@ def run(config: DictConfig) -> None:
 
         write_report(comparison, out / "report.html")
         written["report"] = "report.html"
-    label_value = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
     for what, where in written.items():
-        print(f"{what + ':':10} {label_value / where}")
+        print(f"{what + ':':10} {shown_path(out) / where}")
     if config.dashboard is not None:
         from zoo.comparison.dashboard import dashboard
 

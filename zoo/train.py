@@ -30,7 +30,7 @@ from zoo.config.messages import user_errors
 from zoo.errors import ZooError
 from zoo.runs.files import CONFIG, PRETRAIN
 from zoo.sweeps.command_line import point_hydra_at_sweep
-from zoo.sweeps.finish import finalize_sweep
+from zoo.sweeps.jobs import finalize_sweep
 from zoo.sweeps.processes import die_with_parent
 from zoo.training.fit import train_stage
 from zoo.training.resolve import resolve_config

@@ -57,6 +57,7 @@ def make_run(
     source = {"_target_": "zoo.data.faces.dataset.Faces", "image_size": 64, "train": 20000, "val": 2000, "test": 10000, "seed": 0}
     data = {"name": "faces", "image_size": 64, "flip": True, "cache": f"/cache/{seed}", "source": source}
     whole = {
+        "format": FORMAT,
         "data": data,
         "seed": seed,
         "batch_size": 10,
@@ -83,6 +84,7 @@ def make_run(
             "split": "val",
             "metrics": {f"val/{name}": value for name, value in metrics.items() if name not in measured},
             "measurements": records(measured, "val"),
+            "training": {"max_images": whole["max_images"], "complete": True},
             "images_seen": seen,
             "parameters": 1_500_000,
             "images_per_second": 100.0,

@@ -184,9 +184,9 @@ def test_commits_of_the_evaluation_that_differ_are_said(tmp_path):
     for name, commit in (("ae", "111"), ("vae", "222")):
         evaluation = {"metrics": {FRECHET: 5.0}, "versions": {"commit": commit}}
         make_run(tmp_path / name, name, metrics=of(1), evaluation=evaluation)
-    setting_text = "Evaluated at different commits: 111 (ae); 222 (vae)."
-    assert setting_text in compare([tmp_path]).notes
-    assert setting_text not in compare([tmp_path], split="val").notes
+    note = "Evaluated at different commits: 111 (ae); 222 (vae)."
+    assert note in compare([tmp_path]).notes
+    assert note not in compare([tmp_path], split="val").notes
 
 
 def test_several_numbers_of_images_in_one_evaluation(tmp_path):
@@ -242,20 +242,20 @@ def test_speed_is_that_of_all_stages_and_the_machine_that_of_training(tmp_path):
 
 
 def test_a_classifier_that_no_run_tells_of_is_said(tmp_path):
-    def setting_text(root):
+    def notes(root):
         return [note for note in compare([root]).notes if "trained once in each cache" in note]
 
     for data in ("faces", "mnist"):
         for model in ("ae", "vae"):
             make_run(tmp_path / data / model, model, metrics=of(1), config={"data": {"name": data}})
-    assert len(setting_text(tmp_path / "mnist")) == 1
-    assert setting_text(tmp_path / "faces") == setting_text(tmp_path / "mnist/ae") == []
+    assert len(notes(tmp_path / "mnist")) == 1
+    assert notes(tmp_path / "faces") == notes(tmp_path / "mnist/ae") == []
     for model in ("ae", "vae"):
         make_run(tmp_path / "plain" / model, model, metrics={"mse": 1.0, "images": 9.0}, config={"data": {"name": "mnist"}})
         make_run(
             tmp_path / "test" / model, model, metrics=of(1), evaluation={"metrics": {FRECHET: 5.0}}, config={"data": {"name": "mnist"}}
         )
-    assert setting_text(tmp_path / "plain") == setting_text(tmp_path / "test") == []
+    assert notes(tmp_path / "plain") == notes(tmp_path / "test") == []
 
 
 def test_the_test_split_before_anything_was_evaluated_is_one_sentence(tmp_path):
@@ -271,8 +271,9 @@ def test_the_test_split_before_anything_was_evaluated_is_one_sentence(tmp_path):
 
 def test_states(tmp_path):
     make_run(tmp_path / "0-done", metrics=of(1))
-    make_run(tmp_path / "1-longer", seed=1, metrics=of(1), config={"max_images": 5000})  # resumed with a larger max_images
-    make_run(tmp_path / "1-ended", seed=11, metrics=of(1), seen=400, summary={"training": {"max_images": 1000, "complete": True}})
+    ended = {"training": {"max_images": 1000, "complete": True}}
+    make_run(tmp_path / "1-longer", seed=1, metrics=of(1), config={"max_images": 5000}, summary=ended)  # resumed with a larger max_images
+    make_run(tmp_path / "1-ended", seed=11, metrics=of(1), seen=400, summary=ended)
     make_run(tmp_path / "1-raised", seed=12, metrics=of(1), seen=400, summary={"training": {"max_images": 500, "complete": True}})
     make_run(tmp_path / "1-unsaved", seed=13, metrics=of(1), summary={"training": {"max_images": 1000, "complete": False}})
     make_run(tmp_path / "2-running", seed=2)

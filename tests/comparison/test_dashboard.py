@@ -9,7 +9,6 @@ import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
 
 from tests.comparison.runs import quantity, records
-from zoo.comparison import dashboard as module
 from zoo.comparison.aggregate import tables_of, with_best_prior
 from zoo.comparison.dashboard import dashboard
 from zoo.comparison.labels import differing_of, settings_of
@@ -102,9 +101,9 @@ def test_without_an_account_the_dashboard_is_described_and_the_next_steps_are_sa
         raise AssertionError("a server was asked")
 
     monkeypatch.setattr(wandb, "Api", no_network)
-    setting_text = dashboard(two_rows, tmp_path)
-    assert str(tmp_path / "dashboard.json") in setting_text
-    assert "run wandb login and give the same command again" in setting_text
+    message = dashboard(two_rows, tmp_path)
+    assert str(tmp_path / "dashboard.json") in message
+    assert "run wandb login and give the same command again" in message
     first = (tmp_path / "dashboard.json").read_bytes()
     dashboard(two_rows, tmp_path)
     assert (tmp_path / "dashboard.json").read_bytes() == first  # nothing random in it
@@ -117,9 +116,9 @@ def test_without_an_account_the_dashboard_is_described_and_the_next_steps_are_sa
 def test_every_column_that_was_logged_is_a_bar_plot_under_its_logged_name(two_rows, tmp_path):
     dashboard(two_rows, tmp_path)
     bars = panels(book_of(tmp_path), "Bar Chart")
-    label_value = {tuple(panel["config"]["metrics"]): panel["config"]["chartTitle"] for section in bars.values() for panel in section}
+    titles = {tuple(panel["config"]["metrics"]): panel["config"]["chartTitle"] for section in bars.values() for panel in section}
     both = ("val/samples/gaussian/frechet@2000", "val/samples/normal/frechet@2000")
-    assert label_value == {
+    assert titles == {
         both: "samples/…/frechet@2000 ↓",
         ("val/samples/gaussian/kernel_distance@2000",): "samples/gaussian/kernel_distance@2000 ↓",
         ("val/reconstructions/mse@2000",): "reconstructions/mse@2000 ↓",
@@ -218,8 +217,8 @@ def test_with_an_account_both_are_made_once_and_then_updated(two_rows, tmp_path,
     monkeypatch.setattr(workspaces.Workspace, "save", save_workspace)
     monkeypatch.setattr(reports.Report, "url", property(lambda report: f"https://w/{report.id}"))
     monkeypatch.setattr(workspaces.Workspace, "url", property(lambda workspace: f"https://w/{workspace._internal_name}"))
-    setting_text = dashboard(two_rows, tmp_path)
-    assert setting_text == "W&B workspace https://w/nw-W1-v and report https://w/R1 show 4 runs."
+    message = dashboard(two_rows, tmp_path)
+    assert message == "W&B workspace https://w/nw-W1-v and report https://w/R1 show 4 runs."
     dashboard(two_rows, tmp_path)
     assert saved == [
         ("report", "me", "zoo", ""),
@@ -278,7 +277,7 @@ def test_what_cannot_be_shown_is_said_in_a_sentence(two_rows, tmp_path, monkeypa
     (tmp_path / "dashboard.json").write_text('{"workspace": {')
     with pytest.raises(ZooError, match=r"dashboard.json is damaged; remove it"):
         dashboard(two_rows, tmp_path)
-    assert (tmp_path / module.FILE).read_text() == '{"workspace": {'
+    assert (tmp_path / "dashboard.json").read_text() == '{"workspace": {'
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     with pytest.raises(ZooError, match=r"pip install 'zoo\[dashboard\]'"):
         dashboard(two_rows, tmp_path)

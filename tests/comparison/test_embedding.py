@@ -5,8 +5,7 @@ import numpy as np
 from PIL import Image
 
 from tests.comparison import toys
-from zoo.comparison.embedding import embedded
-from zoo.comparison.html import PICTURE_BYTES
+from zoo.comparison.html import PICTURE_BYTES, embedded
 
 
 def test_large_pictures_become_small(tmp_path):

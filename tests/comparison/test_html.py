@@ -97,7 +97,7 @@ def test_nothing_lies_outside_of_the_file(page, path):
 
 
 def test_tables_show_the_numbers_of_the_comparison(page, made):
-    label_value = [(attributes.get("data-sort"), text) for attributes, text in page.all("td") if "data-sort" in attributes]
+    seen = [(attributes.get("data-sort"), text) for attributes, text in page.all("td") if "data-sort" in attributes]
     expected = []
     for table in made.tables:
         for cells in table.cells:
@@ -110,8 +110,8 @@ def test_tables_show_the_numbers_of_the_comparison(page, made):
                     key = cell.mean if cell.distance is None else cell.distance
                     mark = {"best": "★ best, ", "noise": "≈ within noise of the best, ", "": ""}[cell.mark]
                     expected.append((repr(key), mark + cell.text))
-    assert [(key, re.sub(r"\s+", " ", text).strip()) for key, text in label_value] == expected
-    assert any(key == "" for key, _ in label_value)
+    assert [(key, re.sub(r"\s+", " ", text).strip()) for key, text in seen] == expected
+    assert any(key == "" for key, _ in seen)
 
 
 def test_what_is_to_come_near_a_value_is_sorted_by_the_mean_distance_of_the_seeds(tmp_path):
@@ -163,9 +163,9 @@ def test_pictures_decode(page, made):
         seen.append(np.asarray(image.convert("RGB")))
     exact = sum(any(image.shape == other.shape and (image == other).all() for other in originals.values()) for image in seen)
     assert exact == len(seen)  # such small ones lose nothing
-    label_value = [figure for figure, _ in page.all("figure") if "hidden" not in figure]
-    assert {(figure["data-kind"], figure["data-seed"]) for figure in label_value} == {("samples", "0")}
-    assert [int(figure["data-row"]) for figure in label_value] == list(range(8))
+    figures = [figure for figure, _ in page.all("figure") if "hidden" not in figure]
+    assert {(figure["data-kind"], figure["data-seed"]) for figure in figures} == {("samples", "0")}
+    assert [int(figure["data-row"]) for figure in figures] == list(range(8))
     assert all(
         ("src" in attributes) == (attributes in images[: 2 * 8 : 2]) for attributes in images
     )  # the rest is loaded when it is wanted
@@ -296,18 +296,18 @@ def test_switches(browser, path):
     browser.open(path, 1280)
     seen = "figure.offsetWidth && figure.querySelector('img').naturalWidth"
     about = "[figure.dataset.kind, figure.dataset.seed, Number(figure.dataset.row)]"
-    label_value = f"[...document.querySelectorAll('figure')].filter((figure) => {seen}).map((figure) => {about})"
-    assert browser.run(label_value) == [["samples", "0", row] for row in range(8)]
+    figures = f"[...document.querySelectorAll('figure')].filter((figure) => {seen}).map((figure) => {about})"
+    assert browser.run(figures) == [["samples", "0", row] for row in range(8)]
     browser.click("document.querySelectorAll('#pictures-kind label')[1]")
     browser.click("document.querySelectorAll('#pictures-seed label')[1]")
     browser.run("Promise.all([...document.images].map((image) => image.decode().catch(() => 0)))")
-    assert browser.run(label_value) == [["reconstructions", "1", row] for row in range(7)]
+    assert browser.run(figures) == [["reconstructions", "1", row] for row in range(7)]
     assert browser.run("document.querySelector('#absent').textContent") == "No such picture of gan."
     browser.click("document.querySelectorAll('#curves .legend button')[2]")
     assert browser.run("document.querySelectorAll('#curves-chart .line-mark').length") == 7
     assert browser.run("document.querySelectorAll('#bars-chart .bar-mark').length") == 14
     assert browser.run("document.querySelectorAll('#pictures .legend button')[2].getAttribute('aria-pressed')") == "false"
-    assert 2 not in [row for *_, row in browser.run(label_value)]
+    assert 2 not in [row for *_, row in browser.run(figures)]
     path_of = "document.querySelector('#curves-chart .line-mark').getAttribute('d')"
     before = browser.run(path_of)
     browser.click("document.querySelectorAll('#curves-axis label')[1]")

@@ -51,11 +51,11 @@ def entry(folder: Path, model: str, seed: int, points=120, image_files=PICTURES,
             f"samples/{prior}/kernel_distance": distance / 9e4,
             f"samples/{prior}/laplacian_energy_ratio": 0.7 + 0.06 * k + (0.03, -0.05, 0.02)[seed % 3],  # udt's seeds lie on both sides of 1
         }
-    label_value = {}
+    drawn = {}
     for name in image_files if model != "gan" else ("samples",):
         if name != "transfer" or model == "udt":
             columns, rows = {"interpolations": (10, 8), "reconstructions": (8, 4)}.get(name, (8, 8))
-            label_value[name] = faces(folder / f"{k}-{seed}-{name}.png", 1000 * k + seed, columns, rows, size)
+            drawn[name] = faces(folder / f"{k}-{seed}-{name}.png", 1000 * k + seed, columns, rows, size)
     return Entry(
         folder=folder / f"{model}-{seed}",
         name=f"{model},seed={seed}",
@@ -78,7 +78,7 @@ def entry(folder: Path, model: str, seed: int, points=120, image_files=PICTURES,
             **{"images_seen": images.tolist(), "hours": (images / pace / 3600).tolist(), "val/mse": measured.tolist()},
             "train/loss": (mse * 12288 - (30 if model == "fvae" else 0)).tolist(),
         },
-        image_files=label_value,
+        image_files=drawn,
         versions={"zoo": "0.1.0", "torch": "2.15.0", "commit": "a25ed36f1f7e"},
     )
 

@@ -105,7 +105,7 @@ def evaluated(run: Path, about: dict) -> Path:
     """A run that was evaluated, with the numbers of this row."""
     run.mkdir(exist_ok=True)
     about = about | {"format": 2, "command": f"{about['command']} seed={about['seed']}", "images_seen": 1, "parameters": 1, "latent_dim": 1}
-    for name, content in {"cost": {}, "evaluation": about, "summary": {"images_seen": 1}}.items():
+    for name, content in {"cost": {"machine": "x"}, "evaluation": about, "summary": {"images_seen": 1}}.items():
         (run / f"{name}.json").write_text(json.dumps(content))
     return run
 
@@ -186,7 +186,7 @@ def test_a_row_holds_no_path_of_the_machine(tmp_path):
         "features": {}, "measurements": [], "format": 2, "trained_with": {}, "versions": {},
     }  # fmt: skip
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
-    (tmp_path / "cost.json").write_text("{}")
+    (tmp_path / "cost.json").write_text('{"machine": "x"}')
     (tmp_path / "summary.json").write_text('{"images_seen": 1}')
     found = row_of(tmp_path)
     assert found["command"] == "python -m zoo.train data=mnist data.root=DIR model=vae model.gamma=0.2"

@@ -7,7 +7,7 @@ from tests.sweeps.helpers import read
 
 
 def test_two_processes_do_not_share_a_sweep(jobs, zoo, tiny, tmp_path):
-    program = f"from zoo.sweeps.records import sweep_lock\nfrom pathlib import Path\nwith sweep_lock(Path({str(tmp_path / 'here')!r})):"
+    program = f"from zoo.sweeps.jobs import sweep_lock\nfrom pathlib import Path\nwith sweep_lock(Path({str(tmp_path / 'here')!r})):"
     program += "\n    print('held', flush=True)\n    input()"
     other = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "held\n"

@@ -1,7 +1,6 @@
 """From rows of runs to tables: seeds as mean ± standard deviation, the best of each column, and what cannot be told from it."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from statistics import mean, stdev
 
@@ -55,16 +54,13 @@ def table(title: str, keys: list[str], columns: list[Column], lines: list[Line])
     kept = [place for place in range(len(columns)) if any(values[place] for _, values in lines)]
     if not kept:
         return None
-    marked = [cells_of(columns[place], [values[place] for _, values in lines]) for place in kept]
-    cells = [list(row) for row in zip(*marked, strict=True)]
+    cells: list[list[Cell | None]] = [[] for _ in lines]
+    for place in kept:
+        column, values = columns[place], [values[place] for _, values in lines]
+        most = max(map(len, values))
+        for row, found, mark in zip(cells, values, marks_of(column.better, values), strict=True):
+            row.append(cell(column, found, mark, most) if found else None)
     return Table(title, keys, [names for names, _ in lines], [columns[place] for place in kept], cells)
-
-
-def cells_of(column: Column, values: list[list[float]]) -> list[Cell | None]:
-    """One column: the number of each seed of each row -> its cells, marked."""
-    marks = marks_of(column.better, values)
-    most = max(map(len, values), default=0)
-    return [cell(column, found, mark, most) if found else None for found, mark in zip(values, marks, strict=True)]
 
 
 def cell(column: Column, values: list[float], mark: str = "", most: int = 0) -> Cell:
@@ -100,21 +96,15 @@ def marks_of(better: str | float | None, values: list[list[float]]) -> list[str]
     for row, middle in zip(costs, means, strict=True):
         if middle == means[best]:
             marks.append("best")
+        elif min(len(row), len(costs[best])) < ENOUGH:
+            marks.append("")
         else:
-            marks.append("noise" if min(len(row), len(costs[best])) >= ENOUGH and welch(row, costs[best]) >= LEVEL else "")
+            from scipy.stats import ttest_ind_from_stats  # takes a second and a half to import
+
+            others = costs[best]  # by their means and deviations, since scipy warns of samples without any spread
+            test = ttest_ind_from_stats(middle, stdev(row), len(row), means[best], stdev(others), len(others), equal_var=False)
+            marks.append("noise" if test.pvalue >= LEVEL else "")
     return marks
-
-
-def welch(first: Sequence[float], second: Sequence[float]) -> float:
-    """p of Welch's two-sided t-test: how often means of samples of one distribution would lie this far apart. At least two numbers each."""
-    from scipy.special import stdtr  # scipy.stats takes a second and a half to import
-
-    shares = [stdev(sample) ** 2 / len(sample) for sample in (first, second)]
-    variance, distance = sum(shares), abs(mean(first) - mean(second))
-    if variance == 0:
-        return 1.0 if distance == 0 else 0.0
-    freedom = variance**2 / sum(share**2 / (len(sample) - 1) for share, sample in zip(shares, (first, second), strict=True))
-    return float(2 * stdtr(freedom, -distance / math.sqrt(variance)))
 
 
 def best_prior(row: Row) -> str | None:

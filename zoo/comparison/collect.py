@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from zoo.comparison import baseline as zoo_rows
-from zoo.comparison.aggregate import ENOUGH, numbers, tables_of, with_best_prior
+from zoo.comparison.aggregate import ENOUGH, costs_of, numbers, tables_of, with_best_prior
 from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRANSFER, WATCHED, of_best_prior
 from zoo.comparison.comparable import Numbers, differences, facts_of_test, facts_of_validation, protocol_of, sentence, some, total_cost
 from zoo.comparison.labels import Settings, described, differing_of, groups, labels_of, matters, overrides_of, settings_of
@@ -43,7 +43,7 @@ def compare(
         split: "test" (what zoo.evaluate wrote) or "val" (what zoo.train wrote); None = test if all finished runs were evaluated.
         baseline: "zoo" sets the published rows of the same data beside.
         sort: A metric; None = the Fréchet distance of samples from each model's best prior, else the mean squared error.
-        anyway: Compare what is not comparable, and say so.
+        force: Compare what is not comparable, and say so.
         command: For the record.
 
     Raises:
@@ -148,13 +148,13 @@ def entry_of(folder: RunFolder, status: str, reason: str, curves: dict[str, list
             if not metrics:
                 notes.append(f"{folder.name} has no numbers of the {split} split and was left out (python -m zoo.evaluate run=RUN).")
     own_prior = next((quantity.prior for quantity in metrics if quantity.prior), "normal")
-    distinguishes = folder.job.get("overrides", [])
+    overrides = folder.job.get("overrides", [])
     return Entry(
         folder=folder.path,
         name=folder.name,
         status=status,
         reason=reason,
-        command=summary.get("command") or (shlex.join(["python", "-m", "zoo.train", *map(str, distinguishes)]) if distinguishes else ""),
+        command=summary.get("command") or (shlex.join(["python", "-m", "zoo.train", *map(str, overrides)]) if overrides else ""),
         seed=int(summary.get("seed", config.get("seed", 0))),
         model=str(config["model"]["name"]) if config else "",
         data=str(config["data"]["name"]) if config else "",
@@ -180,8 +180,8 @@ def rows_of(entries: list[Entry], notes: Notes) -> list[Row]:
     """Runs that are equal in all that matters but their seed, as one row, by seed."""
 
     def key(entry: Entry, everything: bool = False) -> str:
-        distinguishes = settings_of(entry.config, entry.command).values
-        kept = {name: value for name, value in distinguishes.items() if matters(name) or (everything and name.startswith("trainer."))}
+        values = settings_of(entry.config, entry.command).values
+        kept = {name: value for name, value in values.items() if matters(name) or (everything and name.startswith("trainer."))}
         return repr(sorted(kept.items(), key=lambda item: item[0]))
 
     together = [alike for group in groups(entries, key) for alike in measured_alike(group, notes)]
@@ -254,11 +254,7 @@ def sorted_rows(rows: list[Row], columns: list[Column], notes: Notes) -> list[Ro
 
     def place(row: Row) -> float:
         values = numbers(row, column)
-        if not values:
-            return math.inf
-        if isinstance(column.better, float):
-            return mean(abs(value - column.better) for value in values)
-        return -mean(values) if column.better == "high" else mean(values)
+        return mean(costs_of("low" if column.better is None else column.better, values)) if values else math.inf
 
     return sorted(rows, key=place)
 
@@ -294,16 +290,14 @@ def remarks(rows: list[Row], split: str) -> Notes:
         ("Accelerators differ", "accelerator", "cost"),
         ("Machines differ", "machine", "cost"),
     ):
-        by_value: dict[Any, list[str]] = {}
-        for row in rows:
-            for entry in row.entries:
-                if name in getattr(entry, source):
-                    by_value.setdefault(getattr(entry, source)[name], []).append(row.label)
+        sources = [(getattr(entry, source), row.label) for row in rows for entry in row.entries]
+        known = [(facts[name], label) for facts, label in sources if name in facts]
+        by_value = {value: [label for own, label in known if own == value] for value, _ in known}
         if len(by_value) > FEW:
             notes.append(f"{what}: {some([written(value) for value in by_value])}.")
         elif len(by_value) > 1:
-            setting_text = "; ".join(f"{written(value)} ({some(labels)})" for value, labels in by_value.items())
-            notes.append(f"{what}: {setting_text}.")
+            found = "; ".join(f"{written(value)} ({some(labels)})" for value, labels in by_value.items())
+            notes.append(f"{what}: {found}.")
     return notes
 
 

@@ -100,21 +100,13 @@ def size(pixels: Any) -> str:
     return f"{pixels}×{pixels}"
 
 
-def images_measured(facts: dict[str, str]) -> str:
-    """N: the largest number of images of any metric; some take fewer whatever N is."""
-    counts = [int(value.replace(",", "")) for key, value in facts.items() if key.startswith(COUNT)]
-    return f"{max(counts):,}" if counts else ""
-
-
 def differences(entries: list[Entry]) -> dict[str, str]:
     """What the numbers of these runs rest on that is not the same for all that tell it: fact -> "64×64 in a, b and 32×32 in c"."""
     found: dict[str, str] = {}
     for fact in dict.fromkeys(fact for entry in entries for fact in entry.measured):
-        by_value: dict[str, list[str]] = {}
-        for entry in entries:
-            if fact in entry.measured:
-                by_value.setdefault(entry.measured[fact], []).append(entry.name)
-        if len(by_value) > 1:
+        values = dict.fromkeys(entry.measured[fact] for entry in entries if fact in entry.measured)
+        if len(values) > 1:
+            by_value = {value: [entry.name for entry in entries if entry.measured.get(fact) == value] for value in values}
             name = "N" if fact.startswith(COUNT) else fact
             found.setdefault(name, " and ".join(f"{value} in {some(names)}" for value, names in by_value.items()))
     return {fact: what for fact, what in found.items() if not any(fact in IMPLIED.get(other, ()) for other in found)}
@@ -137,7 +129,8 @@ def protocol_of(entries: list[Entry]) -> dict[str, str]:
     facts: dict[str, list[str]] = {}
     for entry in entries:
         own = {fact: value for fact, value in entry.measured.items() if not fact.startswith(COUNT)}
-        own["N"] = images_measured(entry.measured)
+        counts = [int(value.replace(",", "")) for fact, value in entry.measured.items() if fact.startswith(COUNT)]
+        own["N"] = f"{max(counts):,}" if counts else ""  # some metrics take fewer images whatever N is
         own["images seen"] = f"{entry.cost['images_seen']:,.0f}" if "images_seen" in entry.cost else ""
         for fact, value in own.items():
             facts.setdefault(fact, []).append(value)

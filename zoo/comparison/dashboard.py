@@ -5,7 +5,6 @@ the comparison.
 """
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ from zoo.comparison.panels import grouping, logged, qualities, sections
 from zoo.comparison.parts import Comparison, Entry
 from zoo.errors import ZooError
 from zoo.files import write_json
-
-FILE = "dashboard.json"
+from zoo.runs.files import read_json
 
 
 def dashboard(comparison: Comparison, out: Path) -> str:
@@ -36,18 +34,23 @@ def dashboard(comparison: Comparison, out: Path) -> str:
         import wandb_workspaces  # noqa: F401
     except ModuleNotFoundError:
         raise ZooError("dashboard=wandb needs the package wandb-workspaces; install it with pip install 'zoo[dashboard]'.") from None
-    from zoo.runs.wandb_files import shown_path, upload_command  # imports Lightning
+    from zoo.runs.wandb_files import shown_path, upload_command
+    from zoo.training.loggers import has_wandb_account  # imports Lightning
 
     entries = on_wandb(comparison)
     entity, project = home(entries)
-    path = out / FILE
+    path = out / "dashboard.json"
     book = described(comparison, entries) | {"entity": entity or None, "project": project}
     remembered = read(path)
     if all(remembered.get(key) == book[key] for key in ("entity", "project")):
         for part in ("workspace", "report"):
             book[part] = {name: value for name, value in remembered[part].items() if name != "spec"} | book[part]
 
-    sync, offline = upload_command([entry.folder for entry in entries if entry.folder]), reason_to_stay_offline()
+    sync, offline = upload_command([entry.folder for entry in entries if entry.folder]), None
+    if not has_wandb_account():
+        offline = ("No W&B account is set up here", "wandb login")
+    elif (mode := os.environ.get("WANDB_MODE", "online")) != "online":
+        offline = (f"WANDB_MODE is {mode}", "unset WANDB_MODE")
     try:
         if not offline:
             save(book, comparison, entries, entity, project)
@@ -65,16 +68,6 @@ def dashboard(comparison: Comparison, out: Path) -> str:
         return f"{why}, so the dashboard was only described, in {shown_path(path)}; run {steps} and give the same command again."
     made = f"W&B workspace {book['workspace']['url']} and report {book['report']['url']}"
     return f"{made} show {len(entries)} runs" + (f"; some were logged offline and appear after {sync}." if sync else ".")
-
-
-def reason_to_stay_offline() -> tuple[str, str] | None:
-    """Why no server is to be asked, and the command that changes that; None if one is."""
-    from zoo.training.loggers import has_wandb_account  # imports Lightning
-
-    if not has_wandb_account():
-        return "No W&B account is set up here", "wandb login"
-    mode = os.environ.get("WANDB_MODE", "online")
-    return None if mode == "online" else (f"WANDB_MODE is {mode}", "unset WANDB_MODE")
 
 
 def on_wandb(comparison: Comparison) -> list[Entry]:
@@ -211,12 +204,7 @@ def save(book: dict[str, Any], comparison: Comparison, entries: list[Entry], ent
 
 def read(path: Path) -> dict[str, Any]:
     """What an earlier call has written, {} if there was none. Raises ZooError if the file is damaged."""
-    if not path.is_file():
-        return {}
-    try:
-        book = json.loads(path.read_text())
-        if isinstance(book, dict) and all(isinstance(book.get(part), dict) for part in ("workspace", "report")):
-            return book
-    except (ValueError, OSError):
-        pass
-    raise ZooError(f"{path} is damaged; remove it, and a new dashboard is made (an old one stays in W&B).")
+    book = read_json(path)
+    if path.is_file() and not all(isinstance(book.get(part), dict) for part in ("workspace", "report")):
+        raise ZooError(f"{path} is damaged; remove it, and a new dashboard is made (an old one stays in W&B).")
+    return book

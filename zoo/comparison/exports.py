@@ -2,11 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
 
-from zoo.comparison.parts import Cell, Comparison, Row, Table
+from zoo.comparison.parts import Cell, Comparison, Table
 from zoo.files import write_atomically
 from zoo.runs.measurements import name_of
 
@@ -23,19 +22,13 @@ def write_csv(comparison: Comparison, path: Path) -> None:
     writer = csv.writer(text)
     writer.writerow(["row", "metric", "mean", "std", "n", "values"])
     for row in comparison.rows:
-        for metric, values in all_numbers(row):
-            deviation = stdev(values) if len(values) > 1 else ""
-            writer.writerow([row.label, metric, mean(values), deviation, len(values), " ".join(map(str, values))])
+        numbers = {name_of(quantity): row.values(quantity) for entry in row.entries for quantity in entry.metrics}
+        numbers |= {f"cost/{name}": row.costs(name) for entry in row.entries for name in entry.cost}
+        for metric, values in numbers.items():
+            if values:
+                deviation = stdev(values) if len(values) > 1 else ""
+                writer.writerow([row.label, metric, mean(values), deviation, len(values), " ".join(map(str, values))])
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
-
-
-def all_numbers(row: Row) -> Iterator[tuple[str, list[float]]]:
-    """Every metric and cost of a row, of each seed that has it."""
-    for quantity in dict.fromkeys(quantity for entry in row.entries for quantity in entry.metrics):
-        yield name_of(quantity), row.values(quantity)
-    for name in dict.fromkeys(name for entry in row.entries for name in entry.cost):
-        if values := row.costs(name):
-            yield f"cost/{name}", values
 
 
 def write_markdown(comparison: Comparison, path: Path) -> None:
@@ -61,10 +54,9 @@ def write_markdown(comparison: Comparison, path: Path) -> None:
 
 def markdown_of(table: Table, marked: bool = True) -> str:
     """One Markdown table; with marks and the number of seeds, or as the README has it."""
-    counts = [[str(count) if count else "–"] if marked else [] for count in counts_of(table)]
     lines = [
-        [*names, *count, *(written(cell, marked) for cell in cells)]
-        for names, count, cells in zip(table.names, counts, table.cells, strict=True)
+        [*names, *([count] if marked else []), *(written(cell, marked) for cell in cells)]
+        for names, count, cells in zip(table.names, counts_of(table), table.cells, strict=True)
     ]
     names = [*table.keys, *(["n"] if marked else [])]
     return grid([*names, *(column.header for column in table.columns)], lines, right=len(names) - marked)
@@ -77,9 +69,9 @@ def written(cell: Cell | None, marked: bool) -> str:
     return f"**{text.replace('*', chr(92) + '*')}**" if marked and cell.mark == "best" else text
 
 
-def counts_of(table: Table) -> list[int]:
-    """The seeds of each row."""
-    return [max((cell.count for cell in cells if cell), default=0) for cells in table.cells]
+def counts_of(table: Table) -> list[str]:
+    """The number of seeds of each row, as text."""
+    return [str(max((cell.count for cell in cells if cell), default="–")) for cells in table.cells]
 
 
 def grid(headers: list[str], lines: list[list[str]], right: int | None = None) -> str:

@@ -4,24 +4,27 @@ The page is report.html (Jinja), with report.css, report.js and charts.js inside
 along as JSON. All text is escaped: labels come from the command line.
 """
 
+import base64
 import json
 import math
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from zoo.comparison.aggregate import numbers
-from zoo.comparison.embedding import embedded
-from zoo.comparison.parts import Cell, Column, Comparison, Entry, Row, Table
+from zoo.comparison.parts import Cell, Column, Comparison, Entry, Row
 from zoo.comparison.series import curves
 from zoo.files import write_atomically
 
 HERE = Path(__file__).parent
 PICTURE_BYTES, LARGEST_PICTURE = 9_000_000, 150_000  # of all pictures and of one, before base64 adds a third
+QUALITIES = (95, 90, 80, 70, 60, 45, 30)  # of WebP, tried in this order; 95 is 40 dB and more above its error
 # The kinds of pictures, in order: name -> (title, what is seen).
 KINDS = {
     "samples": ("Samples", "Drawn from each model’s prior with the same seed."),
@@ -48,8 +51,8 @@ def write_report(comparison: Comparison, path: Path) -> None:
 def render(comparison: Comparison) -> str:
     """The page as text."""
     kinds, damaged = image_files(comparison.rows)
-    label_value = {"rows": [row.label for row in comparison.rows], "charts": charts(comparison), "curves": curves(comparison.rows)}
-    label_value["costs"] = [cost for name in COSTS if (cost := cost_of(name, comparison.rows))]
+    data = {"rows": [row.label for row in comparison.rows], "charts": charts(comparison), "curves": curves(comparison.rows)}
+    data["costs"] = [cost for name in COSTS if (cost := cost_of(name, comparison.rows))]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -62,9 +65,9 @@ def render(comparison: Comparison) -> str:
         kinds=kinds,
         seeds=sorted({entry.seed for kind in kinds for _, entry, _ in kind["pictures"]}),
         runs=[(row, [run_of(entry) for entry in row.entries]) for row in comparison.rows],
-        has=label_value,
+        has=data,
         symbols=SYMBOLS,
-        data=Markup(json.dumps(label_value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")),
+        data=Markup(json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")),
         css=Markup((HERE / "report.css").read_text()),
         scripts=Markup("\n".join((HERE / name).read_text() for name in ("charts.js", "report.js"))),
     )
@@ -77,7 +80,7 @@ def charts(comparison: Comparison) -> list[dict[str, Any]]:
     for table in comparison.tables:
         for k, column in enumerate(table.columns):
             bars = [
-                bar(comparison.rows[labels.index(names[0])], labels.index(names[0]), names, table, column, cell)
+                bar(comparison.rows, labels.index(names[0]), dict(zip(table.keys, names, strict=True)), column, cell)
                 for names, cells in zip(table.names, table.cells, strict=True)
                 if (cell := cells[k]) is not None and math.isfinite(cell.mean) and names[0] in labels
             ]
@@ -87,14 +90,14 @@ def charts(comparison: Comparison) -> list[dict[str, Any]]:
     return found
 
 
-def bar(row: Row, index: int, names: tuple[str, ...], table: Table, column: Column, cell: Cell) -> dict[str, Any]:
-    """A number of a row of a table, as a chart draws it; dots only where there is more than one seed."""
-    values = numbers(row, column, names[table.keys.index("prior")] if "prior" in table.keys else None)
+def bar(rows: list[Row], index: int, names: dict[str, str], column: Column, cell: Cell) -> dict[str, Any]:
+    """A number of a line of a table, as a chart draws it; dots only where there is more than one seed."""
+    values = numbers(rows[index], column, names.get("prior"))
     seeds = [value * column.factor for value in values if math.isfinite(value)]
     deviation = cell.deviation if cell.deviation is not None and math.isfinite(cell.deviation) else None
     return {
         "row": index,
-        "label": " · ".join(names),
+        "label": " · ".join(names.values()),
         "mean": cell.mean,
         "deviation": deviation,
         "distance": cell.distance,
@@ -121,16 +124,48 @@ def image_files(rows: list[Row]) -> tuple[list[dict[str, Any]], list[Path]]:
     most = min(LARGEST_PICTURE, PICTURE_BYTES // max(1, sum(map(len, wanted.values()))))
     kinds, damaged = [], []
     for name in sorted(wanted, key=lambda name: (list(KINDS).index(name) if name in KINDS else len(KINDS), name)):
-        label_value = []
+        pictures = []
         for k, entry in wanted[name]:
             if picture := embedded(entry.image_files[name], most):
-                label_value.append((k, entry, picture))
+                pictures.append((k, entry, picture))
             else:
                 damaged.append(entry.image_files[name])
         title, caption = KINDS.get(name, (name.replace("-", " ").capitalize(), ""))
-        if label_value:
-            kinds.append({"name": name, "title": title, "caption": caption, "pictures": label_value})
+        if pictures:
+            kinds.append({"name": name, "title": title, "caption": caption, "pictures": pictures})
     return kinds, damaged
+
+
+class Picture(NamedTuple):
+    """What an <img> needs."""
+
+    url: str  # data:image/…;base64,…
+    width: int  # pixels
+    height: int
+
+
+def embedded(path: Path, most: int) -> Picture | None:
+    """A picture of at most `most` bytes (before base64), without loss where that is small enough, otherwise as WebP of the best quality
+    that fits, or of the lowest one; None if the file cannot be read."""
+    try:
+        data = path.read_bytes()
+        image = Image.open(BytesIO(data)).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what Pillow raises for damaged files
+        return None
+
+    def webp(**options: int) -> bytes:
+        buffer = BytesIO()
+        image.save(buffer, "WEBP", **options)
+        return buffer.getvalue()
+
+    kind = "png"
+    if len(data) <= 1.5 * most and len(lossless := webp(lossless=True, method=0)) < len(data):  # saves a third at most
+        kind, data = "webp", lossless
+    for quality in QUALITIES:
+        if len(data) <= most:
+            break
+        kind, data = "webp", webp(quality=quality, method=2)
+    return Picture(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", *image.size)
 
 
 def run_of(entry: Entry) -> dict[str, str]:
@@ -141,15 +176,11 @@ def run_of(entry: Entry) -> dict[str, str]:
         "hours × devices": duration(cost["device_hours"]) if "device_hours" in cost else "",
         "images/s": count_of(cost["images_per_second"]) if cost.get("images_per_second") else "",
         "peak memory": f"{cost['peak_memory_mib'] / 1024:.1f} GiB" if cost.get("peak_memory_mib") else "",
-        "machine": str(cost.get("machine") or _device(cost)),
+        "machine": str(cost.get("machine") or (f"{cost.get('devices', 1)} × {cost['accelerator']}" if cost.get("accelerator") else "")),
     }
     names = ("commit", "zoo", "torch", "pytorch-lightning")
     software = [f"{name} {versions[name]}" for name in (*names, *sorted(set(versions) - set(names))) if name in versions]
     return {key: value for key, value in facts.items() if value} | {"software": ", ".join(software)}
-
-
-def _device(cost: dict[str, Any]) -> str:
-    return f"{cost.get('devices', 1)} × {cost['accelerator']}" if cost.get("accelerator") else ""
 
 
 def duration(hours: float) -> str:

@@ -9,6 +9,7 @@ import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from zoo.comparison.labels import flat
 from zoo.comparison.parts import Column, Comparison, Entry, Table
 from zoo.runs.measurements import Measurement, flat_name, measurements_of, name_of
 
@@ -91,8 +92,9 @@ def sections(comparison: Comparison, entries: list[Entry]) -> Sections:
     columns = columns_of(comparison, names)
     final, costs = ([(c, found) for _, c, found in columns if (c.quantity.group == "cost") == cost] for cost in (False, True))
     against = [found[0] for column, found in costs if column.better is not None][:2]  # hours and speed
-    moving = {name for entry in entries for name in changing(entry) if names[name].measurement is None}  # those are measured at the end
-    curves = sorted((name for name in names if name in moving), key=lambda name: -names[name].runs)  # first what most runs have
+    # Curves that are no constants; measurements are made at the end alone.
+    moving = {name for entry in entries for name, values in entry.curves.items() if len(set(filter(math.isfinite, values))) > 1}
+    curves = sorted((name for name in names if name in moving and names[name].measurement is None), key=lambda name: -names[name].runs)
     watched = [f"train/{column.quantity.metric}" for column, _ in costs]
     image_files = dict.fromkeys(kind for entry in entries for kind in entry.image_files)
     found: Sections = [
@@ -112,34 +114,15 @@ def sections(comparison: Comparison, entries: list[Entry]) -> Sections:
     return [(title, panels) for title, panels in found if panels]
 
 
-def changing(entry: Entry) -> list[str]:
-    """The curves of a run that change while it trains: no constants."""
-    found = []
-    for name, values in entry.curves.items():
-        finite = filter(math.isfinite, values)
-        first = next(finite, math.nan)
-        if any(value != first for value in finite):
-            found.append(name)
-    return found
-
-
 def grouping(comparison: Comparison) -> list[str]:
     """Settings whose values tell the rows apart, so that a group of runs is a row: "model.name", and more where that is not enough."""
-    rows = [row for row in comparison.rows if not row.published]
+    rows = [flat(row.entries[0].config) for row in comparison.rows if not row.published]
 
     def groups(keys: list[str]) -> int:
-        return len({tuple(str(setting(row.entries[0].config, key)) for key in keys) for row in rows})
+        return len({tuple(str(row.get(key)) for key in keys) for row in rows})
 
     keys = ["model.name"]
     for key in comparison.differing:
         if groups([*keys, key]) > groups(keys):
             keys.append(key)
     return keys
-
-
-def setting(config: dict[str, Any], key: str) -> Any:
-    """The value of a dotted key, None where it has none."""
-    node: Any = config
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    return node

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from zoo.comparison.exports import MARKS, counts_of
-from zoo.comparison.parts import Cell, Comparison, Table
+from zoo.comparison.parts import Cell, Comparison
 
 LEGEND = "* best   ~ cannot be told from the best (Welch's t-test over 3 seeds or more, p ≥ 0.05)   n seeds   – not defined"
 PLAIN_WIDTH = 160  # characters a line, where the output is no terminal
@@ -25,7 +25,9 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
         shared = ", ".join(f"{fact} {value}" for fact, value in comparison.protocol.items())
         console.print(escape(shared), highlight=False, soft_wrap=True)
     for table in comparison.tables:
-        for grid in numbers_of(table, console.width):
+        names = [(*name, count) for name, count in zip(table.names, counts_of(table), strict=True)]
+        headers, cells = [column.header for column in table.columns], [list(map(written, row)) for row in table.cells]
+        for grid in grids(table.title, [*table.keys, "n"], headers, names, cells, console.width):
             console.print(grid)
     if comparison.tables:
         console.print(LEGEND, highlight=False, soft_wrap=True)
@@ -41,14 +43,6 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
         console.print(grid)
     for note in comparison.notes:
         console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
-
-
-def numbers_of(table: Table, width: int) -> list[Grid]:
-    """A table of numbers, with marks."""
-    counts = [str(count) if count else "–" for count in counts_of(table)]
-    names = [(*name, count) for name, count in zip(table.names, counts, strict=True)]
-    headers = [column.header for column in table.columns]
-    return grids(table.title, [*table.keys, "n"], headers, names, [list(map(written, row)) for row in table.cells], width)
 
 
 def written(cell: Cell | None) -> str:

@@ -132,13 +132,22 @@ def possible_edits(store: Store, targets: np.ndarray, guides: np.ndarray, column
     truths = np.empty((len(targets), 0, 0), np.float32)
     if store.factors is not None and store.factor_names == FACTOR_NAMES:
         name, faces = store.attribute_names[column], store.factors[targets]
-        swapped = np.stack([swap_factors(faces, **{name: store.factors[guide, None]}) for guide in guides[: 4 * GUIDES]])  # (G, N, F)
-        works = np.stack([attributes_of(factors)[:, column] == wanted for factors in swapped])  # (G, N)
-        chosen = np.flatnonzero(works.any(1))[:GUIDES]  # a bald guide has no colour of hair to give
-        possible = works[chosen].all(0) & works.any(0)
+        swapped, chosen, possible = redrawn(faces, name, store.factors[guides[: 4 * GUIDES], None], column, wanted)
         truths = swapped[np.resize(chosen, GUIDES)].swapaxes(0, 1)[possible]  # (N', GUIDES, F)
         targets = targets[possible]
     return Edits(targets, np.full(len(targets), column), np.full(len(targets), wanted), truths)
+
+
+def redrawn(faces: np.ndarray, name: str, lenders: np.ndarray, column: int, wanted: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gives faces (N, F) the factors `name` of G lenders, each one face (1, F) or one for each of the faces (N, F).
+
+    Returns the new factors (G, N, F), the positions of up to GUIDES lenders after which some face is as wanted, and the faces that are
+    as wanted after all of these: (N,) bool.
+    """
+    swapped = np.stack([swap_factors(faces, **{name: factors}) for factors in lenders])
+    works = np.stack([attributes_of(factors)[:, column] == wanted for factors in swapped])  # (G, N)
+    chosen = np.flatnonzero(works.any(1))[:GUIDES]  # a bald guide has no colour of hair to give
+    return swapped, chosen, np.logical_and(works[chosen].all(0), works.any(0))
 
 
 def tied(names: tuple[str, ...]) -> Tensor:

@@ -19,6 +19,7 @@ from zoo.features.classifier import classifier_of
 from zoo.features.classifier_training import varying
 from zoo.features.inception import inception_from
 from zoo.features.reference import reference_features
+from zoo.metrics.frechet import frechet_distance, moments
 from zoo.models.base import Autoencoder
 from zoo.progress import chunks
 from zoo.runs.measurements import Measurement
@@ -88,7 +89,7 @@ class EvalContext:
     def device(self) -> torch.device:
         return self.model.device
 
-    def positions(self, split: str, limit: int | None) -> Tensor:
+    def positions(self, split: str, limit: int) -> Tensor:
         """Positions in the store of at most `limit` images of a split, always the same ones: (N,) int64."""
         return torch.from_numpy(subset(self.store.indices(split), limit))
 
@@ -107,36 +108,36 @@ class EvalContext:
         assert self.features is not None
         features, positions = self.features, self.positions(self.split, self.count)
 
-        def compute() -> Tensor:
-            def look(start: int, stop: int) -> Tensor:
-                return features(torch.from_numpy(self.store.images[positions[start:stop].numpy()]).to(self.device))
+        def look(start: int, stop: int) -> Tensor:
+            return features(torch.from_numpy(self.store.images[positions[start:stop].numpy()]).to(self.device))
 
+        def compute() -> Tensor:
             return self.rows(len(positions), f"features of {self.split} images", look)
 
         return self.once("reference", lambda: reference_features(features, self.store, self.split, positions, self.cache, compute))
 
-    def codes(self, split: str, limit: int | None = None, use_attributes: bool = True) -> Codes:
+    def frechet(self, fake: Tensor) -> float:
+        """The Fréchet distance of these features (N, D) to those of the real images."""
+        real = self.once("moments", lambda: moments(self.reference()))
+        return frechet_distance(real, moments(fake))
+
+    def codes(self, split: str, limit: int, use_attributes: bool = True) -> Codes:
         """Deterministic codes (`Autoencoder.encode`) of at most `limit` images of a split, on the device.
 
         `use_attributes`: the model may read the images' attributes; otherwise the codes hold what it sees in the images alone.
         """
         use_attributes = use_attributes or not self.model.reads_attributes
-        return self.once(f"codes {split} {limit} {use_attributes}", lambda: self._codes(split, limit, use_attributes))
-
-    def _codes(self, split: str, limit: int | None, use_attributes: bool) -> Codes:
         positions = self.positions(split, limit)
 
         def encode(start: int, stop: int) -> Tensor:
             batch = self.batch(positions[start:stop])
             return self.model.encode(batch.image, batch.attributes if use_attributes else None).float()
 
-        latents = self.rows(len(positions), f"codes of {split} images", encode)
-        return Codes(latents, torch.from_numpy(self.store.attributes[positions.numpy()]).to(self.device), positions)
+        def compute() -> Codes:
+            latents = self.rows(len(positions), f"codes of {split} images", encode)
+            return Codes(latents, torch.from_numpy(self.store.attributes[positions.numpy()]).to(self.device), positions)
 
-
-def place() -> tuple[int, int]:
-    """This process's rank and the number of ranks."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+        return self.once(f"codes {split} {limit} {use_attributes}", compute)
 
 
 def rows_of(total: int, task: str, work: Callable[[int, int], Tensor], size: int = CHUNK) -> Tensor:
@@ -144,7 +145,7 @@ def rows_of(total: int, task: str, work: Callable[[int, int], Tensor], size: int
 
     Chunks are the same for any number of ranks, so the rows are, too: none doubled, none padded. Shows progress as `task`.
     """
-    rank, world = place()
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
     mine: dict[int, Tensor] = {}
     for start, stop in chunks(total, size, task, shown=rank == 0):
         if start // size % world == rank:

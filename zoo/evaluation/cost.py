@@ -16,15 +16,8 @@ FROM_TRAINING = ("images_seen", "images_per_second", "device_hours", "devices", 
 
 
 def cost(run: Run, context: EvalContext) -> dict[str, Any]:
-    """Numbers that depend on the machine; those of training are absent where the run's summary.json is."""
-    written = read_summary(run.folder)
-    training = {f"train/{name}": written[name] for name in FROM_TRAINING if name in written}
-    sampling = {"sampling/images_per_second": sampling_rate(context), "sampling/batch": CHUNK, "sampling/threads": torch.get_num_threads()}
-    return training | sampling | {"sampling/machine": machine(context.device)}
-
-
-def sampling_rate(context: EvalContext) -> float:
-    """Images drawn per second from the model's own prior, decoded on its device: median over rounds."""
+    """Numbers that depend on the machine: those of training, absent where the run's summary.json is, and the images per second that the
+    model draws from its own prior and decodes on its device, the median over rounds."""
     seconds = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
@@ -32,4 +25,8 @@ def sampling_rate(context: EvalContext) -> float:
         if context.device.type == "cuda":
             torch.cuda.synchronize(context.device)
         seconds.append(time.perf_counter() - began)
-    return CHUNK / median(seconds[1:])
+    rate = CHUNK / median(seconds[1:])
+    written = read_summary(run.folder)
+    training = {f"train/{name}": written[name] for name in FROM_TRAINING if name in written}
+    sampling = {"sampling/images_per_second": rate, "sampling/batch": CHUNK, "sampling/threads": torch.get_num_threads()}
+    return training | sampling | {"sampling/machine": machine(context.device)}

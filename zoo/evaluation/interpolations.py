@@ -5,7 +5,6 @@ from torch import Tensor
 
 from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import LINE_IMAGES, PATHS
-from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.line_scores import mean_distance_and_smoothness
 from zoo.metrics.paths import path_smoothness
 from zoo.models.base import seed_of
@@ -18,15 +17,27 @@ PAIRS = 20  # key of a random stream
 
 
 def interpolations(context: EvalContext) -> list[Measurement]:
-    """The Fréchet distance of N midpoints to the split, the smoothness of paths in feature space, and ACAI's numbers on lines."""
-    model = context.model
+    """The Fréchet distance of N midpoints to the split ("Interp." of RAE, 1903.12436, table 1), the mean of `path_smoothness` over whole
+    interpolations, and ACAI's numbers on lines."""
+    model, features = context.model, context.features
     if not model.can_encode:
         return []
     scores: dict[str, float] = {}
-    if context.features is not None and context.wants("frechet"):
-        scores |= midpoint_distance(context, *pairs(context, context.count))
-    if context.features is not None and context.wants("smoothness"):
-        scores |= feature_smoothness(context, *pairs(context, min(PATHS, context.count)))
+    if features is not None and context.wants("frechet"):
+        codes, partners = pairs(context, context.count)
+
+        def middle(start: int, stop: int) -> Tensor:
+            return features(quantised(model.decode(torch.lerp(codes[start:stop], partners[start:stop], 0.5))))
+
+        scores["frechet"] = context.frechet(context.rows(len(codes), "midpoints", middle))
+    if features is not None and context.wants("smoothness"):
+        first, second = pairs(context, min(PATHS, context.count))
+
+        def walk(start: int, stop: int) -> Tensor:
+            images = model.interpolate(first[start:stop], second[start:stop], STEPS)  # (P, STEPS, C, H, W)
+            return path_smoothness(features(quantised(images.flatten(0, 1))).unflatten(0, (-1, STEPS)))
+
+        scores["smoothness"] = context.rows(len(first), "interpolations", walk, size=16).nanmean().item()
     if context.store.manifest["name"] == "lines" and context.wants(*LINES):
         scores |= line_scores(context)
     return context.records("interpolations", scores)
@@ -44,31 +55,6 @@ def partners_of(count: int, seed: int) -> Tensor:
     partners = torch.empty(count, dtype=torch.int64)
     partners[order] = order.roll(1)
     return partners
-
-
-def midpoint_distance(context: EvalContext, codes: Tensor, partners: Tensor) -> dict[str, float]:
-    """The Fréchet distance of decoded midpoints to real images ("Interp." of RAE, 1903.12436, table 1)."""
-    assert context.features is not None
-    features = context.features
-
-    def middle(start: int, stop: int) -> Tensor:
-        return features(quantised(context.model.decode(torch.lerp(codes[start:stop], partners[start:stop], 0.5))))
-
-    fake = context.rows(len(codes), "midpoints", middle)
-    real = context.reference()
-    return {"frechet": frechet_distance(context.once("moments", lambda: moments(real)), moments(fake))}
-
-
-def feature_smoothness(context: EvalContext, codes: Tensor, partners: Tensor) -> dict[str, float]:
-    """`path_smoothness` of whole interpolations, mean over pairs."""
-    assert context.features is not None
-    features = context.features
-
-    def walk(start: int, stop: int) -> Tensor:
-        images = context.model.interpolate(codes[start:stop], partners[start:stop], STEPS)  # (P, STEPS, C, H, W)
-        return path_smoothness(features(quantised(images.flatten(0, 1))).unflatten(0, (-1, STEPS)))
-
-    return {"smoothness": context.rows(len(codes), "interpolations", walk, size=16).nanmean().item()}
 
 
 def line_scores(context: EvalContext) -> dict[str, float]:

@@ -7,7 +7,6 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from zoo.batch import to_unit_range
 from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.samples import laplacian_energy_ratio, quantised_energy
-from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.lpips import SMALLEST, WEIGHTS, lpips_network
 from zoo.metrics.reconstruction import psnr, squared_error
 from zoo.runs.measurements import Measurement
@@ -45,8 +44,7 @@ def reconstructions(context: EvalContext) -> list[Measurement]:
     if context.wants("laplacian_energy_ratio"):
         scores["laplacian_energy_ratio"] = laplacian_energy_ratio(context, energy)
     if features is not None:
-        real = context.reference()
-        scores["frechet"] = frechet_distance(context.once("moments", lambda: moments(real)), moments(fake))
+        scores["frechet"] = context.frechet(fake)
     return context.records("reconstructions", scores)
 
 

@@ -11,7 +11,11 @@ from zoo.progress import busy
 from zoo.runs.measurements import Measurement
 
 CLASSES = ("linear_accuracy", "knn_accuracy", "clustering_accuracy")
-ATTRIBUTES = ("linear_balanced_accuracy", "linear_average_precision", "knn_balanced_accuracy")  # means over attributes
+ATTRIBUTES = (
+    "linear_balanced_accuracy",
+    "linear_average_precision",
+    "knn_balanced_accuracy",
+)  # means over the attributes that have both values in train and test
 FACTORS = ("factor_r2", "mig")  # means over factors
 TRAIN_IMAGES = 5  # codes to fit on, for each one to score on
 
@@ -37,32 +41,19 @@ def probe(context: EvalContext, a: Tensor, train: Codes, b: Tensor, test: Codes,
     store = context.store
     scores: dict[str, float] = {}
     if store.has_classes and context.wants(*CLASSES):
-        scores |= class_scores(a, train.attributes.argmax(1), b, test.attributes.argmax(1), context.seed)
+        known, truth = train.attributes.argmax(1), test.attributes.argmax(1)
+        classes = int(max(known.max(), truth.max())) + 1
+        scores["linear_accuracy"] = linear_probe_classes(a, known, b, truth)
+        scores["knn_accuracy"] = knn_accuracy(a, known, b, truth)
+        scores["clustering_accuracy"] = clustering_accuracy(a, b, truth, classes, context.seed)
     elif not store.has_classes and context.wants(*ATTRIBUTES):
-        scores |= attribute_scores(a, train.attributes, b, test.attributes)
+        linear = linear_probe_attributes(a, train.attributes, b, test.attributes)
+        scores["linear_balanced_accuracy"] = linear.balanced_accuracy.nanmean().item()
+        scores["linear_average_precision"] = linear.average_precision.nanmean().item()
+        scores["knn_balanced_accuracy"] = knn_balanced_accuracy(a, train.attributes, b, test.attributes).nanmean().item()
     if store.factors is not None and context.wants(*FACTORS):
-        known = torch.from_numpy(store.factors)
-        scores["factor_r2"] = factor_r2(a, known[train.positions], b, known[test.positions]).nanmean().item()
+        factors = torch.from_numpy(store.factors)
+        scores["factor_r2"] = factor_r2(a, factors[train.positions], b, factors[test.positions]).nanmean().item()
         if not reduced:  # of latents, not of their principal components
-            scores["mig"] = mutual_information_gap(b, known[test.positions]).nanmean().item()
+            scores["mig"] = mutual_information_gap(b, factors[test.positions]).nanmean().item()
     return scores
-
-
-def class_scores(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, seed: int) -> dict[str, float]:
-    """Accuracies on test: of a linear probe, of k nearest neighbours, of clusters matched to classes."""
-    clusters = int(max(train_labels.max(), test_labels.max())) + 1
-    return {
-        "linear_accuracy": linear_probe_classes(train, train_labels, test, test_labels),
-        "knn_accuracy": knn_accuracy(train, train_labels, test, test_labels),
-        "clustering_accuracy": clustering_accuracy(train, test, test_labels, clusters, seed),
-    }
-
-
-def attribute_scores(train: Tensor, train_attributes: Tensor, test: Tensor, test_attributes: Tensor) -> dict[str, float]:
-    """Means over the attributes that have both values in train and test."""
-    probe = linear_probe_attributes(train, train_attributes, test, test_attributes)
-    return {
-        "linear_balanced_accuracy": probe.balanced_accuracy.nanmean().item(),
-        "linear_average_precision": probe.average_precision.nanmean().item(),
-        "knn_balanced_accuracy": knn_balanced_accuracy(train, train_attributes, test, test_attributes).nanmean().item(),
-    }

@@ -10,7 +10,6 @@ from torch import Generator, Tensor
 from zoo.errors import ZooError
 from zoo.evaluation.context import CHUNK, EvalContext, quantised
 from zoo.evaluation.descriptors import METRICS
-from zoo.metrics.frechet import frechet_distance, moments
 from zoo.metrics.kernel import kernel_distance
 from zoo.metrics.manifold import manifold_scores
 from zoo.metrics.sharpness import laplacian_energy
@@ -57,26 +56,24 @@ def samples(context: EvalContext) -> list[Measurement]:
 
 def priors(context: EvalContext) -> dict[str, Prior]:
     """The model's own prior, and those of `context.priors`, fitted to its latents of training images where these are small enough."""
-    return context.once("priors", lambda: _priors(context))
 
-
-def _priors(context: EvalContext) -> dict[str, Prior]:
-    model = context.model
-    own = model.prior
-    if own.needs_fit and model.can_encode:
-        own = fitted(context, copy.deepcopy(own))  # the one in the checkpoint may be older than the weights
-    found = {own.name: own}
-    if model.can_encode and model.latent_dim <= LARGEST_LATENT:
-        for name in context.priors:
-            if name in found:
-                continue
+    def compute() -> dict[str, Prior]:
+        model = context.model
+        own = model.prior
+        if own.needs_fit and model.can_encode:
+            own = fitted(context, copy.deepcopy(own))  # the one in the checkpoint may be older than the weights
+        found = {own.name: own}
+        names = context.priors if model.can_encode and model.latent_dim <= LARGEST_LATENT else ()
+        for name in (name for name in names if name != own.name):
             try:
                 found[name] = fitted(context, FITTED[name](model.latent_dim))
             except ZooError as error:
                 if name != "flow":
                     raise
                 context.notes.append(f"There is no flow prior here: {error}")  # a single or a constant dimension
-    return found
+        return found
+
+    return context.once("priors", compute)
 
 
 def fitted(context: EvalContext, prior: Prior) -> Prior:
@@ -148,7 +145,7 @@ def compare(context: EvalContext, real: Tensor, fake: Tensor) -> dict[str, float
     kernel = kernel_name(context)
     scores: dict[str, float] = {}
     if context.wants("frechet"):
-        scores["frechet"] = frechet_distance(context.once("moments", lambda: moments(real)), moments(fake))
+        scores["frechet"] = context.frechet(fake)
     if context.wants(kernel):
         scores[kernel] = kernel_distance(real, fake)
     if context.wants(*MANIFOLD):

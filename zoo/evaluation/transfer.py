@@ -12,9 +12,9 @@ import torch
 from torch import Generator, Tensor
 
 from zoo.batch import to_uint8
-from zoo.data.faces.dataset import FACTOR_GROUPS, FACTOR_NAMES, attributes_of, swap_factors
+from zoo.data.faces.dataset import FACTOR_GROUPS, FACTOR_NAMES
 from zoo.data.store import Store
-from zoo.evaluation.attributes import GUIDES, Edits, tied, true_images
+from zoo.evaluation.attributes import GUIDES, Edits, redrawn, tied, true_images
 from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import METRICS, PAIRS
 from zoo.features.classifier import Classifier
@@ -70,24 +70,22 @@ def transfer(context: EvalContext) -> list[Measurement]:
         counts = f"{rich} images of the split '{context.split}' have {store.attribute_names[column]} and {poor} lack it"
         context.notes.append(f"Transfer is not measured: {counts}, and {LEAST} of each are needed.")
         return []
-    scores = edited_scores(context, model, column) if context.wants(*EDITED) else {}
+    scores: dict[str, float] = {}
+    if context.wants(*EDITED):
+        found = pairs_of(context, column)
+        fewest, wanted = min(len(pairs.guides) for pairs in found.values()), min(PAIRS, context.count)
+        if fewest < wanted:
+            only = f"only {fewest} pairs instead of {wanted}: the split '{context.split}' has no more"
+            context.notes.append(f"Transfer is measured on {only}.")
+        for way, pairs in found.items():
+            scores |= {f"{way}_{name}": value for name, value in scores_of(context, model, way, pairs, column).items()}
     if context.wants(*CONTENT):
         scores |= content_scores(context, model, column)
     return context.records("transfer", scores)
 
 
-def edited_scores(context: EvalContext, model: UDT, column: int) -> dict[str, float]:
-    """The scores of all edits; those of a way that is impossible are left out."""
-    found = pairs_of(context, column)
-    fewest, wanted = min(len(pairs.guides) for pairs in found.values()), min(PAIRS, context.count)
-    if fewest < wanted:
-        context.notes.append(f"Transfer is measured on only {fewest} pairs instead of {wanted}: the split '{context.split}' has no more.")
-    scores = {way: scores_of(context, model, way, pairs, column) for way, pairs in found.items()}
-    return {f"{way}_{name}": value for way in scores for name, value in scores[way].items()}
-
-
 def scores_of(context: EvalContext, model: UDT, way: str, pairs: Pairs, column: int) -> dict[str, float]:
-    """The scores of one way, without its name."""
+    """The scores of one way, without its name; {} if it is impossible."""
     store, judge = context.store, context.features
     varied = torch.from_numpy(varying(store.attributes[store.indices("train")]))  # (A,); on the others the classifier has learnt nothing
     others = (varied & ~tied(store.attribute_names)[column]).to(context.device)
@@ -146,10 +144,7 @@ def pairs_between(store: Store, targets: np.ndarray, guides: np.ndarray, column:
         faces = store.factors[targets]
         # Added are the guide's own glasses; what takes the place of something removed is free (which colour of hair?).
         lenders = store.factors[guides][None] if wanted else store.factors[guides[: 4 * GUIDES], None]  # (1, P, F) or (G, 1, F)
-        swapped = np.stack([swap_factors(faces, **{name: factors}) for factors in lenders])  # (G, P, F)
-        works = np.stack([attributes_of(factors)[:, column] == wanted for factors in swapped])  # (G, P)
-        chosen = np.flatnonzero(works.any(1))[:GUIDES]
-        possible = np.flatnonzero(works[chosen].all(0) & works.any(0))[:limit]
+        swapped, chosen, possible = redrawn(faces, name, lenders, column, wanted)
         truths = swapped[chosen].swapaxes(0, 1)[possible]  # (P', K, F)
         targets, guides = targets[possible], guides[possible]
     targets, guides, truths = targets[:limit], guides[:limit], truths[:limit]

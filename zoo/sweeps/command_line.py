@@ -15,14 +15,13 @@ from zoo.config.instantiate import conf_dir
 from zoo.config.overrides import is_flag, quoted, unquoted
 from zoo.errors import ZooError
 from zoo.runs.status import state_of
-from zoo.sweeps.jobs import identity
-from zoo.sweeps.records import read_sweep
+from zoo.sweeps.jobs import identity, read_sweep
 
 SWEEPS = Path("runs/sweeps")
 STATES = {"finished": "finished", "interrupted": "to be resumed", "failed": "to be tried again", "new": "new"}
 
 
-def point_hydra_at_sweep(argv: list[str] | None = None) -> Path | None:
+def point_hydra_at_sweep() -> Path | None:
     """If the command line starts a sweep, returns its folder and tells Hydra: that of the same sweep if it was stopped, or a new one.
 
     The same sweep has the same arguments, apart from those of the launcher. Nothing is written.
@@ -30,8 +29,7 @@ def point_hydra_at_sweep(argv: list[str] | None = None) -> Path | None:
     Raises:
         ZooError: The command line asks for what a sweep cannot do.
     """
-    argv = sys.argv if argv is None else argv
-    arguments = under_swept_groups(argv[1:])
+    arguments = under_swept_groups(sys.argv[1:])
     if not any(is_flag(argument) for argument in arguments) or {"--help", "-h", "--hydra-help"} & {*arguments}:
         return None
     for argument in arguments:
@@ -42,19 +40,16 @@ def point_hydra_at_sweep(argv: list[str] | None = None) -> Path | None:
     given = [unquoted(argument) for argument in arguments if argument.startswith("hydra.sweep.dir=")]
     if given and "$" in given[-1]:
         raise ZooError(f"hydra.sweep.dir={given[-1]} must be a plain path.")
-    folder = Path(given[-1]) if given else stopped_sweep(arguments) or new_folder()
+    new = SWEEPS / f"{datetime.now():%Y-%m-%d/%H-%M-%S}"
+    if new.exists():
+        new = new.with_name(f"{new.name}-{os.getpid()}")
+    folder = Path(given[-1]) if given else stopped_sweep(arguments) or new
     if (folder / "sweep.json").is_file():
         states = [state_of(folder / job["folder"]) for job in read_sweep(folder)["jobs"]]
         counts = [f"{states.count(state)} {what}" for state, what in STATES.items() if state in states]
         print(f"Going on with the sweep in {folder}: {', '.join(counts)}.", flush=True)
-    argv[1:] = [*(a for a in arguments if not a.startswith("hydra.sweep.dir=")), f"hydra.sweep.dir={quoted(folder)}"]
+    sys.argv[1:] = [*(a for a in arguments if not a.startswith("hydra.sweep.dir=")), f"hydra.sweep.dir={quoted(folder)}"]
     return folder
-
-
-def new_folder() -> Path:
-    """Where a sweep that begins now leaves its runs."""
-    folder = SWEEPS / f"{datetime.now():%Y-%m-%d/%H-%M-%S}"
-    return folder.with_name(f"{folder.name}-{os.getpid()}") if folder.exists() else folder
 
 
 def stopped_sweep(arguments: Sequence[str]) -> Path | None:

@@ -1,8 +1,12 @@
-"""The jobs of a sweep: their settings and folders, and what is left to do when the same sweep is started again.
+"""The jobs of a sweep: their settings and folders, what is left to do when the same sweep is started again, and the sweep's end.
 
-A sweep's folder holds sweep.json and a folder for each job. That one is a run's folder with two files more: job.json (see
-zoo/sweeps/records.py) and log.txt (what it printed). Each job is a process of its own that runs `python -m zoo.train` with its overrides,
-so the further ranks that Lightning starts repeat this command, not the sweep's: all ranks have one folder and one set of settings.
+A sweep's folder holds sweep.json and a folder for each job. That one is a run's folder with two files more, job.json and log.txt (what it
+printed). Each job is a process of its own that runs `python -m zoo.train` with its overrides, so the further ranks that Lightning starts
+repeat this command, not the sweep's: all ranks have one folder and one set of settings.
+
+sweep.json: started, ended, command, arguments, versions, jobs (folder and overrides of each). job.json: overrides, command, status
+(running, finished, failed, interrupted), reason, exit code, seconds, slots, and what its backend finds it by again. Both are written and
+read here; `zoo.runs` and `zoo.comparison` only look at them.
 """
 
 import contextlib
@@ -10,12 +14,13 @@ import re
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import filelock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -26,10 +31,10 @@ from zoo.config.messages import explain, missing_value
 from zoo.config.overrides import is_flag, quoted, takes_several
 from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
-from zoo.runs.files import CONFIG, LOG, PRETRAIN, config_of
+from zoo.files import write_json
+from zoo.runs.files import CONFIG, JOB, LOG, PRETRAIN, config_of, read_json
 from zoo.runs.status import has_checkpoint, is_alive, state_of
 from zoo.sweeps.processes import job_command
-from zoo.sweeps.records import read_job, read_sweep, write_sweep
 
 PLACEMENT = ("accelerator", "devices", "num_nodes")  # settings of `trainer` that say where a job runs
 
@@ -132,13 +137,12 @@ def register_jobs(folder: Path, jobs: list[Job]) -> None:
             raise ZooError(f"{job.folder} was begun with {changed}; name another hydra.sweep.dir, or delete this folder.")
         if known.get("status") == "running" and is_alive(known["pid"], job.folder):
             raise ZooError(f"{job.folder} is still being trained by process {known['pid']}, perhaps to save; wait until it has ended.")
-    now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
     command = shlex.join(["python", "-m", "zoo.train", *sys.argv[1:]])
-    record: dict[str, Any] = {"started": now} | read_sweep(folder)
+    record: dict[str, Any] = {"started": time.strftime("%Y-%m-%d %H:%M:%S")} | read_sweep(folder)
     record |= {"arguments": identity(sys.argv[1:]), "command": command, "versions": versions(), "ended": None}
     known_jobs = {job["folder"]: job for job in record["jobs"]}
     record["jobs"] = list((known_jobs | {j.folder.name: {"folder": j.folder.name, "overrides": j.overrides} for j in jobs}).values())
-    write_sweep(folder, record)
+    write_json(folder / "sweep.json", record)
 
 
 def changed_setting(job: Job) -> str:
@@ -167,3 +171,52 @@ def overrides_to_start(job: Job) -> list[str]:
         (stage / CONFIG).unlink(missing_ok=True)
         shutil.rmtree(stage / "wandb", ignore_errors=True)
     return [*job.overrides, *extra]
+
+
+def read_job(folder: Path) -> dict[str, Any]:
+    """job.json of a job's folder; empty if it is missing or damaged."""
+    return read_json(folder / JOB)
+
+
+def job_record(overrides: list[str], command: list[str], slots: list[Any], **more: Any) -> dict[str, Any]:
+    """job.json of a job that starts: `command` is its argv, `more` what its backend finds it by again."""
+    unknown = {"status": "running", "reason": "", "exit_code": None, "seconds": None}
+    return {"overrides": overrides, "command": shlex.join(["python", *command[1:]]), **unknown, "slots": slots, **more}
+
+
+def read_sweep(folder: Path) -> dict[str, Any]:
+    """sweep.json of a sweep's folder; with no jobs if it is missing or damaged."""
+    return {"jobs": []} | read_json(folder / "sweep.json")
+
+
+@contextlib.contextmanager
+def sweep_lock(folder: Path) -> Iterator[None]:
+    """Holds a sweep's folder for this process, which may ask for it again inside; makes it. Raises ZooError if another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        held = filelock.FileLock(folder.resolve() / ".lock", is_singleton=True).acquire(timeout=0)
+    except filelock.Timeout:
+        raise ZooError(f"Another process is at work on the sweep in {folder}; wait for it, or name another hydra.sweep.dir.") from None
+    with held:
+        yield
+
+
+def finalize_sweep(folder: Path) -> int:
+    """Ends a sweep: prints the comparison of its runs and where things lie. Returns the exit code: 1 if a job is not finished."""
+    from zoo.comparison.collect import compare
+    from zoo.comparison.terminal import show
+    from zoo.runs.wandb_files import upload_command
+
+    record = read_sweep(folder) | {"ended": time.strftime("%Y-%m-%d %H:%M:%S")}
+    write_json(folder / "sweep.json", record)
+    folders = [folder / job["folder"] for job in record["jobs"]]
+    finished = all(read_job(job).get("status") == "finished" for job in folders)
+    try:
+        show(compare([folder]))
+    except ZooError as error:  # a sweep over what cannot be compared, as data sets, has been trained all the same
+        print(f"No table: {error}")
+    print(f"runs:      {folder}/<job>/, what each printed in log.txt")
+    print(f"compare:   python -m zoo.compare {folder}", flush=True)
+    if upload := upload_command(folders):
+        print(f"W&B:       logged offline; to upload, run: wandb login && {upload}", flush=True)
+    return 0 if finished else 1

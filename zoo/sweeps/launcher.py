@@ -37,11 +37,11 @@ class LocalLauncher(Launcher):
         """
         from zoo.runs.files import read_metrics
         from zoo.sweeps import jobs as sweep_jobs
-        from zoo.sweeps import records, scheduler
+        from zoo.sweeps import scheduler
 
         jobs, backend = self.checked_jobs(job_overrides, initial_job_idx)
         folder = Path(self.config.hydra.sweep.dir)
-        with records.sweep_lock(folder):
+        with sweep_jobs.sweep_lock(folder):
             sweep_jobs.register_jobs(folder, jobs)
             outcomes = scheduler.run_jobs(jobs, backend)
         returns = []

@@ -50,7 +50,7 @@ class OptunaSweeper(ParamsSweeper):
 
     def sweep(self, arguments: list[str]) -> float:
         """Runs the search to its end; the best value. Raises ZooError."""
-        from zoo.sweeps.records import sweep_lock
+        from zoo.sweeps.jobs import sweep_lock
 
         self._check_options()
         try:
@@ -163,7 +163,7 @@ class OptunaSweeper(ParamsSweeper):
 
     def _report(self, study: Any, fixed: list[str]) -> float:
         """Prints the best trial: its value, folder and command."""
-        from zoo.sweeps.records import read_sweep
+        from zoo.sweeps.jobs import read_sweep
 
         if not has_values(study):
             raise ZooError(f"None of the {len(study.trials)} jobs of the search in {self.folder}/ finished; see what they say.")

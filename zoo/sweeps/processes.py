@@ -94,11 +94,6 @@ def outcome_of(folder: Path, code: int, log_start: int) -> Outcome:
     return Outcome("failed", reasons[-1], code)
 
 
-def last_line(log: Path, start: int) -> str:
-    """What a job printed last, at most 150 characters; see `lines_of`."""
-    return (lines_of(log, start, most=1000) or ["starting"])[-1].strip()[:150]
-
-
 def lines_of(log: Path, start: int, most: int) -> list[str]:
     """The last lines of a log, at most so many bytes from `start` on, without empty ones; [] if there is no log."""
     with suppress(FileNotFoundError), open(log, "rb") as file:

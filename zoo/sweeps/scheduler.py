@@ -14,9 +14,11 @@ from typing import Any, NoReturn, Protocol
 
 from rich.console import Console
 
+from zoo.files import write_json
+from zoo.runs.files import JOB
 from zoo.runs.status import state_of
-from zoo.sweeps.processes import Outcome, last_line
-from zoo.sweeps.records import read_job, write_job
+from zoo.sweeps.jobs import read_job
+from zoo.sweeps.processes import Outcome, lines_of
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPED = "Stopped; the same command goes on."
@@ -70,7 +72,7 @@ def run_jobs(jobs: Sequence[Any], backend: Backend) -> list[Outcome]:
 
     for number, job in enumerate(jobs):
         if of_sweep and state_of(job.folder) == "finished":
-            write_job(job.folder, {"overrides": job.overrides} | read_job(job.folder) | {"status": "finished", "reason": ""})
+            write_json(job.folder / JOB, {"overrides": job.overrides} | read_job(job.folder) | {"status": "finished", "reason": ""})
             print_line(f"{job.label}  was finished before, skipped")
             outcomes[number] = Outcome("finished")
         else:
@@ -87,7 +89,7 @@ def run_jobs(jobs: Sequence[Any], backend: Backend) -> list[Outcome]:
                     one = running[number] = backend.start(jobs[number], taken)
                     one.slots = taken
                     if of_sweep:
-                        write_job(one.job.folder, one.record)
+                        write_json(one.job.folder / JOB, one.record)
                     if one.message:
                         print_line(f"{one.job.label}  {one.message}")
                 time.sleep(backend.poll_seconds)
@@ -107,7 +109,7 @@ def run_jobs(jobs: Sequence[Any], backend: Backend) -> list[Outcome]:
                         free += one.slots
                         if of_sweep:
                             seconds = time.time() - one.started_at
-                            write_job(one.job.folder, one.record | outcome._asdict() | {"seconds": round(seconds, 1)})
+                            write_json(one.job.folder / JOB, one.record | outcome._asdict() | {"seconds": round(seconds, 1)})
                             print_line(f"{one.job.label}  {end_message(outcome, seconds)}")
                 if status is not None:
                     status.update(status_text([*running.values()]))
@@ -130,9 +132,10 @@ def end_message(outcome: Outcome, seconds: float) -> str:
 
 
 def status_text(running: list[Running]) -> str:
-    """The terminal's last line: what the only job printed last, or how many run."""
+    """The terminal's last line: what the only job printed last, at most 150 characters, or how many run."""
     if len(running) == 1:
-        return last_line(running[0].job.log, running[0].log_start).replace("[", r"\[")
+        lines = lines_of(running[0].job.log, running[0].log_start, most=1000) or ["starting"]
+        return lines[-1].strip()[:150].replace("[", r"\[")
     return f"{len(running)} jobs are running"
 
 

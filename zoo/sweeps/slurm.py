@@ -25,9 +25,8 @@ from zoo.config.overrides import quoted
 from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
 from zoo.runs.status import has_checkpoint, state_of
-from zoo.sweeps.jobs import Job, overrides_to_start
+from zoo.sweeps.jobs import Job, job_record, overrides_to_start, read_job
 from zoo.sweeps.processes import Outcome, clean_environment, die_with_parent, job_command, outcome_of
-from zoo.sweeps.records import job_record, read_job
 from zoo.sweeps.scheduler import Running
 
 ASK_SECONDS = 30.0  # between two looks into Slurm's queue, for jobs that leave no result, as cancelled ones
@@ -66,7 +65,8 @@ class SlurmBackend:
         """Resolves what can be resolved away from the nodes, and checks that the launcher's options fit the job. Raises ZooError."""
         from zoo.training.resolve import resolve_config
 
-        job.settings.trainer.devices = devices_of(job.settings)
+        if job.settings.trainer.devices == "auto":
+            job.settings.trainer.devices = 1  # what is left to the machine is one process on each node
         elsewhere = job.settings.model_copy(deep=True)
         elsewhere.trainer.accelerator, elsewhere.trainer.precision = "cpu", "32-true"  # the nodes have GPUs, this machine perhaps not
         resolve_config(elsewhere)
@@ -151,16 +151,11 @@ def queued() -> set[str]:
     return set(asked.stdout.split())
 
 
-def devices_of(settings: TrainSettings) -> int:
-    """Processes on each node; a job that leaves it to the machine gets one."""
-    return 1 if settings.trainer.devices == "auto" else settings.trainer.devices
-
-
 def shape_of(settings: TrainSettings) -> dict[str, Any]:
-    """What a job asks Slurm for: nodes, processes on each, and a GPU for each process."""
-    devices = devices_of(settings)
-    gpus = None if settings.trainer.accelerator == "cpu" else devices
-    return {"nodes": settings.trainer.num_nodes, "tasks_per_node": devices, "gpus_per_node": gpus}
+    """What a job that was checked asks Slurm for: nodes, processes on each, and a GPU for each process."""
+    trainer = settings.trainer
+    gpus = None if trainer.accelerator == "cpu" else trainer.devices
+    return {"nodes": trainer.num_nodes, "tasks_per_node": trainer.devices, "gpus_per_node": gpus}
 
 
 @dataclass
