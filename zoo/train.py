@@ -28,7 +28,7 @@ from zoo.config.app import run_command
 from zoo.config.check import check
 from zoo.config.messages import user_errors
 from zoo.errors import ZooError
-from zoo.runs.files import CONFIG, PRETRAIN
+from zoo.runs.layout import CONFIG, PRETRAIN
 from zoo.sweeps.command_line import point_hydra_at_sweep
 from zoo.sweeps.jobs import finalize_sweep
 from zoo.sweeps.processes import die_with_parent

@@ -26,7 +26,7 @@ from zoo.data.store import prepare
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder, TrainingConfig
 from zoo.runs import checkpoint
-from zoo.runs.files import FORMAT
+from zoo.runs.layout import FORMAT
 from zoo.training.loggers import CsvLogger
 from zoo.training.trainer import build_trainer
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from zoo.evaluation.descriptors import METRICS
-from zoo.runs.files import FORMAT
+from zoo.runs.layout import FORMAT
 from zoo.runs.measurements import Measurement, Quantity
 
 SHA = "ab" * 32

@@ -11,7 +11,7 @@ import torch
 import zoo as package
 from zoo.errors import ZooError
 from zoo.runs import checkpoint
-from zoo.runs.files import FORMAT
+from zoo.runs.layout import FORMAT
 
 
 def good(**extra):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from zoo.evaluation.descriptors import METRICS
-from zoo.runs.files import fault_of_format, read_metrics
+from zoo.runs.layout import fault_of_format, read_metrics
 from zoo.runs.measurements import Measurement, Quantity, flat_name, json_of_records, measurements_of, name_of
 
 FRECHET = Measurement("samples", "frechet", 7.25, "val", 2000, prior="mixture", features="classifier")

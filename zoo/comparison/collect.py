@@ -15,8 +15,8 @@ from zoo.comparison.comparable import Numbers, differences, facts_of_test, facts
 from zoo.comparison.labels import Settings, described, differing_of, groups, labels_of, matters, overrides_of, settings_of
 from zoo.comparison.parts import Column, Comparison, Entry, Row
 from zoo.errors import ZooError, nearest
-from zoo.runs.files import NUMBERS, TEXTS, read_json
 from zoo.runs.find import common, find, named
+from zoo.runs.layout import NUMBERS, TEXTS, read_json
 from zoo.runs.measurements import name_of
 from zoo.runs.metrics_csv import curves_of
 from zoo.runs.run_folder import Notes, RunFolder, image_files_of, read_run

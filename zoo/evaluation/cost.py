@@ -8,7 +8,7 @@ import torch
 
 from zoo.evaluation.context import CHUNK, EvalContext
 from zoo.hardware import machine
-from zoo.runs.files import read_summary
+from zoo.runs.layout import read_summary
 from zoo.runs.load import Run
 
 ROUNDS = 9  # of CHUNK samples; the first warms up

@@ -22,7 +22,7 @@ from zoo.errors import ZooError
 from zoo.hardware import visible_gpus
 from zoo.results.rows import add, is_evaluated
 from zoo.results.tables import renew_pages
-from zoo.runs.files import read_config
+from zoo.runs.layout import read_config
 from zoo.runs.status import state_of
 from zoo.sweeps.local import LocalBackend
 from zoo.sweeps.processes import Command

@@ -12,7 +12,7 @@ from zoo.comparison.comparable import differences, sentence
 from zoo.comparison.labels import PRIVATE
 from zoo.errors import ZooError
 from zoo.files import write_atomically
-from zoo.runs.files import read_summary
+from zoo.runs.layout import read_summary
 from zoo.runs.measurements import json_of_records
 from zoo.runs.results_file import read_cost, read_evaluation
 

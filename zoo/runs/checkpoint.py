@@ -20,7 +20,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from zoo.errors import ZooError
 from zoo.files import sha256_of, write_atomically
-from zoo.runs.files import CHECKPOINTS, check_format
+from zoo.runs.layout import CHECKPOINTS, check_format
 
 
 def digest_file(path: Path) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.errors import ZooError
-from zoo.runs.files import CONFIG, JOB, PRETRAIN, config_of
+from zoo.runs.layout import CONFIG, JOB, PRETRAIN, config_of
 
 
 def find_run(name: str, runs: Path = Path("runs"), option: str = "resume") -> Path:

@@ -10,8 +10,8 @@ from zoo.errors import ZooError
 from zoo.models.base import Autoencoder
 from zoo.runs import checkpoint
 from zoo.runs.build import build_data, build_model
-from zoo.runs.files import CHECKPOINTS
 from zoo.runs.find import find_run
+from zoo.runs.layout import CHECKPOINTS
 from zoo.runs.summary import total_spent
 
 

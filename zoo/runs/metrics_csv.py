@@ -7,7 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from zoo.files import write_atomically
-from zoo.runs.files import METRICS
+from zoo.runs.layout import METRICS
 from zoo.runs.run_folder import Notes, RunFolder
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
 from zoo.files import sha256_of, write_atomically, write_json
-from zoo.runs.files import FORMAT, fault_of_format, is_number, is_texts, read_json
+from zoo.runs.layout import FORMAT, fault_of_format, is_number, is_texts, read_json
 from zoo.runs.measurements import Measurement, json_of_records, measurements_of
 from zoo.runs.provenance import versions
 

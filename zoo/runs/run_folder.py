@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.runs.files import CONFIG, PICTURES, SUMMARY, config_of, fault_of_format, is_whole, read_json
+from zoo.runs.layout import CONFIG, PICTURES, SUMMARY, config_of, fault_of_format, is_whole, read_json
 from zoo.runs.results_file import DAMAGED, Found, read_cost, read_evaluation
 
 Notes = list[str]  # sentences on what is damaged and was left out

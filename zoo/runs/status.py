@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zoo.runs.files import CHECKPOINTS, CONFIG, JOB, LOG, METRICS, PRETRAIN, SUMMARY, config_of, read_json
+from zoo.runs.layout import CHECKPOINTS, CONFIG, JOB, LOG, METRICS, PRETRAIN, SUMMARY, config_of, read_json
 from zoo.runs.run_folder import RunFolder
 
 RECENT_SECONDS = 600  # since its files were written to, for which a run without a process that is known counts as training

@@ -7,7 +7,7 @@ from zoo.config.schema import TrainSettings
 from zoo.files import write_atomically
 from zoo.hardware import machine
 from zoo.models.base import Autoencoder
-from zoo.runs.files import FORMAT, SUMMARY
+from zoo.runs.layout import FORMAT, SUMMARY
 from zoo.runs.measurements import Measurement, json_of_records
 from zoo.runs.provenance import versions
 

@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from zoo.runs.files import PRETRAIN
+from zoo.runs.layout import PRETRAIN
 
 
 def upload_command(runs: list[Path]) -> str:

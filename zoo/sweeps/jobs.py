@@ -32,7 +32,7 @@ from zoo.config.overrides import is_flag, quoted, takes_several
 from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
 from zoo.files import write_json
-from zoo.runs.files import CONFIG, JOB, LOG, PRETRAIN, config_of, read_json
+from zoo.runs.layout import CONFIG, JOB, LOG, PRETRAIN, config_of, read_json
 from zoo.runs.status import has_checkpoint, is_alive, state_of
 from zoo.sweeps.processes import job_command
 

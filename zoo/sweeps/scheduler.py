@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Protocol
 from rich.console import Console
 
 from zoo.files import write_json
-from zoo.runs.files import JOB
+from zoo.runs.layout import JOB
 from zoo.runs.status import state_of
 from zoo.sweeps.jobs import read_job
 from zoo.sweeps.processes import Outcome, lines_of

@@ -25,7 +25,7 @@ from zoo.errors import ZooError
 from zoo.models.base import Autoencoder
 from zoo.runs import checkpoint
 from zoo.runs.build import build_data, build_trainable
-from zoo.runs.files import FORMAT, METRICS, PICTURES, SUMMARY, read_json, write_config
+from zoo.runs.layout import FORMAT, METRICS, PICTURES, SUMMARY, read_json, write_config
 from zoo.runs.load import Run, fit_weights
 from zoo.runs.measurements import Measurement
 from zoo.runs.provenance import versions

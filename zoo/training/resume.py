@@ -12,8 +12,8 @@ from zoo.config.overrides import is_flag, quoted, unquoted
 from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
 from zoo.hardware import external_world_size
-from zoo.runs.files import read_config
 from zoo.runs.find import find_run
+from zoo.runs.layout import read_config
 
 CHANGEABLE = (
     *("max_images", "keep_last_k", "compile", "data.cache", "data.storage", "logger."),

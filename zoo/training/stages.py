@@ -13,7 +13,7 @@ from zoo.config.schema import PretrainSettings, ResolvedSettings
 from zoo.errors import ZooError
 from zoo.runs import checkpoint
 from zoo.runs.build import build_trainable
-from zoo.runs.files import CONFIG, PRETRAIN, read_config, write_config
+from zoo.runs.layout import CONFIG, PRETRAIN, read_config, write_config
 from zoo.runs.load import open_run
 from zoo.runs.wandb_files import shown_path
 from zoo.training.fit import Stage, checked_data

@@ -5,7 +5,7 @@ The background comes first, then hair behind the head, body, head with its featu
 
 import numpy as np
 
-from zoo.data.faces.parts import draw_brows, draw_ears, draw_eyes, draw_head, draw_mouth, draw_nose, face_distance
+from zoo.data.faces.face_parts import draw_brows, draw_ears, draw_eyes, draw_head, draw_mouth, draw_nose, face_distance
 from zoo.data.faces.scene import Array, Scene, ellipse, glow, rgb, scene_of
 
 _PIXELS_AT_ONCE = 1 << 17  # small enough for the cache, large enough for numpy (measured)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from zoo.errors import ZooError
-from zoo.runs.files import FORMAT, config_of, read_config, write_config
+from zoo.runs.layout import FORMAT, config_of, read_config, write_config
 
 PLAIN = {"max_images": 64, "batch_size": 8, "seed": 0, "model": {"name": "vae", "lr": 1e-5}, "data": {"name": "mnist"}}
 
