@@ -89,7 +89,7 @@ class EvalContext:
     def device(self) -> torch.device:
         return self.model.device
 
-    def positions(self, split: str, limit: int) -> Tensor:
+    def positions(self, split: str, limit: int | None) -> Tensor:
         """Positions in the store of at most `limit` images of a split, always the same ones: (N,) int64."""
         return torch.from_numpy(subset(self.store.indices(split), limit))
 
@@ -121,7 +121,7 @@ class EvalContext:
         real = self.once("moments", lambda: moments(self.reference()))
         return frechet_distance(real, moments(fake))
 
-    def codes(self, split: str, limit: int, use_attributes: bool = True) -> Codes:
+    def codes(self, split: str, limit: int | None = None, use_attributes: bool = True) -> Codes:
         """Deterministic codes (`Autoencoder.encode`) of at most `limit` images of a split, on the device.
 
         `use_attributes`: the model may read the images' attributes; otherwise the codes hold what it sees in the images alone.
