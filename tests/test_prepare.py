@@ -72,14 +72,14 @@ def test_skip_bad_drops_image_and_attributes_together(zoo, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("command", ["prepare", "train"])
-def test_a_damaged_store_is_refused_and_named(zoo, digits, tmp_path, monkeypatch, verb):
+def test_a_damaged_store_is_refused_and_named(zoo, digits, tmp_path, monkeypatch, command):
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     assert zoo("prepare", "data=mnist", f"data.root={digits}").code == 0
     images = next((tmp_path / "cache").rglob("images.npy"))
     data = bytearray(images.read_bytes())
     data[-1] ^= 1
     images.write_bytes(data)
-    refused = zoo(verb, "data=mnist", f"data.root={digits}", *(NET if verb == "train" else []))
+    refused = zoo(command, "data=mnist", f"data.root={digits}", *(NET if command == "train" else []))
     assert refused.code == 2
     assert str(images) in refused.err
     assert len(refused.err.strip().splitlines()) == 1

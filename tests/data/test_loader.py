@@ -208,7 +208,7 @@ def test_resume_with_other_ranks_or_accumulation_at_an_optimizer_step(store, wor
     same.load_state_dict(first.state_dict())
     assert len(indices(same)) == 13
     if (world_size, accumulate_grad_batches) != (2, 2):
-        with pytest.raises(ZooError, match="middle of an optimizer step: keep world_size=2 and accumulate=2"):
+        with pytest.raises(ZooError, match="middle of an optimizer step: keep world_size=2 and accumulate_grad_batches=2"):
             loader.load_state_dict(first.state_dict())
 
 

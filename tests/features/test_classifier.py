@@ -174,7 +174,7 @@ def test_other_data_or_another_recipe_is_another_file(stripes, of_classes, cache
     for store in (stripes, prepare(Stripes(seed=1), caches)):
         classifier_of(store, tmp_path)
     other = module.ClassifierTraining(lr=1e-3)
-    monkeypatch.setattr(module, "TrainingConfig", lambda: other)
+    monkeypatch.setattr(module, "ClassifierTraining", lambda: other)
     classifier_of(stripes, tmp_path)
     assert len(trainings) == 3
     assert len(list((tmp_path / "features").glob("stripes-16-*.pt"))) == 3

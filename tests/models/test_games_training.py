@@ -53,7 +53,7 @@ def test_every_parameter_receives_a_gradient(game):
 @pytest.mark.parametrize("pieces", [1, 2])
 def test_a_resting_generator_moves_by_exactly_nothing_and_starts_at_one_learning_rate(pieces):
     """24 images of rest are three steps of 8."""
-    record = train(gan(rest=0.6), steps=5, pieces=pieces, lr=1e-3)
+    record = train(gan(discriminator_warmup=0.6), steps=5, pieces=pieces, lr=1e-3)
     assert record.moved == [{"discriminator"}] * 3 + [{"generator", "discriminator"}] * 2
     names = [name for name in record.weights[0] if name.startswith("generator")]
     for name in names:
@@ -69,11 +69,11 @@ def test_a_resting_generator_moves_by_exactly_nothing_and_starts_at_one_learning
 
 def test_a_generator_that_has_moved_never_rests_again():
     """A resumed run may have a max_images of which the images seen are but a small share."""
-    model = gan(rest=0.5)
+    model = gan(discriminator_warmup=0.5)
     train(model, steps=4)
     model.training_config.max_images *= 100
     assert not model.frozen_groups()
-    frozen_groups = gan(rest=0.99)
+    frozen_groups = gan(discriminator_warmup=0.99)
     train(frozen_groups, steps=4)
     frozen_groups.training_config.max_images *= 100
     assert "generator" in frozen_groups.frozen_groups()

@@ -13,7 +13,7 @@ from tests.training.test_stages import checkpoints, cut, rows, summary, train_ea
 from zoo.evaluation.context import EvalContext
 from zoo.evaluation.samples import priors, samples
 from zoo.runs.load import open_run
-from zoo.runs.run_folder import read
+from zoo.runs.run_folder import read_run
 from zoo.runs.status import state_of, status_of
 from zoo.training.trainer import moving_average
 
@@ -135,7 +135,7 @@ def test_a_run_that_ended_early_is_finished_for_its_budget(run):
     assert (summary(early)["training"], checkpoints(early)[-1] < 2000) == ({"max_images": 2000, "complete": True}, True)
 
     def states() -> tuple[str, str]:
-        return state_of(early), status_of(read(early, early, []), 0)[0]
+        return state_of(early), status_of(read_run(early, early, []), 0)[0]
 
     assert states() == ("finished", "finished")
     config = (early / "config.yaml").read_text()

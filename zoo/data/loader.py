@@ -37,7 +37,7 @@ class BatchLoader:
     store, split    what to read: "train", "val" or "test"
     batch_size  images per optimizer step, over all ranks and accumulation steps
     seed        decides the order and the flips, together with the epoch
-    rank, world_size, accumulate    which share of the global batch is ours, and in how many pieces it comes
+    rank, world_size, accumulate_grad_batches    which share of the global batch is ours, and in how many pieces it comes
     shuffle     True: permuted, an incomplete last batch is dropped. False: in the store's order, every image exactly once over
                 all ranks, the last batch divided as evenly as possible (so a rank may have a batch less than another)
     storage     "mmap" reads from the memory-mapped file, "device" keeps the split's images on the device, "auto" decides
@@ -71,7 +71,7 @@ class BatchLoader:
         prefetch: bool | None = None,
     ):
         assert 0 <= rank < world_size, f"rank {rank} of {world_size}"
-        assert accumulate_grad_batches >= 1, f"accumulate {accumulate_grad_batches}"
+        assert accumulate_grad_batches >= 1, f"accumulate_grad_batches {accumulate_grad_batches}"
         self.store, self.split, self.batch_size, self.domain, self.shuffle = store, split, batch_size, domain, shuffle
         self.seed, self.rank, self.world_size, self.accumulate_grad_batches = seed, rank, world_size, accumulate_grad_batches
         self.device = torch.device(device)
@@ -140,7 +140,7 @@ class BatchLoader:
         return {
             "format": STATE_FORMAT,
             **self._identity(),
-            "accumulate": self.accumulate_grad_batches,
+            "accumulate_grad_batches": self.accumulate_grad_batches,
             "world_size": self.world_size,
             "epoch": self._epoch,
             "position": self._position,
@@ -158,11 +158,11 @@ class BatchLoader:
                     f"cannot resume: the checkpoint's data order has {name}={state[name]} and this run {name}={mine}: "
                     "resume with the data and settings the run was started with, or start a new run."
                 )
-        step, inside = divmod(state["position"], state["accumulate"])
-        if inside and (state["accumulate"], state["world_size"]) != (self.accumulate_grad_batches, self.world_size):
+        step, inside = divmod(state["position"], state["accumulate_grad_batches"])
+        if inside and (state["accumulate_grad_batches"], state["world_size"]) != (self.accumulate_grad_batches, self.world_size):
             raise ZooError(
                 "cannot resume with another number of devices or accumulation steps from the middle of an optimizer step: "
-                f"keep world_size={state['world_size']} and accumulate={state['accumulate_grad_batches']}."
+                f"keep world_size={state['world_size']} and accumulate_grad_batches={state['accumulate_grad_batches']}."
             )
         self._epoch, self._position, self._resuming = state["epoch"], step * self.accumulate_grad_batches + inside, True
 
