@@ -50,11 +50,11 @@ def zoo(monkeypatch, capsys, tmp_path):
 
     monkeypatch.chdir(tmp_path)
 
-    def run(verb: str, *arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", [f"zoo.{verb}", *map(str, arguments)])
+    def run(name: str, *arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", [f"zoo.{name}", *map(str, arguments)])
         capsys.readouterr()
         try:
-            importlib.import_module(f"zoo.{verb}").main()
+            importlib.import_module(f"zoo.{name}").main()
             code = 0
         except SystemExit as stop:
             code = stop.code or 0
@@ -69,8 +69,8 @@ def shell(tmp_path):
     """Starts a command in an empty folder, in a process of its own: shell("train", …) -> Popen."""
     environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_PORT", "MASTER_ADDR")}
 
-    def start(verb: str, *arguments: str, **options) -> subprocess.Popen:
-        command = [sys.executable, "-m", f"zoo.{verb}", *map(str, arguments)]
+    def start(name: str, *arguments: str, **options) -> subprocess.Popen:
+        command = [sys.executable, "-m", f"zoo.{name}", *map(str, arguments)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, cwd=tmp_path, env=environment, **(pipes | options))
 
