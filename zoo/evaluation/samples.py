@@ -11,8 +11,8 @@ from zoo.errors import ZooError
 from zoo.evaluation.context import CHUNK, EvalContext, quantised
 from zoo.evaluation.descriptors import METRICS
 from zoo.metrics.kernel import kernel_distance
+from zoo.metrics.laplacian_energy import laplacian_energy
 from zoo.metrics.manifold import manifold_scores
-from zoo.metrics.sharpness import laplacian_energy
 from zoo.models.base import seed_of
 from zoo.priors import Flow, Gaussian, Mixture, Prior
 from zoo.progress import busy
