@@ -4,13 +4,13 @@
 # make results: trains all models with three seeds, evaluates, publishes and compares them; stopped, it goes on (EXPERIMENT=compare_full for GPUs).
 .PHONY: demo test test-all lint bench references results clean
 PYTHON ?= python3
-BUDGET ?= 40_000
+MAX_IMAGES ?= 40_000
 EXPERIMENT ?= compare
 PY := .venv/bin/python
 INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 demo: .venv/ready
-	$(PY) -m zoo.train budget=$(BUDGET)
+	$(PY) -m zoo.train max_images=$(MAX_IMAGES)
 
 test: .venv/ready-dev
 	$(PY) -m pytest -n auto --maxprocesses=4 --dist=worksteal

@@ -158,14 +158,14 @@ def write(figure: Figure, out: Path, stem: str, factor: int, save_individual: bo
     path = vacant(out, stem, picture)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(picture))
-    more = f", the first {SHOWN:,} of {len(figure.save_individual):,} images" if len(figure.save_individual) > rows * columns else ""
+    more = f", the first {SHOWN:,} of {len(figure.individual_images):,} images" if len(figure.individual_images) > rows * columns else ""
     print(f"{shown_path(path)}: {rows} × {columns} images of {figure.table.shape[-1] * factor} pixels{more}")
     if figure.frames is not None:
         moving = animation(enlarged(figure.frames, factor), columns_for(figure.frames.shape[1]))
         write_atomically(path.with_suffix(".gif"), lambda file: file.write(moving))
         print(f"{shown_path(path.with_suffix('.gif'))}: the same in motion")
     if save_individual:
-        folder, images = path.with_suffix(""), list(figure.save_individual.items())
+        folder, images = path.with_suffix(""), list(figure.individual_images.items())
         folder.mkdir(exist_ok=True)
         for k, _ in chunks(len(images), 1, "writing single images"):
             name, image = images[k]

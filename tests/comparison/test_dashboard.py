@@ -86,13 +86,13 @@ def two_rows(tmp_path) -> Comparison:
     return comparison(rows, (run(tmp_path, "vae", 1, "normal", status="training"), failed))
 
 
-def book_of(folder) -> dict:
+def record_of(folder) -> dict:
     return json.loads((folder / "dashboard.json").read_text())
 
 
-def panels(book, kind=None) -> dict[str, list[dict]]:
+def panels(record, kind=None) -> dict[str, list[dict]]:
     """The workspace's panels by section; of one kind only, if named."""
-    found = book["workspace"]["spec"]["section"]["panelBankConfig"]["sections"]
+    found = record["workspace"]["spec"]["section"]["panelBankConfig"]["sections"]
     return {section["name"]: [panel for panel in section["panels"] if kind in (None, panel["viewType"])] for section in found}
 
 
@@ -107,15 +107,15 @@ def test_without_an_account_the_dashboard_is_described_and_the_next_steps_are_sa
     first = (tmp_path / "dashboard.json").read_bytes()
     dashboard(two_rows, tmp_path)
     assert (tmp_path / "dashboard.json").read_bytes() == first  # nothing random in it
-    book = book_of(tmp_path)
-    assert (book["entity"], book["project"], book["runs"]) == (None, "zoo", ["a10", "a11", "v10", "v11"])
-    identities = [panel["__id__"] for section in panels(book).values() for panel in section]
+    record = record_of(tmp_path)
+    assert (record["entity"], record["project"], record["runs"]) == (None, "zoo", ["a10", "a11", "v10", "v11"])
+    identities = [panel["__id__"] for section in panels(record).values() for panel in section]
     assert len(set(identities)) == len(identities)
 
 
 def test_every_column_that_was_logged_is_a_bar_plot_under_its_logged_name(two_rows, tmp_path):
     dashboard(two_rows, tmp_path)
-    bars = panels(book_of(tmp_path), "Bar Chart")
+    bars = panels(record_of(tmp_path), "Bar Chart")
     titles = {tuple(panel["config"]["metrics"]): panel["config"]["chartTitle"] for section in bars.values() for panel in section}
     both = ("val/samples/gaussian/frechet@2000", "val/samples/normal/frechet@2000")
     assert titles == {
@@ -135,7 +135,7 @@ def test_every_column_that_was_logged_is_a_bar_plot_under_its_logged_name(two_ro
 
 def test_curves_run_over_images_seen_and_constants_are_left_out(two_rows, tmp_path):
     dashboard(two_rows, tmp_path)
-    lines = panels(book_of(tmp_path), "Run History Line Plot")
+    lines = panels(record_of(tmp_path), "Run History Line Plot")
     assert [panel["config"]["metrics"] for panel in lines["Curves"]] == [["val/mse"], ["val/rate"]]  # what more runs have comes first
     assert [panel["config"]["metrics"] for panel in lines["Cost"]] == [["train/images_per_second"]]
     for panel in (*lines["Curves"], *lines["Cost"]):
@@ -145,26 +145,26 @@ def test_curves_run_over_images_seen_and_constants_are_left_out(two_rows, tmp_pa
 
 def test_quality_is_set_against_hours_and_speed_and_pictures_are_browsed(two_rows, tmp_path):
     dashboard(two_rows, tmp_path)
-    book = book_of(tmp_path)
-    pairs = [(p["config"]["yAxis"], p["config"]["xAxis"]) for p in panels(book, "Scatter Plot")["Quality and cost"]]
+    record = record_of(tmp_path)
+    pairs = [(p["config"]["yAxis"], p["config"]["xAxis"]) for p in panels(record, "Scatter Plot")["Quality and cost"]]
     costs = ("summary:cost/device_hours", "summary:cost/images_per_second")
     best = ("summary:val/samples/gaussian/frechet@2000", "summary:val/reconstructions/mse@2000")
     assert pairs == [(quality, cost) for quality in best for cost in costs]  # the Gaussian is the prior that all runs have
-    assert [panel["config"]["mediaKeys"] for panel in panels(book)["Samples"]] == [["pictures/samples"]]
-    assert "Transfer" not in panels(book)
+    assert [panel["config"]["mediaKeys"] for panel in panels(record)["Samples"]] == [["pictures/samples"]]
+    assert "Transfer" not in panels(record)
 
 
 def test_runs_are_filtered_grouped_by_row_and_sorted_by_the_first_metric(two_rows, tmp_path):
     dashboard(two_rows, tmp_path)
-    book = book_of(tmp_path)
-    grids = [block for block in book["report"]["spec"]["blocks"] if block["type"] == "panel-grid"]
-    assert len(grids) == len(panels(book))
-    for runs in (book["workspace"]["spec"]["section"]["runSets"][0], *(grid["metadata"]["runSets"][0] for grid in grids)):
+    record = record_of(tmp_path)
+    grids = [block for block in record["report"]["spec"]["blocks"] if block["type"] == "panel-grid"]
+    assert len(grids) == len(panels(record))
+    for runs in (record["workspace"]["spec"]["section"]["runSets"][0], *(grid["metadata"]["runSets"][0] for grid in grids)):
         (chosen,) = runs["filters"]["filters"]
         assert (chosen["key"], chosen["op"], chosen["value"]) == (
             {"section": "run", "name": "name"},
             "IN",
-            book["runs"],
+            record["runs"],
         )  # "name" is the id
         assert runs["grouping"] == [{"section": "config", "name": "model.value.name"}]
         key = {"section": "summary", "name": "val/samples/gaussian/frechet@2000"}
@@ -174,14 +174,14 @@ def test_runs_are_filtered_grouped_by_row_and_sorted_by_the_first_metric(two_row
 def test_rows_of_one_model_are_grouped_by_what_tells_them_apart(tmp_path):
     rows = [Row(f"vae beta={beta}", [run(tmp_path, "vae", 0, beta=beta)]) for beta in (1.0, 4.0)]
     dashboard(comparison([*rows, Row("ae", [run(tmp_path, "ae", 0)])]), tmp_path)
-    grouping = book_of(tmp_path)["workspace"]["spec"]["section"]["runSets"][0]["grouping"]
+    grouping = record_of(tmp_path)["workspace"]["spec"]["section"]["runSets"][0]["grouping"]
     assert [key["name"] for key in grouping] == ["model.value.name", "model.value.beta"]
 
 
 def test_the_report_holds_tables_facts_and_the_same_panels(two_rows, tmp_path):
     dashboard(two_rows, tmp_path)
-    book = book_of(tmp_path)
-    blocks = book["report"]["spec"]["blocks"]
+    record = record_of(tmp_path)
+    blocks = record["report"]["spec"]["blocks"]
     tables = "".join(block.get("content", "") for block in blocks)
     assert "| model | prior | n | Fréchet ↓ |" in tables
     assert "| vae | normal | 1 |" in tables
@@ -190,7 +190,7 @@ def test_the_report_holds_tables_facts_and_the_same_panels(two_rows, tmp_path):
         assert fact in text
     grids = [block["metadata"]["panelBankSectionConfig"]["panels"] for block in blocks if block["type"] == "panel-grid"]
     assert [[panel["config"] for panel in grid] for grid in grids] == [
-        [panel["config"] for panel in found] for found in panels(book).values()
+        [panel["config"] for panel in found] for found in panels(record).values()
     ]
     for grid in grids:
         places = [(panel["layout"]["x"], panel["layout"]["y"]) for panel in grid]
@@ -229,7 +229,7 @@ def test_with_an_account_both_are_made_once_and_then_updated(two_rows, tmp_path,
 
     monkeypatch.delenv("WANDB_API_KEY")
     dashboard(two_rows, tmp_path)
-    assert (book_of(tmp_path)["report"]["id"], book_of(tmp_path)["workspace"]["name"]) == ("R1", "nw-W1-v")  # kept for later
+    assert (record_of(tmp_path)["report"]["id"], record_of(tmp_path)["workspace"]["name"]) == ("R1", "nw-W1-v")  # kept for later
 
     def refused(report):
         raise ValueError("Run set 'compared runs' project 'me/zoo' not found.")
@@ -238,7 +238,7 @@ def test_with_an_account_both_are_made_once_and_then_updated(two_rows, tmp_path,
     monkeypatch.setattr(reports.Report, "save", refused)
     with pytest.raises(ZooError, match=r"did not take the dashboard .*me/zoo.* not found"):
         dashboard(two_rows, tmp_path)
-    assert book_of(tmp_path)["report"]["id"] == "R1"
+    assert record_of(tmp_path)["report"]["id"] == "R1"
 
 
 def test_an_account_that_is_switched_off_is_not_asked(two_rows, tmp_path, monkeypatch):

@@ -163,18 +163,18 @@ def test_training_says_why_and_leaves_random_state_and_grad_mode_alone(tmp_path,
     assert torch.equal(torch.rand(3), expected)
     assert "training the features' network on stripes once" in capfd.readouterr().err
     torch.manual_seed(6)
-    assert module.trained(store, module.ClassifierTraining(), torch.device("cpu"))["weights"]["net.head.weight"].equal(
+    assert module.trained(store, module.ClassifierTrainingConfig(), torch.device("cpu"))["weights"]["net.head.weight"].equal(
         first.net.head.weight.half()
     )
 
 
-def test_other_data_or_another_recipe_is_another_file(stripes, of_classes, caches, tmp_path, monkeypatch, trainings):
+def test_other_data_or_another_config_is_another_file(stripes, of_classes, caches, tmp_path, monkeypatch, trainings):
     content = {"about": of_classes.about, "weights": of_classes.state_dict()}
     monkeypatch.setattr(module, "trained", lambda *arguments: trainings.append(arguments) or content)
     for store in (stripes, prepare(Stripes(seed=1), caches)):
         classifier_of(store, tmp_path)
-    other = module.ClassifierTraining(lr=1e-3)
-    monkeypatch.setattr(module, "ClassifierTraining", lambda: other)
+    other = module.ClassifierTrainingConfig(lr=1e-3)
+    monkeypatch.setattr(module, "ClassifierTrainingConfig", lambda: other)
     classifier_of(stripes, tmp_path)
     assert len(trainings) == 3
     assert len(list((tmp_path / "features").glob("stripes-16-*.pt"))) == 3

@@ -11,8 +11,8 @@ from zoo.metrics.edit_scores import (
     change_cosine,
     change_share,
     changes,
+    classified_as,
     errors,
-    judged_as,
     masked_relative_mse,
     nearest,
     unmasked_relative_mse,
@@ -29,7 +29,7 @@ def images(*shape, low=-0.5, high=0.5):
 def test_judged_as_looks_at_the_edited_attribute_and_the_wanted_direction():
     probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.5, 0.5]])
     attribute, wanted = torch.tensor([0, 1, 0, 1]), torch.tensor([True, True, False, False])
-    assert judged_as(probabilities, attribute, wanted).tolist() == [1, 0, 0, 1]
+    assert classified_as(probabilities, attribute, wanted).tolist() == [1, 0, 0, 1]
 
 
 def test_attribute_preservation_counts_changed_judgements_of_the_others_only():

@@ -65,10 +65,14 @@ class Zoo:
             if run.name in self.unmeasurable:
                 return 1
             seed = int(run.name[-1])
-            book = ABOUT | {"seed": seed, "command": f"python -m zoo.train experiment=compare model=vae seed={seed}", "measured": MEASURED}
-            book |= {"measurements": records({f"reconstructions/mse@{self.count.get(run.name, 2000)}": 0.1})}
-            book |= {"features": {}, "trained_with": {"commit": "c"}, "versions": {"commit": "c"}}
-            (run / "evaluation.json").write_text(json.dumps(book))
+            record = ABOUT | {
+                "seed": seed,
+                "command": f"python -m zoo.train experiment=compare model=vae seed={seed}",
+                "measured": MEASURED,
+            }
+            record |= {"measurements": records({f"reconstructions/mse@{self.count.get(run.name, 2000)}": 0.1})}
+            record |= {"features": {}, "trained_with": {"commit": "c"}, "versions": {"commit": "c"}}
+            (run / "evaluation.json").write_text(json.dumps(record))
             (run / "cost.json").write_text('{"sampling/batch": 128}')
         return 0
 

@@ -77,7 +77,7 @@ def assert_ranks_decide_alike(rank: int) -> None:
         ([(0.50, 0.69), (0.10, 0.69)], ["discriminator"]),  # here rank 1 alone
         ([(0.69, 0.90), (0.69, 1.30)], ["decoder"]),
     ):
-        model.costs = torch.tensor(own[rank])
+        model.d_losses = torch.tensor(own[rank])
         assert list(model.frozen_groups()) == expected, (rank, own)
 
 

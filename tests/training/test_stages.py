@@ -133,7 +133,7 @@ def test_the_generator_rests_for_a_share_of_the_second_stage(both):
 
 
 def test_the_summary_counts_both_stages(both):
-    own, first = (final(run)["monitor"]["train_seconds"] / 3600 for run in (both, both / "pretrain"))
+    own, first = (final(run)["training_metrics"]["train_seconds"] / 3600 for run in (both, both / "pretrain"))
     written = summary(both)
     assert written["images_seen"] == 64
     assert written["train_hours"] == written["device_hours"] == pytest.approx(own + first, rel=0.2)

@@ -140,10 +140,12 @@ class TakeTurns(pl.Callback):
 
     def per_step(self, milliseconds: list[float]) -> float:
         """Milliseconds per step over a logging interval: one median for steps that log and one for those that do not."""
-        evaluation_mode, loud = ([ms for ms, log in zip(milliseconds, self.logs, strict=True) if log == kind] for kind in (False, True))
+        plain_steps, logging_steps = (
+            [ms for ms, log in zip(milliseconds, self.logs, strict=True) if log == kind] for kind in (False, True)
+        )
         blocks = self.interval / self.block
-        total = (blocks - 1) * statistics.median(evaluation_mode) if evaluation_mode else 0.0
-        return (total + statistics.median(loud)) / self.interval
+        total = (blocks - 1) * statistics.median(plain_steps) if plain_steps else 0.0
+        return (total + statistics.median(logging_steps)) / self.interval
 
 
 def measure_overhead(
@@ -195,9 +197,9 @@ def run_turns(settings: ResolvedSettings, model: Autoencoder, source: RandomImag
 
     block = interval if device.type == "cuda" else 1
     turns = TakeTurns(bare, reading(data.store, settings, device), block, seconds, interval)
-    monitor = TrainingMetricsLogger(settings.log_every_images)
+    training_metrics = TrainingMetricsLogger(settings.log_every_images)
     never = PeriodicCheckpoint(run, 10**12)  # without one Lightning would add its own
-    callbacks = [monitor, ProgressLine(monitor, settings.max_images), never, turns]
+    callbacks = [training_metrics, ProgressLine(training_metrics, settings.max_images), never, turns]
     trainer = build_trainer(settings.trainer, run, 10**9, callbacks, [CsvLogger(run / "metrics.csv")])
     with contextlib.redirect_stdout(sys.stderr):  # the progress line; the tables alone go to stdout
         trainer.fit(model, data)

@@ -15,7 +15,7 @@ def images_seen(trainer: pl.Trainer, model: Autoencoder) -> int:
 
 
 def is_last_step(trainer: pl.Trainer) -> bool:
-    """Whether the optimizer step just taken was the last one: max_images is spent, or something has stopped training."""
+    """Whether the optimizer step just taken was the last one: all of max_images are seen, or something has stopped training."""
     return trainer.should_stop or trainer.global_step >= trainer.max_steps
 
 

@@ -1,6 +1,6 @@
 """ACAI's numbers for interpolations of lines during training (1807.07543, section 3.2; `zoo.metrics.line_scores` defines them).
 
-As published: 512 images of the split that is watched make 256 pairs, first half with second half, interpolated in 16 steps, every 65,536
+As published: 512 images of the split make 256 pairs, first half with second half, interpolated in 16 steps, every 65,536
 images; the result is the median of the last 20 evaluations. Published from the test split, here from the validation split:
 `zoo.evaluate` measures the test split.
 """

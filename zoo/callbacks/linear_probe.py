@@ -145,8 +145,8 @@ class ConcurrentProbe(pl.Callback):
         if self.probe is None or not is_due(trainer, pl_module, 1):  # in the middle of a global batch
             return
         self.probe.step(pl_module.training_config.batch_size)
-        monitor = next((callback for callback in trainer.callbacks if isinstance(callback, TrainingMetricsLogger)), None)
-        if monitor is not None and is_due(trainer, pl_module, monitor.every):
+        training_metrics = next((callback for callback in trainer.callbacks if isinstance(callback, TrainingMetricsLogger)), None)
+        if training_metrics is not None and is_due(trainer, pl_module, training_metrics.every):
             log(trainer, images_seen(trainer, pl_module), {"train/probe_loss": self.probe.loss.item() / self.probe.steps})
             self.probe.loss.zero_()
             self.probe.steps = 0

@@ -13,9 +13,9 @@ from zoo.callbacks.training_metrics import TrainingMetricsLogger
 class ProgressLine(pl.callbacks.ProgressBar):
     """Shows what TrainingMetricsLogger fetched last, so it costs no host sync of its own."""
 
-    def __init__(self, monitor: TrainingMetricsLogger, max_images: int, quiet_seconds: float = 30) -> None:
+    def __init__(self, training_metrics: TrainingMetricsLogger, max_images: int, quiet_seconds: float = 30) -> None:
         super().__init__()
-        self.monitor, self.max_images, self.quiet_seconds = monitor, max_images, quiet_seconds
+        self.training_metrics, self.max_images, self.quiet_seconds = training_metrics, max_images, quiet_seconds
         self.progress: Progress | None = None
         self._shown = 0.0
         self._enabled = True
@@ -55,7 +55,7 @@ class ProgressLine(pl.callbacks.ProgressBar):
         if now - self._shown < (0.5 if self.progress else self.quiet_seconds):
             return
         self._shown = now
-        seen, latest = images_seen(trainer, pl_module), self.monitor.latest
+        seen, latest = images_seen(trainer, pl_module), self.training_metrics.latest
         rate = latest.get("train/images_per_second")
         parts = [f"{rate:,.0f} images/s"] if rate else []
         losses = [name for name in latest if name.count("/") == 1 and name not in ("train/images_per_second", "train/peak_memory_mib")]

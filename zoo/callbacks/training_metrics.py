@@ -73,10 +73,10 @@ class TrainingMetricsLogger(pl.Callback):
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """A resumed run's log goes on in the middle of an interval, too; called on all ranks."""
         sums = None if self._sums is None else trainer.strategy.reduce(self._sums.clone(), reduce_op="mean").tolist()
-        checkpoint["monitor"] = {"train_seconds": self.train_seconds + self._seconds(), "sums": sums, "steps": self._steps}
+        checkpoint["training_metrics"] = {"train_seconds": self.train_seconds + self._seconds(), "sums": sums, "steps": self._steps}
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        state = checkpoint["monitor"]
+        state = checkpoint["training_metrics"]
         self.train_seconds, self._steps = state["train_seconds"], state["steps"]
         self._sums = None if state["sums"] is None else torch.tensor(state["sums"], device=pl_module.device)
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from statistics import mean, stdev
 
-from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRANSFER, WATCHED, column
+from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRAINING_LOGGED, TRANSFER, column
 from zoo.comparison.parts import Cell, Column, Row, Table
 from zoo.runs.measurements import Quantity
 
@@ -15,11 +15,13 @@ Line = tuple[tuple[str, ...], list[list[float]]]  # what names a row of a table;
 
 def tables_of(rows: list[Row]) -> list[Table]:
     """All tables of a comparison; those that nobody has a number for are left out."""
-    watched = [column for column in WATCHED if not any(row.values(Quantity("reconstructions", column.quantity.metric)) for row in rows)]
+    logged = [
+        column for column in TRAINING_LOGGED if not any(row.values(Quantity("reconstructions", column.quantity.metric)) for row in rows)
+    ]
     tables = [
         by_model("Summary", SUMMARY, rows),
         by_prior("Samples", SAMPLES, rows),
-        by_model("Reconstructions, interpolations, likelihood", MODELS + watched, rows),
+        by_model("Reconstructions, interpolations, likelihood", MODELS + logged, rows),
         by_model("Codes", CODES, rows),
         by_model("Invariance of the codes", INVARIANCE, rows),
         by_model("Attribute edits", EDITS, rows),

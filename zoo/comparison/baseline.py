@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zoo.comparison.comparable import differences, facts_of_test, sentence, total_cost
+from zoo.comparison.comparable import describe_differences, differences, facts_of_test, total_cost
 from zoo.comparison.labels import Settings, groups, labels_of, overrides_of
 from zoo.comparison.parts import Entry, Row
 
@@ -63,14 +63,16 @@ def beside(rows: list[Row], split: str, force: bool, notes: list[str]) -> list[R
             "python -m zoo.evaluate run=RUN, and they can stand side by side."
         )
         return []
-    refused = [sentence(differences([*ours, *(replace(entry, name="the zoo's") for entry in row.entries)])) for _, row in theirs]
+    refused = [
+        describe_differences(differences([*ours, *(replace(entry, name="the zoo's") for entry in row.entries)])) for _, row in theirs
+    ]
     for same in groups(filter(None, refused), str):
         if not force:
             notes.append(f"{len(same)} of the zoo's rows cannot be set beside these: {same[0]}.")
-    return told_apart([pair for pair, why in zip(theirs, refused, strict=True) if force or not why])
+    return disambiguated([pair for pair, why in zip(theirs, refused, strict=True) if force or not why])
 
 
-def told_apart(rows: list[tuple[str, Row]]) -> list[Row]:
+def disambiguated(rows: list[tuple[str, Row]]) -> list[Row]:
     """Published rows, each with the name of its file; where several have one label, it tells the file, too: "zoo: vae file=compare"."""
     labels = labels_of([Settings(row.label, {}, {"file": name}) for name, row in rows])
     return [

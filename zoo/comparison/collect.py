@@ -10,8 +10,17 @@ from typing import Any
 
 from zoo.comparison import baseline as zoo_rows
 from zoo.comparison.aggregate import ENOUGH, costs_of, numbers, tables_of, with_best_prior
-from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRANSFER, WATCHED, of_best_prior
-from zoo.comparison.comparable import Numbers, differences, facts_of_test, facts_of_validation, protocol_of, sentence, some, total_cost
+from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRAINING_LOGGED, TRANSFER, of_best_prior
+from zoo.comparison.comparable import (
+    Numbers,
+    describe_differences,
+    differences,
+    facts_of_test,
+    facts_of_validation,
+    protocol_of,
+    some,
+    total_cost,
+)
 from zoo.comparison.labels import Settings, described, differing_of, groups, labels_of, matters, overrides_of, settings_of
 from zoo.comparison.parts import Column, Comparison, Entry, Row
 from zoo.errors import ZooError, nearest
@@ -23,7 +32,7 @@ from zoo.runs.run_folder import Notes, RunFolder, image_files_of, read_run
 from zoo.runs.status import status_of
 
 SORTED_BY = ("best_prior/frechet", "reconstructions/mse", "mse")  # the first that somebody has
-BY_MODEL = [*SUMMARY, *MODELS, *WATCHED, *CODES, *INVARIANCE, *EDITS, *TRANSFER, *COST, *map(of_best_prior, SAMPLES)]
+BY_MODEL = [*SUMMARY, *MODELS, *TRAINING_LOGGED, *CODES, *INVARIANCE, *EDITS, *TRANSFER, *COST, *map(of_best_prior, SAMPLES)]
 SHIPPED = (("faces", "64×64"), ("faces", "32×32"))  # whose classifier comes with the package
 FEW = 3  # values that a remark names with the rows they are of
 
@@ -76,15 +85,15 @@ def compare(
     found = differences(finished)
     if found and not force:
         raise ZooError(
-            f"These runs cannot be compared: {sentence(found)}; name fewer runs, evaluate them alike (python -m zoo.evaluate), or set "
-            f"force=true."
+            f"These runs cannot be compared: {describe_differences(found)}; name fewer runs, evaluate them alike "
+            f"(python -m zoo.evaluate), or set force=true."
         )
     rows = rows_of(finished, notes)
     theirs = zoo_rows.beside(rows, measured_on, force, notes) if baseline and rows else []
     rows = sorted_rows([with_best_prior(row) for row in [*rows, *theirs]], columns, notes)
     compared = [entry for row in rows for entry in row.entries]
     if found := differences(compared):
-        notes.append(f"Not the same for all, so numbers that depend on it must not be compared: {sentence(found)}.")
+        notes.append(f"Not the same for all, so numbers that depend on it must not be compared: {describe_differences(found)}.")
     notes += remarks(rows, measured_on)
     return Comparison(
         title=title_of(rows),
@@ -210,7 +219,9 @@ def measured_alike(entries: list[Entry], notes: Notes) -> list[list[Entry]]:
         else:
             place.append(entry)
     if len(together) > 1:
-        notes.append(f"Runs of the same settings were not measured alike and are {len(together)} rows: {sentence(differences(entries))}.")
+        notes.append(
+            f"Runs of the same settings were not measured alike and are {len(together)} rows: {describe_differences(differences(entries))}."
+        )
     return together
 
 

@@ -46,7 +46,7 @@ MODELS = [
     *(column("likelihood", metric) for metric in METRICS["likelihood"]),
     *(column("interpolations", metric) for metric in ("mean_distance", "line_smoothness")),
 ]
-WATCHED = [  # of the validation split, by the run itself
+TRAINING_LOGGED = [  # of the validation split, by the run itself
     *(logged(metric, column("reconstructions", metric)) for metric in ("mse", "psnr")),
     logged("lines/mean_distance_median", column("interpolations", "mean_distance"), ", median"),
     logged("lines/smoothness_median", column("interpolations", "line_smoothness"), ", median"),

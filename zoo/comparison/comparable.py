@@ -119,7 +119,7 @@ def some(names: list[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {left} more" if left > 0 else "")
 
 
-def sentence(found: dict[str, str]) -> str:
+def describe_differences(found: dict[str, str]) -> str:
     """ "N is 2,000 in a and 10,000 in b; …" """
     return "; ".join(f"{re.sub(r'^images$', 'the set of images', fact)} is {what}" for fact, what in found.items())
 

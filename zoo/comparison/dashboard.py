@@ -40,11 +40,11 @@ def dashboard(comparison: Comparison, out: Path) -> str:
     entries = on_wandb(comparison)
     entity, project = home(entries)
     path = out / "dashboard.json"
-    book = described(comparison, entries) | {"entity": entity or None, "project": project}
+    record = described(comparison, entries) | {"entity": entity or None, "project": project}
     remembered = read(path)
-    if all(remembered.get(key) == book[key] for key in ("entity", "project")):
+    if all(remembered.get(key) == record[key] for key in ("entity", "project")):
         for part in ("workspace", "report"):
-            book[part] = {name: value for name, value in remembered[part].items() if name != "spec"} | book[part]
+            record[part] = {name: value for name, value in remembered[part].items() if name != "spec"} | record[part]
 
     sync, offline = upload_command([entry.folder for entry in entries if entry.folder]), None
     if not has_wandb_account():
@@ -53,20 +53,20 @@ def dashboard(comparison: Comparison, out: Path) -> str:
         offline = (f"WANDB_MODE is {mode}", "unset WANDB_MODE")
     try:
         if not offline:
-            save(book, comparison, entries, entity, project)
+            save(record, comparison, entries, entity, project)
     except Exception as error:  # the library raises plain Exception, too
         reason, first = " ".join(str(error).split()).rstrip("."), f"upload the runs by {sync}" if sync else "look at wandb login"
         raise ZooError(
             f"W&B did not take the dashboard ({reason}); {first}, and give the command again; its description is {shown_path(path)}."
         ) from error
     finally:
-        write_json(path, book)
+        write_json(path, record)
 
     if offline:
         why, first = offline
         steps = f"{first} && {sync}" if sync else first
         return f"{why}, so the dashboard was only described, in {shown_path(path)}; run {steps} and give the same command again."
-    made = f"W&B workspace {book['workspace']['url']} and report {book['report']['url']}"
+    made = f"W&B workspace {record['workspace']['url']} and report {record['report']['url']}"
     return f"{made} show {len(entries)} runs" + (f"; some were logged offline and appear after {sync}." if sync else ".")
 
 
@@ -187,24 +187,24 @@ def fixed(parts: list[Any], where: str) -> list[Any]:
     return parts
 
 
-def save(book: dict[str, Any], comparison: Comparison, entries: list[Entry], entity: str, project: str) -> None:
-    """Creates both in W&B, or overwrites the remembered ones; what they are called goes into the book."""
+def save(record: dict[str, Any], comparison: Comparison, entries: list[Entry], entity: str, project: str) -> None:
+    """Creates both in W&B, or overwrites the remembered ones; what they are called goes into the record."""
     import wandb
 
     entity = entity or wandb.Api().default_entity or ""
     report = build_report(comparison, entries, entity, project)
-    report.id = book["report"].get("id", "")
+    report.id = record["report"].get("id", "")
     report.save()  # first, as it says when W&B does not know the project yet
-    book["report"] |= {"id": report.id, "url": report.url}
+    record["report"] |= {"id": report.id, "url": report.url}
     workspace = build_workspace(comparison, entries, entity, project)
-    workspace._internal_name, workspace._internal_id = (book["workspace"].get(key, "") for key in ("name", "id"))
+    workspace._internal_name, workspace._internal_id = (record["workspace"].get(key, "") for key in ("name", "id"))
     workspace.save()
-    book["workspace"] |= {"name": workspace._internal_name, "id": workspace._internal_id, "url": workspace.url}
+    record["workspace"] |= {"name": workspace._internal_name, "id": workspace._internal_id, "url": workspace.url}
 
 
 def read(path: Path) -> dict[str, Any]:
     """What an earlier call has written, {} if there was none. Raises ZooError if the file is damaged."""
-    book = read_json(path)
-    if path.is_file() and not all(isinstance(book.get(part), dict) for part in ("workspace", "report")):
+    record = read_json(path)
+    if path.is_file() and not all(isinstance(record.get(part), dict) for part in ("workspace", "report")):
         raise ZooError(f"{path} is damaged; remove it, and a new dashboard is made (an old one stays in W&B).")
-    return book
+    return record

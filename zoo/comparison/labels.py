@@ -17,7 +17,7 @@ CHOSEN = ("model", "data")  # groups that a row's name begins with or that all r
 
 
 class Settings(NamedTuple):
-    """What a row was told."""
+    """The settings of a row."""
 
     model: str
     values: dict[str, Any]  # "optimizer.lr" -> 0.002; of a published row only what its command says
@@ -79,7 +79,7 @@ def text(value: Any) -> str:
 def labels_of(rows: list[Settings]) -> list[str]:
     """What each row is called: its model and the shortest settings that tell it from the others, "vae beta=4".
 
-    These are settings of its command (see `told`); where they do not tell two rows apart, also what else differs between them.
+    These are settings of its command (see `distinguishes`); where they do not tell two rows apart, also what else differs between them.
     """
     keys = [[key for key in row.overrides if key not in CHOSEN and distinguishes(key, row, rows)] for row in rows]
     for same in groups(range(len(rows)), lambda place: (rows[place].model, *(setting_text(rows[place], key) for key in keys[place]))):

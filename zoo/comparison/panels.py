@@ -95,7 +95,7 @@ def sections(comparison: Comparison, entries: list[Entry]) -> Sections:
     # Curves that are no constants; measurements are made at the end alone.
     moving = {name for entry in entries for name, values in entry.curves.items() if len(set(filter(math.isfinite, values))) > 1}
     curves = sorted((name for name in names if name in moving and names[name].measurement is None), key=lambda name: -names[name].runs)
-    watched = [f"train/{column.quantity.metric}" for column, _ in costs]
+    cost_curves = [f"train/{column.quantity.metric}" for column, _ in costs]
     image_files = dict.fromkeys(kind for entry in entries for kind in entry.image_files)
     found: Sections = [
         ("Summary", [*(bars(*column) for column in final), wr.RunComparer(diff_only="split")]),
@@ -108,7 +108,7 @@ def sections(comparison: Comparison, entries: list[Entry]) -> Sections:
             ],
         ),
         ("Curves", [lines(name) for name in curves if name.startswith("val/") or name == "train/loss"]),
-        ("Cost", [*(bars(*column) for column in costs), *(lines(name) for name in watched if name in curves)]),
+        ("Cost", [*(bars(*column) for column in costs), *(lines(name) for name in cost_curves if name in curves)]),
         *((kind.capitalize(), [wr.MediaBrowser(title=kind, media_keys=[f"pictures/{kind}"], num_columns=2)]) for kind in image_files),
     ]
     return [(title, panels) for title, panels in found if panels]

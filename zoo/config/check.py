@@ -28,10 +28,10 @@ def validated(kind: type[Settings], plain: dict[str, Any]) -> Settings:
     try:
         return kind.model_validate(plain)
     except ValidationError as error:
-        raise ZooError(sentence(error.errors()[0])) from None
+        raise ZooError(error_message(error.errors()[0])) from None
 
 
-def sentence(error: Any) -> str:
+def error_message(error: Any) -> str:
     """What is wrong with one setting, from pydantic's description of it."""
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])

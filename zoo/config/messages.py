@@ -73,7 +73,7 @@ def explain(error: Exception, config_name: str, overrides: list[str]) -> str:
     if isinstance(error, MissingConfigException) and (found := re.search(r"Could not find '([^']+)/([^'/]+)'", text)):
         group, choice = found.groups()
         folder = conf_dir() / group
-        choices = sorted(path.stem for path in folder.glob("*.yaml") if path.stem != "base")
+        choices = sorted(path.stem for path in folder.glob("*.yaml"))
         return f"There is no {group} '{choice}'; {nearest(choice, choices).rstrip('.')} (choices: {', '.join(choices)})."
     if isinstance(error, ConfigCompositionException) and (found := re.search(r"Could not override '([^']+)'", text)):
         key = found.group(1).split("@")[0]

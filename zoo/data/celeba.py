@@ -44,12 +44,12 @@ class CelebA(Source):
 
     def __init__(self, root: str | Path | None = None, image_size: int = 64, crop: int | None = 148, partial: bool = False) -> None:
         self.root, self.image_size, self.partial = root, image_size, partial
-        self.recipe = ImageDecoder(image_size, 3, crop)
+        self.decoder = ImageDecoder(image_size, 3, crop)
         self._names: list[str] = []
         self._load: Any = None  # name -> bytes, known after `scan`
 
     def settings(self) -> dict[str, Any]:
-        return {"source": self.name, "partial": self.partial} | self.recipe.settings()
+        return {"source": self.name, "partial": self.partial} | self.decoder.settings()
 
     def fingerprint(self) -> str:
         images, *tables = self._locate()
@@ -69,7 +69,7 @@ class CelebA(Source):
     def read(self, start: int, stop: int) -> Chunk:
         if self._load is None:
             self.scan()
-        return decode_all(self._load, self._names[start:stop], self.recipe)
+        return decode_all(self._load, self._names[start:stop], self.decoder)
 
     def _locate(self) -> list[Path]:
         """The images, the table of attributes, and what decides the splits."""

@@ -82,11 +82,11 @@ class Folder(Source):
         self, root: str | Path | None = None, image_size: int = 64, crop: int | None = None, channels: int = 3, seed: int = 0
     ) -> None:
         self.root, self.image_size, self.channels, self.seed = root, image_size, channels, seed
-        self.recipe = ImageDecoder(image_size, channels, crop, convert=True)
+        self.decoder = ImageDecoder(image_size, channels, crop, convert=True)
         self._names: list[str] = []
 
     def settings(self) -> dict[str, Any]:
-        return {"source": self.name, "seed": self.seed} | self.recipe.settings()
+        return {"source": self.name, "seed": self.seed} | self.decoder.settings()
 
     def fingerprint(self) -> str:
         root, names = self._files()
@@ -123,7 +123,7 @@ class Folder(Source):
         if not self._names:
             self.scan()
         root = open_root(self.root, self.name, EXPECTED)
-        return decode_all(lambda name: (root / name).read_bytes(), self._names[start:stop], self.recipe)
+        return decode_all(lambda name: (root / name).read_bytes(), self._names[start:stop], self.decoder)
 
     def _files(self) -> tuple[Path, list[str]]:
         root = open_root(self.root, self.name, EXPECTED)

@@ -119,12 +119,12 @@ def to_array(image: Image.Image) -> np.ndarray:
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def decode_all(load: Callable[[str], bytes], names: Sequence[str], recipe: ImageDecoder) -> Chunk:
+def decode_all(load: Callable[[str], bytes], names: Sequence[str], decoder: ImageDecoder) -> Chunk:
     """Reads, hashes and decodes the files `names`, one thread per core: a row of the Chunk for each.
 
     `load` gives the bytes of a file, in any thread, or raises. Nothing is raised for a bad file; one that cannot be read has no sha256.
     """
-    images = np.zeros((len(names), recipe.channels, recipe.size, recipe.size), np.uint8)
+    images = np.zeros((len(names), decoder.channels, decoder.size, decoder.size), np.uint8)
 
     def work(row: int) -> tuple[str, str]:  # digest, reason
         try:
@@ -135,7 +135,7 @@ def decode_all(load: Callable[[str], bytes], names: Sequence[str], recipe: Image
             return "", f"cannot be read ({error})"
         digest = hashlib.sha256(data).hexdigest()
         try:
-            images[row] = recipe.decode(data)
+            images[row] = decoder.decode(data)
         except BadImage as error:
             return digest, str(error)
         return digest, ""

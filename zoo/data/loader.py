@@ -173,25 +173,25 @@ class BatchLoader:
 
     def _cut(self) -> list[tuple[int, int]]:
         """Our micro-batches as (low, high) rows of the epoch's order. Where domains alternate, only whole pairs are cut."""
-        unit, parts, size = len(self._groups), self.world_size * self.accumulate_grad_batches, self.batch_size
+        group_size, parts, size = len(self._groups), self.world_size * self.accumulate_grad_batches, self.batch_size
         if self.shuffle and size > self.n:
             raise ZooError(f"the batch size {size} is larger than the {self.n} images of the split '{self.split}': lower batch_size.")
-        if size < 1 or size % (unit * (parts if self.shuffle else 1)):
+        if size < 1 or size % (group_size * (parts if self.shuffle else 1)):
             raise ZooError(
                 f"the batch size {size} must be a multiple of {self.world_size} devices × {self.accumulate_grad_batches} accumulation steps"
-                + (" × 2 domains" if unit == 2 else "")
+                + (" × 2 domains" if group_size == 2 else "")
                 + ": change batch_size."
             )
-        if (most := min(size, self.n)) // unit < self.world_size:  # a rank without any batch makes Lightning's validation fail
+        if (most := min(size, self.n)) // group_size < self.world_size:  # a rank without any batch makes Lightning's validation fail
             raise ZooError(
                 f"{most} images of the split '{self.split}' at once are too few for {self.world_size} devices: "
                 "use fewer devices, or a larger batch_size or limit."
             )
         pieces = []
         for start in range(0, self.n - self.n % size if self.shuffle else self.n, size):
-            units = min(size, self.n - start) // unit
+            groups = min(size, self.n - start) // group_size
             for part in range(self.rank * self.accumulate_grad_batches, (self.rank + 1) * self.accumulate_grad_batches):
-                low, high = (start + unit * -(-units * edge // parts) for edge in (part, part + 1))  # rounded up: rank 0 has most
+                low, high = (start + group_size * -(-groups * edge // parts) for edge in (part, part + 1))  # rounded up: rank 0 has most
                 if low < high:
                     pieces.append((low, high))
         return pieces

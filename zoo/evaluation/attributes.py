@@ -19,12 +19,12 @@ from zoo.data.store import Store
 from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import EDITS, METRICS
 from zoo.features.classifier import Classifier
-from zoo.metrics.edit_scores import Changes, attribute_preservation, change, change_cosine, change_share, changes, judged_as, nearest
+from zoo.metrics.edit_scores import Changes, attribute_preservation, change, change_cosine, change_share, changes, classified_as, nearest
 from zoo.metrics.edits import attribute_vectors
 from zoo.runs.measurements import Measurement
 
-JUDGED = tuple(name for name, metric in METRICS["attributes"].items() if metric.uses_features)  # by a classifier
-TRUE = tuple(name for name in METRICS["attributes"] if name not in JUDGED)  # against the true edit
+CLASSIFIER_METRICS = tuple(name for name, metric in METRICS["attributes"].items() if metric.uses_features)  # by a classifier
+TRUE = tuple(name for name in METRICS["attributes"] if name not in CLASSIFIER_METRICS)  # against the true edit
 VECTOR_IMAGES = 10_000  # training images that the vectors are made of
 CANDIDATES = 10_000  # images of the split among which those to be edited are found, whatever N is
 LEAST = 10  # of each direction; an attribute with fewer is left out
@@ -61,8 +61,11 @@ def attributes(context: EvalContext) -> list[Measurement]:
     An attribute is left out if it does not vary in the training images, or if fewer than 10 images can be edited either way. Empty if
     the model cannot encode, or the features network is no classifier of these attributes. The same on all ranks.
     """
-    model, store, judge = context.model, context.store, context.features
-    if not (model.can_encode and isinstance(judge, Classifier) and judge.attribute_names == store.attribute_names) or judge.classes:
+    model, store, classifier = context.model, context.store, context.features
+    if (
+        not (model.can_encode and isinstance(classifier, Classifier) and classifier.attribute_names == store.attribute_names)
+        or classifier.classes
+    ):
         return []
     known = context.codes("train", VECTOR_IMAGES)
     varied = known.attributes.amin(0) < known.attributes.amax(0)  # (A,); on the others the classifier has learnt nothing
@@ -81,8 +84,8 @@ def attributes(context: EvalContext) -> list[Measurement]:
         codes = model.encode(batch.image, batch.attributes).float()
         plain = model.decode(codes)
         edited = model.decode(codes[which] + torch.where(wanted[:, None], vectors[column], -vectors[column]))
-        before, after = judge.predict(quantised(plain))[which], judge.predict(quantised(edited))
-        scores = [judged_as(after, column, wanted), judged_as(before, column, wanted)]
+        before, after = classifier.predict(quantised(plain))[which], classifier.predict(quantised(edited))
+        scores = [classified_as(after, column, wanted), classified_as(before, column, wanted)]
         scores.append(attribute_preservation(after, before, others[column]))
         if with_truths:
             truths = true_images(store, rows, change(plain[which], edited))
@@ -91,7 +94,7 @@ def attributes(context: EvalContext) -> list[Measurement]:
 
     rows = context.rows(len(edits.positions), "edits of attributes", measure).cpu()
     tables = {int(column): _averages(rows[torch.from_numpy(edits.columns == column)]) for column in np.unique(edits.columns)}
-    names = (*JUDGED, *TRUE) if with_truths else JUDGED
+    names = (*CLASSIFIER_METRICS, *TRUE) if with_truths else CLASSIFIER_METRICS
     found = context.records("attributes", {name: sum(table[name] for table in tables.values()) / len(tables) for name in names})
     for column, table in tables.items():
         found += context.records("attributes", table, item=store.attribute_names[column])
@@ -101,9 +104,9 @@ def attributes(context: EvalContext) -> list[Measurement]:
 def _averages(rows: Tensor) -> dict[str, float]:
     """The scores of one attribute from the rows of its edits."""
     columns = rows.double().unbind(1)
-    scores = {name: column.mean().item() for name, column in zip(JUDGED, columns, strict=False)}
-    if len(columns) > len(JUDGED):
-        found = Changes(*columns[len(JUDGED) :])
+    scores = {name: column.mean().item() for name, column in zip(CLASSIFIER_METRICS, columns, strict=False)}
+    if len(columns) > len(CLASSIFIER_METRICS):
+        found = Changes(*columns[len(CLASSIFIER_METRICS) :])
         values = change_cosine(found), change_share(found), found.truth_mse.mean().item(), found.reconstruction_mse.mean().item()
         scores |= dict(zip(TRUE, values, strict=True))
     return scores

@@ -64,7 +64,7 @@ class EvalContext:
         self.count = min(self.count, len(self.store.indices(self.split)))
         self.wanted: set[str] | None = None  # names of metrics; None = all
         self.notes: list[str] = []  # what is not measured, and why
-        self._kept: dict[str, Any] = {}
+        self._cache: dict[str, Any] = {}
 
     def wants(self, *names: str) -> bool:
         """Whether any of these metrics is asked for."""
@@ -81,9 +81,9 @@ class EvalContext:
 
     def once(self, what: str, compute: Callable[[], T]) -> T:
         """The result of `compute()`, kept under the name `what`: several metrics share codes and statistics."""
-        if what not in self._kept:
-            self._kept[what] = compute()
-        return self._kept[what]
+        if what not in self._cache:
+            self._cache[what] = compute()
+        return self._cache[what]
 
     @property
     def device(self) -> torch.device:
@@ -108,11 +108,11 @@ class EvalContext:
         assert self.features is not None
         features, positions = self.features, self.positions(self.split, self.count)
 
-        def look(start: int, stop: int) -> Tensor:
+        def features_of_rows(start: int, stop: int) -> Tensor:
             return features(torch.from_numpy(self.store.images[positions[start:stop].numpy()]).to(self.device))
 
         def compute() -> Tensor:
-            return self.rows(len(positions), f"features of {self.split} images", look)
+            return self.rows(len(positions), f"features of {self.split} images", features_of_rows)
 
         return self.once("reference", lambda: reference_features(features, self.store, self.split, positions, self.cache, compute))
 

@@ -19,7 +19,15 @@ from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import METRICS, PAIRS
 from zoo.features.classifier import Classifier
 from zoo.features.classifier_training import varying
-from zoo.metrics.edit_scores import Errors, attribute_preservation, change, errors, judged_as, masked_relative_mse, unmasked_relative_mse
+from zoo.metrics.edit_scores import (
+    Errors,
+    attribute_preservation,
+    change,
+    classified_as,
+    errors,
+    masked_relative_mse,
+    unmasked_relative_mse,
+)
 from zoo.metrics.probes import linear_probe_attributes, mlp_probe_attribute, reduce
 from zoo.models.base import seed_of
 from zoo.models.udt import UDT
@@ -31,7 +39,7 @@ WAYS: dict[str, Callable[[UDT, Tensor, Tensor], Tensor]] = {
     "remove": lambda model, rich, guide: model.remove(rich),
     "swap": UDT.swap,
 }
-JUDGED = ("success", "success_reconstruction", "attribute_preservation")
+CLASSIFIER_METRICS = ("success", "success_reconstruction", "attribute_preservation")
 CONTENT = ("content_linear", "content_mlp")
 EDITED = tuple(name for name in METRICS["transfer"] if name not in CONTENT)
 LEAST = 10  # images of each domain
@@ -86,13 +94,16 @@ def transfer(context: EvalContext) -> list[Measurement]:
 
 def scores_of(context: EvalContext, model: UDT, way: str, pairs: Pairs, column: int) -> dict[str, float]:
     """The scores of one way, without its name; {} if it is impossible."""
-    store, judge = context.store, context.features
+    store, classifier = context.store, context.features
     varied = torch.from_numpy(varying(store.attributes[store.indices("train")]))  # (A,); on the others the classifier has learnt nothing
     others = (varied & ~tied(store.attribute_names)[column]).to(context.device)
-    if not (isinstance(judge, Classifier) and judge.attribute_names == store.attribute_names and varied[column]) or judge.classes:
-        judge = None
+    if (
+        not (isinstance(classifier, Classifier) and classifier.attribute_names == store.attribute_names and varied[column])
+        or classifier.classes
+    ):
+        classifier = None
     with_truths = pairs.edits.truths.size > 0
-    if len(pairs.guides) == 0 or (judge is None and not with_truths):
+    if len(pairs.guides) == 0 or (classifier is None and not with_truths):
         return {}
 
     def measure(start: int, stop: int) -> Tensor:
@@ -102,10 +113,10 @@ def scores_of(context: EvalContext, model: UDT, way: str, pairs: Pairs, column: 
         edited = WAYS[way](model, batch.image, context.batch(torch.from_numpy(guides)).image)
         before, after = quantised(plain), quantised(edited)
         rows: list[Tensor] = []
-        if judge is not None:
+        if classifier is not None:
             columns, wanted = (torch.from_numpy(field).to(context.device) for field in (edits.columns, edits.wanted))
-            was, now = judge.predict(before), judge.predict(after)
-            rows += [judged_as(now, columns, wanted), judged_as(was, columns, wanted)]
+            was, now = classifier.predict(before), classifier.predict(after)
+            rows += [classified_as(now, columns, wanted), classified_as(was, columns, wanted)]
             rows.append(attribute_preservation(now, was, others.expand_as(now)))
         if with_truths:
             truths = to_uint8(true_images(store, edits, change(plain, edited)))
@@ -114,8 +125,8 @@ def scores_of(context: EvalContext, model: UDT, way: str, pairs: Pairs, column: 
 
     columns = context.rows(len(pairs.guides), f"pairs to {way}", measure).cpu().double().unbind(1)
     scores: dict[str, float] = {}
-    if judge is not None:
-        scores |= {name: values.mean().item() for name, values in zip(JUDGED, columns, strict=False)}
+    if classifier is not None:
+        scores |= {name: values.mean().item() for name, values in zip(CLASSIFIER_METRICS, columns, strict=False)}
     if with_truths:
         summed = Errors(*columns[-len(Errors._fields) :])
         scores |= {"masked_relative_mse": masked_relative_mse(summed), "unmasked_relative_mse": unmasked_relative_mse(summed)}

@@ -30,7 +30,7 @@ def read(path: Path, legacy: bool = False) -> Any:
         raise ZooError(f"{path} is damaged ({(str(error) or 'it ends too early').splitlines()[0][:80]}).") from None
 
 
-def read_kept(path: Path, otherwise: str) -> Any:
+def read_cached(path: Path, otherwise: str) -> Any:
     """What `read` reads; None where there is no file, or a damaged one, which is named, with what happens `otherwise`."""
     if not path.exists():
         return None

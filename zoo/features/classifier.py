@@ -15,11 +15,11 @@ from zoo.data.store import Store
 from zoo.errors import ZooError
 from zoo.features import cache as files
 from zoo.features.base import Features
-from zoo.features.classifier_training import STATISTICS, ClassifierTraining, as_input, pieces, train, varying
+from zoo.features.classifier_training import STATISTICS, ClassifierTrainingConfig, as_input, pieces, train, varying
 from zoo.files import locked
 from zoo.nets.convnet import ConvClassifier
 
-FORMAT = 2  # raise it with anything that changes what the same recipe gives
+FORMAT = 2  # raise it with anything that changes what the same config gives
 SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -81,14 +81,14 @@ def classifier_of(store: Store, cache: Path, device: torch.device | str = "cpu")
             f"The images of '{name}' have no labels to train the features' network on: "
             f"name an InceptionV3 instead with features=inception features.weights=FILE."
         )
-    recipe = ClassifierTraining()
-    key = hashlib.sha256(json.dumps([FORMAT, store.sha256, asdict(recipe)]).encode()).hexdigest()
+    config = ClassifierTrainingConfig()
+    key = hashlib.sha256(json.dumps([FORMAT, store.sha256, asdict(config)]).encode()).hexdigest()
     path = Path(cache) / "features" / f"{name}-{store.image_size}-{key[:12]}.pt"
     with locked(path, f"training the features' network on {name}"):
-        content = files.read_kept(path, "It is trained anew.")
+        content = files.read_cached(path, "It is trained anew.")
         if content is None:
             print(f"training the features' network on {name} once: it stays in {path}.", file=sys.stderr, flush=True)
-            content = trained(store, recipe, device)
+            content = trained(store, config, device)
             files.write(content, path)
     return Classifier(content).to(device)
 
@@ -107,11 +107,11 @@ def shipped_file(store: Store) -> dict[str, Any] | None:
     return content if same else None
 
 
-def trained(store: Store, recipe: ClassifierTraining, device: torch.device) -> dict[str, Any]:
+def trained(store: Store, config: ClassifierTrainingConfig, device: torch.device) -> dict[str, Any]:
     """Trains on the store's training images and measures on its test images: the content of a file, see `Classifier`."""
     name = store.manifest["name"]
     rows = store.indices("train")
-    net = train(store, recipe, device, f"training the features' network on {name}")
+    net = train(store, config, device, f"training the features' network on {name}")
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, deviation = standardisation(net, store, device)
     weights = {f"net.{key}": value.half() for key, value in net.cpu().state_dict().items()} | {"mean": mean, "deviation": deviation}
@@ -121,7 +121,7 @@ def trained(store: Store, recipe: ClassifierTraining, device: torch.device) -> d
         "channels": store.channels,
         "data": name,
         "image_size": store.image_size,
-        "images": recipe.images(len(rows)),
+        "images": config.images(len(rows)),
         "drawing": store.manifest["settings"].get("drawing"),
     }
     classifier = Classifier({"about": about, "weights": weights}).to(device)

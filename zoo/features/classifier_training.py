@@ -17,8 +17,8 @@ STATISTICS = 10_000  # training images that the features are standardised with
 
 
 @dataclass(frozen=True)
-class ClassifierTraining:
-    """AdamW under one cycle of the learning rate; max_images is `epochs`, but within [least, most] images."""
+class ClassifierTrainingConfig:
+    """AdamW under one cycle of the learning rate; it lasts `epochs`, but at least `least` and at most `most` images."""
 
     epochs: int = 10
     least: int = 2_000
@@ -51,21 +51,21 @@ def as_input(image: Tensor) -> Tensor:
     return image.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
 
 
-def train(store: Store, recipe: ClassifierTraining, device: torch.device, task: str) -> ConvClassifier:
+def train(store: Store, config: ClassifierTrainingConfig, device: torch.device, task: str) -> ConvClassifier:
     """A classifier of the labels of the store's training images, BatchNorm folded in, its large weights rounded to float16."""
     rows = store.indices("train")
     labels = torch.from_numpy(store.attributes[rows])
     classes, used = store.has_classes, torch.from_numpy(varying(store.attributes[rows])).to(device)
     share = labels.float().mean(0).clamp(1e-6, 1 - 1e-6).to(device)
     prior = torch.zeros_like(share) if classes else share.logit()  # logit adjustment (2007.07314): the net answers for even odds
-    generator = Generator().manual_seed(recipe.seed)
+    generator = Generator().manual_seed(config.seed)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(recipe.seed)  # not torch.manual_seed: that one would reach the GPUs', too
+        torch.default_generator.manual_seed(config.seed)  # not torch.manual_seed: that one would reach the GPUs', too
         net = ConvClassifier(store.channels, labels.shape[1])
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images, batch = recipe.images(len(rows)), recipe.batch(len(rows))
-    optimizer = torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=images // batch, pct_start=0.2)
+    images, batch = config.images(len(rows)), config.batch(len(rows))
+    optimizer = torch.optim.AdamW(net.parameters(), config.lr, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=images // batch, pct_start=0.2)
     epochs = -(-images // len(rows))
     order = torch.cat([torch.randperm(len(rows), generator=generator) for _ in range(epochs)])
     with torch.enable_grad():

@@ -29,7 +29,7 @@ def reference_features(
     path = Path(cache) / "features" / f"{store.manifest['name']}-{store.image_size}-{split}-{features.name}-{digest}.pt"
     parallel = dist.is_available() and dist.is_initialized()
     first = not parallel or dist.get_rank() == 0
-    found: list[Tensor | None] = [_kept(path, (len(positions), features.dim)) if first else None]
+    found: list[Tensor | None] = [_read_cached(path, (len(positions), features.dim)) if first else None]
     if parallel:
         dist.broadcast_object_list(found)
     rows = found[0]
@@ -42,9 +42,9 @@ def reference_features(
     return rows.to(device)
 
 
-def _kept(path: Path, shape: tuple[int, int]) -> Tensor | None:
+def _read_cached(path: Path, shape: tuple[int, int]) -> Tensor | None:
     """The features in a file; None where there is no file, or a damaged one."""
-    rows = files.read_kept(path, "It is computed anew.")
+    rows = files.read_cached(path, "It is computed anew.")
     if rows is not None and (not isinstance(rows, Tensor) or tuple(rows.shape) != shape):
         print(f"{path} does not hold {shape[0]:,} × {shape[1]:,} features. It is computed anew.", file=sys.stderr, flush=True)
         return None

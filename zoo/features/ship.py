@@ -15,17 +15,17 @@ from zoo.data.faces.dataset import Faces
 from zoo.data.store import prepare
 from zoo.features.cache import write
 from zoo.features.classifier import SHIPPED, Classifier, trained
-from zoo.features.classifier_training import ClassifierTraining
+from zoo.features.classifier_training import ClassifierTrainingConfig
 
 SIZES = (64, 32)
-RECIPE = ClassifierTraining()  # as any data set's
+CONFIG = ClassifierTrainingConfig()  # as any data set's
 
 
-def ship(size: int, cache: Path, folder: Path = SHIPPED, recipe: ClassifierTraining = RECIPE) -> Path:
+def ship(size: int, cache: Path, folder: Path = SHIPPED, config: ClassifierTrainingConfig = CONFIG) -> Path:
     """Trains the classifier of faces of this size and writes it into the folder; returns the file."""
     path = folder / f"faces-{size}.pt"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    content = trained(prepare(Faces(size), cache), recipe, device)
+    content = trained(prepare(Faces(size), cache), config, device)
     write(content, path)
     print(f"{path}: {path.stat().st_size:,} bytes, {Classifier(content).identity()}")
     return path

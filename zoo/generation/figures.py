@@ -34,7 +34,7 @@ class Figure(NamedTuple):
     """What is drawn."""
 
     table: Tensor  # (R, K, C, H, W) uint8, as it stands in the picture
-    save_individual: dict[str, Tensor]  # each image (C, H, W) that is drawn, under its name
+    individual_images: dict[str, Tensor]  # each image (C, H, W) that is drawn, under its name
     columns: Sequence[str] = ()  # K headings
     rows: Sequence[str] = ()  # R names
     frames: Tensor | None = None  # (T, N, C, H, W) uint8, of an animation
@@ -190,8 +190,8 @@ def transfer(request: FigureRequest) -> Figure:
         contents, attributes = (torch.lerp(codes[0], codes[1], weight) for codes in (contents, attributes))
         originals, guides = (at_both_ends(images, options["steps"]) for images in (originals, guides))
     cells = grids.crossed(model, contents, attributes)  # (R, K, C, H, W)
-    save_individual = named(cells, [f"{k:02d}" for k in range(cells.shape[1])])
-    return Figure(grids.framed(cells, originals, guides), save_individual)
+    individual_images = named(cells, [f"{k:02d}" for k in range(cells.shape[1])])
+    return Figure(grids.framed(cells, originals, guides), individual_images)
 
 
 def transferred(request: FigureRequest, model: UDT) -> list[Tensor]:

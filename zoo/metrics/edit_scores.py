@@ -12,7 +12,7 @@ from zoo.batch import to_unit_range
 from zoo.metrics.reconstruction import squared_error
 
 
-def judged_as(probabilities: Tensor, attribute: Tensor, wanted: Tensor) -> Tensor:
+def classified_as(probabilities: Tensor, attribute: Tensor, wanted: Tensor) -> Tensor:
     """1 where an image's attribute is judged (above 1/2) as wanted, else 0: (B, A), (B,) int64, (B,) bool -> (B,) float32."""
     return (probabilities.gather(1, attribute[:, None])[:, 0] > 0.5).eq(wanted).float()
 

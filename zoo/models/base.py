@@ -20,9 +20,9 @@ from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.priors import Prior, StandardNormal
 
-Schedule = Callable[[float], float]  # share of max_images that is spent -> factor on the learning rate
+Schedule = Callable[[float], float]  # share of max_images already seen -> factor on the learning rate
 REMEDY = (  # for training that diverged
-    "lower the learning rate (optimizer.lr, or its parameter group's in model.param_groups) or set trainer.gradient_clip_val=1, "
+    "lower the learning rate (optimizer.lr, or model.param_groups.<name>.lr) or set trainer.gradient_clip_val=1, "
     "and start anew or resume from the last checkpoint."
 )
 
@@ -32,7 +32,7 @@ class TrainingConfig:
     """How a model is trained, beside its method."""
 
     batch_size: int  # global: images per optimizer step over all ranks and accumulation
-    max_images: int  # images
+    max_images: int  # of this stage
     optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
     schedule: Schedule = lambda spent: 1.0
     group_schedules: dict[str, Schedule] = field(default_factory=dict)
@@ -106,11 +106,11 @@ class Autoencoder(pl.LightningModule):
         return self.decoder(latent)
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The parties of the game and their parameters, each parameter in exactly one. One parameter group by default."""
+        """Parameter groups by name, each trainable parameter in exactly one. One group by default."""
         return {"autoencoder": [parameter for parameter in self.parameters() if parameter.requires_grad]}
 
     def frozen_groups(self) -> Iterable[str]:
-        """Players that sit this step out (warm-up, gating). Asked after the backward pass; ranks must agree."""
+        """Names of the parameter groups that are frozen in this step (warm-up, gating). Asked after the backward pass; ranks must agree."""
         return ()
 
     def initialize(self, batch: Batch) -> None:
@@ -168,7 +168,7 @@ class Autoencoder(pl.LightningModule):
 
         No generator state needs saving for an exact resume, and 2 ranks draw what 1 rank draws.
         """
-        self._placed = (key, first_row, rows, global_rows)
+        self._rng_position = (key, first_row, rows, global_rows)
         if self.device.type == "cpu":
             torch.default_generator.manual_seed(seed_of(*key))  # torch.manual_seed does the same, 0.6 ms slower
         else:
@@ -259,7 +259,7 @@ class Autoencoder(pl.LightningModule):
         if ranks > 1:
             dist.all_reduce(bad, dist.ReduceOp.MAX)
         if bad.item():
-            self.set_batch_rng(*self._placed)  # the same noise again
+            self.set_batch_rng(*self._rng_position)  # the same noise again
             with torch.no_grad():
                 reasons = [self.locate_nonfinite(batch)]
             if ranks > 1:
@@ -271,7 +271,7 @@ class Autoencoder(pl.LightningModule):
             )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Rest: the gradients of a frozen parameter group become None. A zero loss weight would let Adam coast on, then jump."""
+        """Sets the gradients of frozen groups to None. A zero loss weight would let Adam coast on, then jump."""
         frozen_groups = set(self.frozen_groups())
         for group in optimizer.param_groups:
             if group["name"] in frozen_groups:

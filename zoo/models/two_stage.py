@@ -50,7 +50,7 @@ class TwoStage(Autoencoder):
         latent_dim: That of the autoencoder.
         flow: The map of standardised codes.
         joint: Train both at once, from scratch (GLF); the autoencoder must then be an AE.
-        check_every: Images between two looks at the likelihood of the held-out codes; there is another one at the end.
+        check_every_images: Images between two looks at the likelihood of the held-out codes; there is another one at the end.
         patience: Looks without an improvement after which training ends.
         **options: As in Autoencoder, without a prior: it is the flow.
     """

@@ -95,7 +95,7 @@ class ImageFlow(Flow):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """z, flat and in the order in which it leaves the flow, and log_det: (B, C, H, W) -> (B, C·H·W), (B,)."""
-        x, total, parts = self.enter(x), no_log_det(x), []
+        x, total, parts = self.to_flow_dtype(x), no_log_det(x), []
         for level, steps in enumerate(self.levels):
             x = self.squeezed(x, level)
             x, log_det = steps(x)  # (B, C, H, W) of this level
@@ -111,7 +111,7 @@ class ImageFlow(Flow):
         """(B, C·H·W) -> (B, C, H, W)."""
         flat = at_least_float32(z).split([math.prod(shape) for shape in self.shapes], 1)
         parts = [part.unflatten(1, shape) for part, shape in zip(flat, self.shapes, strict=True)]
-        x = self.last.inverse(self.enter(parts[-1]))
+        x = self.last.inverse(self.to_flow_dtype(parts[-1]))
         for level in reversed(range(len(self.levels))):
             if level < len(self.splits):
                 x = self.splits[level].inverse(x, parts[level])
@@ -124,7 +124,7 @@ class ImageFlow(Flow):
         """Passes x through the flow layer by layer, each ActNorm set from the output of all layers before it; returns z."""
         if self.actnorm == "zero":
             return super().initialize(x)
-        x, parts = self.enter(x), []
+        x, parts = self.to_flow_dtype(x), []
         for level, steps in enumerate(self.levels):
             x = steps.initialize(self.squeezed(x, level))
             if level < len(self.splits):
@@ -136,7 +136,7 @@ class ImageFlow(Flow):
     @torch.no_grad()
     def first_not_finite(self, x: Tensor) -> str | None:
         """The first layer that gives something not finite for x (B, C, H, W), as "level 2, step 7 of 16, coupling"; None if none does."""
-        x, mixing = self.enter(x), "1×1 convolution" if self.permutation == "conv" else "permutation"
+        x, mixing = self.to_flow_dtype(x), "1×1 convolution" if self.permutation == "conv" else "permutation"
         if not finite(x):
             return "the input"
         for level, steps in enumerate(self.levels):
@@ -157,7 +157,7 @@ class ImageFlow(Flow):
         return self.squeeze(x)[0] if level or self.squeeze_first else x
 
     @staticmethod
-    def enter(x: Tensor) -> Tensor:
+    def to_flow_dtype(x: Tensor) -> Tensor:
         """x in the precision and layout of the flow."""
         return at_least_float32(x).contiguous(memory_format=torch.channels_last)
 

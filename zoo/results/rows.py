@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.comparison.baseline import HERE, entry_of, rows_of
-from zoo.comparison.comparable import differences, sentence
+from zoo.comparison.comparable import describe_differences, differences
 from zoo.comparison.labels import PRIVATE
 from zoo.errors import ZooError
 from zoo.files import write_atomically
@@ -58,7 +58,7 @@ def misfit(new: dict[Path, dict[str, Any]], old: list[dict[str, Any]]) -> tuple[
         entry = entry_of(row, str(run))
         for command, other in beside:
             if found := differences([other, entry]):
-                return run, f"{run} cannot be published beside '{command}': {sentence(found)}."
+                return run, f"{run} cannot be published beside '{command}': {describe_differences(found)}."
         beside.append((row["command"], entry))
     return None
 

@@ -40,7 +40,7 @@ def build_data(settings: TrainSettings) -> DataModule:
 
 
 def build_trainable(settings: ResolvedSettings) -> Autoencoder:
-    """The model of resolved settings with its recipe, ready for the Trainer. Raises ZooError."""
+    """The model of resolved settings with its TrainingConfig, ready for the Trainer. Raises ZooError."""
     model = build_model(settings.model)
     optimizer = settings.optimizer.model_dump()
     # A fused step cannot be clipped under the fp16 scaler, and not every optimizer has one.

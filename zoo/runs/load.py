@@ -75,7 +75,7 @@ def open_run(name: str | Path, device: str = "cpu", option: str = "run") -> Run:
     model.load_state_dict(state["state_dict"])
     images_seen = state["global_step"] * settings.batch_size
     model.images_seen.fill_(images_seen)  # on the clock of its own stage
-    spent = total_spent(settings, images_seen, state["monitor"]["train_seconds"], about.get("pretrain", {}))
+    spent = total_spent(settings, images_seen, state["training_metrics"]["train_seconds"], about.get("pretrain", {}))
     return Run(model.to(device).eval(), settings, path, about.get("command", "unknown"), about["versions"], spent)
 
 

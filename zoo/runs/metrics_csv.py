@@ -62,8 +62,8 @@ def curves_of(folder: RunFolder, notes: Notes) -> dict[str, list[float]]:
         written = path.read_text(encoding="utf-8")
         header, *lines = csv.reader(written[: written.rfind("\n") + 1].splitlines())  # the last line may be torn: the run was writing it
         texts = {name: column for name, *column in zip(header, *lines, strict=True)}
-        told = {name for name, column in texts.items() if len(column) - column.count("") > 1} | {"images_seen"}
-        curves = {name: [float(text) if text else math.nan for text in texts[name]] for name in texts if name in told}
+        curve_names = {name for name, column in texts.items() if len(column) - column.count("") > 1} | {"images_seen"}
+        curves = {name: [float(text) if text else math.nan for text in texts[name]] for name in texts if name in curve_names}
         seen = curves["images_seen"]
     except FileNotFoundError:
         return {}

@@ -83,13 +83,13 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         model.provenance["pretrain"] = start.earlier
     begin = before if start.checkpoint is None else int(start.checkpoint.stem)  # images seen before this session
 
-    monitor = TrainingMetricsLogger(settings.log_every_images)
+    training_metrics = TrainingMetricsLogger(settings.log_every_images)
     validation = ValidationMetrics(settings.val_every_images)
     probes = probes_of(settings, model, data)
     callbacks: list[pl.Callback] = [
         *([WeightAveraging(avg_fn=moving_average(settings.ema_decay))] if settings.ema_decay else []),
-        monitor,
-        ProgressLine(monitor, settings.max_images),
+        training_metrics,
+        ProgressLine(training_metrics, settings.max_images),
         *probes,
         validation,
         PriorFitter(settings.val_every_images),
@@ -103,7 +103,7 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         print_tree(settings.plain())
         print_model(model)
     elif (begin - before) // settings.batch_size >= steps and folder == stage.run:
-        print(f"This run has reached max_images of {settings.max_images:,} images; give a larger max_images to train it further.")
+        print(f"This run has reached max_images={settings.max_images:,}; give a larger max_images to train it further.")
     folder.mkdir(parents=True, exist_ok=True)
     csv = CsvLogger(folder / METRICS)
     loggers = [csv, *build_loggers(settings, folder)]
@@ -128,7 +128,7 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         if trainer.is_global_zero:
             latest |= {name: value for probe in probes for name, value in probe.latest.items()}
             complete = complete and not trainer.strategy.checkpoint_io.failed
-            spent = (seen - before, monitor.train_seconds)
+            spent = (seen - before, training_metrics.train_seconds)
             summary = write_summary(folder, settings, model, latest, measurements, *spent, complete, peak_memory_mib)
             print_summary(folder, summary)
             log_summary(loggers, summary)

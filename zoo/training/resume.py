@@ -17,7 +17,7 @@ from zoo.runs.layout import read_config
 
 CHANGEABLE = (
     *("max_images", "keep_last_k", "compile", "data.cache", "data.storage", "logger."),
-    *("trainer.devices", "trainer.accelerator", "trainer.num_nodes"),  # not accumulate: Lightning counts pieces of batches
+    *("trainer.devices", "trainer.accelerator", "trainer.num_nodes"),  # not accumulate_grad_batches: Lightning counts pieces of batches
 )
 
 

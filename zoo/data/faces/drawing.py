@@ -1,6 +1,6 @@
 """Draws faces from factors: painted back to front with soft edges and a little light, in numpy.
 
-The background comes first, then hair behind the head, body, head with its features (`face_features`), hair, glasses, hat.
+The background comes first, then hair behind the head, body, head with its features (`face_parts`), hair, glasses, hat.
 """
 
 import numpy as np
@@ -133,11 +133,9 @@ def _hair_shape(s: Scene) -> tuple[Array, Array, Array, Array]:
     rough = 0.01 * s.strands(across, 30.0)
     sway = f.hair_wave * 0.03 * np.sin(11 * s.v + 6 * f.hair_detail + np.sign(s.u)) * np.clip(s.v + 0.2, 0, 1)
     volume = (0.4 + 0.6 * f.hair_volume) * np.clip(f.hair_length * 4, 0.2, 1)
-    at_least_float32 = (
-        0.535 + 0.065 * volume + long * (0.1 * np.clip(s.v + 0.1, 0, 0.6) + 0.02) - short * 0.22 * np.clip(s.v + 0.36, 0, 0.5)
-    )
+    half_width = 0.535 + 0.065 * volume + long * (0.1 * np.clip(s.v + 0.1, 0, 0.6) + 0.02) - short * 0.22 * np.clip(s.v + 0.36, 0, 0.5)
     curls = 0.024 * np.clip(2 * f.hair_wave - 1, 0, 1) * np.sin(17 * s.u + 6 * f.hair_detail) * np.sin(16 * s.v + 5 * s.u)
-    outline = curls + ellipse(s.u + 0.05 * f.yaw + sway, np.minimum(s.v + 0.16, 0), at_least_float32, 0.575 + 0.115 * volume)
+    outline = curls + ellipse(s.u + 0.05 * f.yaw + sway, np.minimum(s.v + 0.16, 0), half_width, 0.575 + 0.115 * volume)
     end = 0.04 + 0.9 * long + 0.3 * long * long - 0.1 * long * np.cos(3 * s.u) - 2 * rough
     side, tips = outline + rough * np.clip(2 * drop, 0.1, 1) + 0.12 * (1 - short), s.v - end + 0.12 * (1 - short)
     outline = np.sqrt(np.maximum(side, 0) ** 2 + np.maximum(tips, 0) ** 2) + np.minimum(np.maximum(side, tips), 0) - 0.12 * (1 - short)

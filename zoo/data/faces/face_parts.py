@@ -61,16 +61,16 @@ def _relief(s: Scene) -> tuple[Array, Array]:
         dx, dy = dx + slope * p / a, dy + slope * q / b
 
     tip = 0.225 + 0.035 * f.nose_length
-    at_least_float32 = 1 + 0.25 * f.nose_width
-    bump(0.0, tip - 0.13, 0.12 * at_least_float32, 0.27, 0.042)  # bridge
-    bump(0.0, tip - 0.01, 0.1 * at_least_float32, 0.09, 0.05)  # tip
+    nose_scale = 1 + 0.25 * f.nose_width
+    bump(0.0, tip - 0.13, 0.12 * nose_scale, 0.27, 0.042)  # bridge
+    bump(0.0, tip - 0.01, 0.1 * nose_scale, 0.09, 0.05)  # tip
     bump(0.0, -0.2, 0.5, 0.12, 0.012 + 0.012 * f.male)  # brow ridge
     bump(0.0, 0.6, 0.17, 0.15, 0.018 + 0.014 * f.male)  # chin
     bump(0.0, 0.515, 0.16, 0.07, -0.018)  # under the lip
     bump(0.0, 0.42, 0.3, 0.2, 0.03)  # the mouth stands out
     bump(0.0, 0.325, 0.035, 0.07, -0.006)  # philtrum
     for side in (-1, 1):
-        bump(side * 0.078 * at_least_float32, tip + 0.015, 0.06 * at_least_float32, 0.06, 0.022)  # wing of the nose
+        bump(side * 0.078 * nose_scale, tip + 0.015, 0.06 * nose_scale, 0.06, 0.022)  # wing of the nose
         bump(side * (0.235 + 0.03 * f.eye_spacing), -0.02, 0.19, 0.13, -0.028)  # socket
         bump(side * (0.235 + 0.03 * f.eye_spacing), -0.02, 0.12, 0.09, 0.022)  # eyeball
         bump(side * 0.3, 0.17, 0.2, 0.19, 0.022 + 0.02 * np.clip(f.smile, 0, 1))  # cheekbone
@@ -176,18 +176,18 @@ def draw_nose(scene: Scene) -> None:
     s = scene.window(-0.25, 0.25, -0.15, 0.38)
     f = s.f
     tip = 0.225 + 0.035 * f.nose_length
-    at_least_float32 = 1 + 0.25 * f.nose_width
-    s.tint((0.62, 0.47, 0.45), 0.85 * glow(s.w + 0.05 * f.light_x, s.v - tip - 0.075, 0.13 * at_least_float32, 0.05))  # underneath
+    nose_scale = 1 + 0.25 * f.nose_width
+    s.tint((0.62, 0.47, 0.45), 0.85 * glow(s.w + 0.05 * f.light_x, s.v - tip - 0.075, 0.13 * nose_scale, 0.05))  # underneath
     s.paint(1.0, 0.17 * glow(s.w - 0.02 * f.light_x, s.v - tip + 0.015, 0.036, 0.036))
     s.paint(1.0, 0.06 * glow(s.w - 0.02 * f.light_x, s.v - tip + 0.14, 0.026, 0.12))
     for side in (-1, 1):
         x, y = side * s.w, s.v - tip
         s.tint(
             (0.28, 0.15, 0.15),
-            0.85 * s.inside(ellipse(x - 0.046 * at_least_float32, y - 0.052 + 0.25 * (x - 0.046), 0.026 * at_least_float32, 0.0135), 0.016),
+            0.85 * s.inside(ellipse(x - 0.046 * nose_scale, y - 0.052 + 0.25 * (x - 0.046), 0.026 * nose_scale, 0.0135), 0.016),
         )
-        wing = ellipse(x - 0.07 * at_least_float32, y - 0.02, 0.05 * at_least_float32, 0.05)
-        s.tint((0.6, 0.42, 0.4), 0.5 * s.line(wing, 0.004, 0.03) * s.inside(0.085 * at_least_float32 - x, 0.04) * s.inside(-y, 0.05))
+        wing = ellipse(x - 0.07 * nose_scale, y - 0.02, 0.05 * nose_scale, 0.05)
+        s.tint((0.6, 0.42, 0.4), 0.5 * s.line(wing, 0.004, 0.03) * s.inside(0.085 * nose_scale - x, 0.04) * s.inside(-y, 0.05))
 
 
 def draw_mouth(scene: Scene) -> None:

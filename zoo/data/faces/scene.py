@@ -111,7 +111,7 @@ class Scene:
 
 
 def scene_of(factors: Array, height: int, width: int, square: float) -> Scene:
-    """An unpainted scene for faces with these factors (n, F); `square` as in `face_drawing.render`."""
+    """An unpainted scene for faces with these factors (n, F); `square` as in `drawing.render`."""
     f = SimpleNamespace(**{name: factors[:, i, None, None, None] for i, name in enumerate(FACTOR_NAMES)})
     x = ((np.arange(width, dtype=np.float32) + 0.5 - width / 2) * (2 / square)).reshape(1, 1, 1, width)
     y = ((np.arange(height, dtype=np.float32) + 0.5 - height / 2) * (2 / square)).reshape(1, 1, height, 1)
