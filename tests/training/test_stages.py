@@ -437,5 +437,5 @@ def test_a_finished_run_stays_as_it_is(both, zoo):
     before = final(both)
     again = zoo("train", "resume=full")
     assert again.code == 0
-    assert "reached max_images of 64 images" in again.out
+    assert "reached max_images=64" in again.out
     assert_equal(before["state_dict"], final(both)["state_dict"])

@@ -8,6 +8,8 @@ import gc
 from collections.abc import Iterator
 from pathlib import Path
 
+from omegaconf import DictConfig, OmegaConf
+
 from zoo import hardware
 from zoo.config.schema import PretrainSettings, ResolvedSettings
 from zoo.errors import ZooError
@@ -49,11 +51,19 @@ def stages_of(settings: ResolvedSettings, run: Path, resuming: bool) -> Iterator
         gc.collect()  # what the first stage held on the device is free for the second
         yield Stage(settings, run, run, earlier=open_run(folder))
     else:
-        earlier = None if given is None else open_run(str(given), option="pretrain.run")
-        if earlier is not None and "autoencoder" in settings.model:  # whatever was trained there is the autoencoder
-            inner = {"autoencoder": earlier.settings.model, "latent_dim": earlier.model.latent_dim}
-            settings = settings.model_copy(update={"model": settings.model | inner})
-        yield Stage(settings, run, run, earlier=earlier)
+        yield Stage(settings, run, run, earlier=None if given is None else open_run(str(given), option="pretrain.run"))
+
+
+def with_pretrained(config: DictConfig) -> DictConfig:
+    """The composed configuration, with whatever was trained in `pretrain.run` as the autoencoder of a model that has one.
+
+    Done before interpolations are resolved: other settings read model.latent_dim. Raises ZooError for what is no run.
+    """
+    given = OmegaConf.select(config, "pretrain.run")
+    if given is not None and "autoencoder" in config.model:
+        earlier = open_run(str(given), option="pretrain.run")
+        config.model.autoencoder, config.model.latent_dim = earlier.settings.model, earlier.model.latent_dim
+    return config
 
 
 def first_stage(settings: ResolvedSettings, folder: Path, resuming: bool) -> ResolvedSettings:
