@@ -23,6 +23,7 @@ from zoo.evaluation.metric_tables import show
 from zoo.evaluation.protocol import by_group, check_count, selected
 from zoo.evaluation.validation import evaluation_mode
 from zoo.generation import evaluation_images
+from zoo.runs.layout import COST
 from zoo.runs.load import open_run
 from zoo.runs.results_file import ResultsFile, write_cost
 
@@ -57,7 +58,7 @@ def measure(config: DictConfig) -> None:
         for found in by_group(context, selection):
             results.add(found, context.notes)
         spent = cost(run, context)
-        write_cost(out / "cost.json", spent)
+        write_cost(out / COST, spent)
         with_samples = selection is None or not {"samples", *METRICS["samples"]}.isdisjoint(selection)
         evaluation_images.draw(out / "evaluation", context, samples.priors(context) if with_samples else {})  # fitting them takes a while
     show(out, results, spent)

@@ -25,7 +25,7 @@ from zoo.comparison.labels import Settings, described, differing_of, groups, lab
 from zoo.comparison.parts import Column, Comparison, Entry, Row
 from zoo.errors import ZooError, nearest
 from zoo.runs.find import common, find, named
-from zoo.runs.layout import NUMBERS, TEXTS, read_json
+from zoo.runs.layout import NUMBERS, SWEEP, TEXTS, read_json
 from zoo.runs.measurements import name_of
 from zoo.runs.metrics_csv import curves_of
 from zoo.runs.run_folder import Notes, RunFolder, image_files_of, read_run
@@ -110,9 +110,9 @@ def compare(
 def waiting(root: Path, runs: list[Path]) -> Notes:
     """How many jobs of sweeps have not begun, as their sweep.json says."""
     notes = []
-    for sweep in dict.fromkeys(parent for run in runs for parent in run.parents[:2] if (parent / "sweep.json").is_file()):
+    for sweep in dict.fromkeys(parent for run in runs for parent in run.parents[:2] if (parent / SWEEP).is_file()):
         where = sweep.relative_to(root) if sweep.is_relative_to(root) and sweep != root else sweep.name
-        jobs = (read_json(sweep / "sweep.json")).get("jobs")
+        jobs = read_json(sweep / SWEEP).get("jobs")
         if not isinstance(jobs, list) or not all(isinstance(job, dict) and isinstance(job.get("folder"), str) for job in jobs):
             notes.append(f"{where}/sweep.json is damaged and was left out.")
             continue

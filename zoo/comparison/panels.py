@@ -4,13 +4,13 @@ The metrics are the comparison's columns as far as the runs have logged them, an
 of W&B: `val/samples/normal/frechet@2000` for a measurement, `cost/device_hours` for what only the summary of a run holds.
 """
 
-import json
 import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from zoo.comparison.labels import flat
 from zoo.comparison.parts import Column, Comparison, Entry, Table
+from zoo.runs.layout import SUMMARY, read_json
 from zoo.runs.measurements import Measurement, flat_name, measurements_of, name_of
 
 
@@ -33,7 +33,7 @@ def logged(entries: list[Entry]) -> Names:
     for entry in entries:
         names: dict[str, Measurement | None] = dict.fromkeys(entry.curves)
         if entry.status == "finished" and entry.folder:
-            summary = json.loads((entry.folder / "summary.json").read_bytes())
+            summary = read_json(entry.folder / SUMMARY)
             names |= dict.fromkeys(final_numbers(summary)) | {flat_name(one): one for one in measurements_of(summary)}
         for name, measurement in names.items():
             runs, known = found.get(name, Logged(0, None))

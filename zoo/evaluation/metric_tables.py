@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from zoo.runs.layout import COST
 from zoo.runs.measurements import Measurement, flat_name
 from zoo.runs.results_file import ResultsFile
 from zoo.runs.wandb_files import shown_path
@@ -47,5 +48,5 @@ def show(out: Path, results: ResultsFile, spent: dict[str, Any]) -> None:
         console.print(f"features:  {network['name']}, {network['dim']} dimensions{accuracy}", highlight=False)
     for note in content["notes"]:
         console.print(f"note:      {note}", soft_wrap=True, highlight=False)
-    for what, where in (("numbers", results.path.name), ("cost", "cost.json"), ("pictures", "evaluation/")):
+    for what, where in (("numbers", results.path.name), ("cost", COST), ("pictures", "evaluation/")):
         console.print(f"{what + ':':10} {shown_path(out)}/{where}", soft_wrap=True, highlight=False)

@@ -12,7 +12,7 @@ from zoo.comparison.comparable import describe_differences, differences
 from zoo.comparison.labels import PRIVATE
 from zoo.errors import ZooError
 from zoo.files import write_atomically
-from zoo.runs.layout import read_summary
+from zoo.runs.layout import COST, EVALUATION, read_summary
 from zoo.runs.measurements import json_of_records
 from zoo.runs.results_file import read_cost, read_evaluation
 
@@ -74,13 +74,13 @@ def write(path: Path, text: str) -> None:
 def row_of(run: Path) -> dict[str, Any]:
     """The row of a run, without anything that is private to the machine it ran on."""
     found: dict[str, dict[str, Any]] = {}
-    for name, read in (("evaluation.json", read_evaluation), ("cost.json", read_cost)):
+    for name, read in ((EVALUATION, read_evaluation), (COST, read_cost)):
         found[name], fault = read(run / name)
         if not (run / name).is_file():
             raise ZooError(f"{run} has no {name}; evaluate it first with python -m zoo.evaluate run={run}.")
         if fault:
             raise ZooError(f"{run / name} {fault}; it is not published.")
-    evaluation = found["evaluation.json"]
+    evaluation = found[EVALUATION]
     if "; then resume=" in evaluation["command"]:
         raise ZooError(f"{run} was resumed with other settings, so no single command makes it; publish runs that were trained in one way.")
     if not is_evaluated(run):
@@ -92,12 +92,12 @@ def row_of(run: Path) -> dict[str, Any]:
         "command": " ".join(["python -m zoo.train", *overrides]),
         "evaluation": "python -m zoo.evaluate run=RUN",
         **{key: evaluation[key] for key in (*kept, "trained_with", "versions")},
-        "cost": found["cost.json"],
+        "cost": found[COST],
     }
 
 
 def is_evaluated(run: Path) -> bool:
     """Whether a run has been evaluated to the end (cost.json comes last) since it was trained."""
-    if not (run / "cost.json").is_file():
+    if not (run / COST).is_file():
         return False
-    return read_evaluation(run / "evaluation.json")[0].get("images_seen") == read_summary(run).get("images_seen")
+    return read_evaluation(run / EVALUATION)[0].get("images_seen") == read_summary(run).get("images_seen")

@@ -22,6 +22,7 @@ from zoo.runs.measurements import Measurement, by_flat_name, measurements_of
 
 FORMAT = 2  # of a run's files; raised with any change that this version cannot read
 CONFIG, SUMMARY, METRICS, JOB, LOG = "config.yaml", "summary.json", "metrics.csv", "job.json", "log.txt"
+EVALUATION, COST, SWEEP = "evaluation.json", "cost.json", "sweep.json"
 CHECKPOINTS, PICTURES, PRETRAIN = "checkpoints", "pictures", "pretrain"
 
 # What summary.json says of a training; a number may be null where it is not known.

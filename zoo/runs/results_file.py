@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
 from zoo.files import sha256_of, write_atomically, write_json
-from zoo.runs.layout import FORMAT, fault_of_format, is_number, is_texts, read_json
+from zoo.runs.layout import EVALUATION, FORMAT, fault_of_format, is_number, is_texts, read_json
 from zoo.runs.measurements import Measurement, json_of_records, measurements_of
 from zoo.runs.provenance import versions
 
@@ -35,7 +35,7 @@ class ResultsFile:
 
     def __init__(self, out: Path, run: "Run", measured: dict[str, Any], features: dict[str, Any], overrides: list[str]) -> None:
         split = measured["split"]
-        self.path = out / ("evaluation.json" if split == "test" else f"evaluation-{split}.json")
+        self.path = out / (EVALUATION if split == "test" else f"evaluation-{split}.json")
         self.measurements: list[Measurement] = []
         self.content: dict[str, Any] = {
             "format": FORMAT,

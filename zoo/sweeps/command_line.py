@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from zoo.config.instantiate import conf_dir
 from zoo.config.overrides import is_flag, quoted, unquoted
 from zoo.errors import ZooError
+from zoo.runs.layout import SWEEP
 from zoo.runs.status import state_of
 from zoo.sweeps.jobs import identity, read_sweep
 
@@ -44,7 +45,7 @@ def point_hydra_at_sweep() -> Path | None:
     if new.exists():
         new = new.with_name(f"{new.name}-{os.getpid()}")
     folder = Path(given[-1]) if given else stopped_sweep(arguments) or new
-    if (folder / "sweep.json").is_file():
+    if (folder / SWEEP).is_file():
         states = [state_of(folder / job["folder"]) for job in read_sweep(folder)["jobs"]]
         counts = [f"{states.count(state)} {what}" for state, what in STATES.items() if state in states]
         print(f"Going on with the sweep in {folder}: {', '.join(counts)}.", flush=True)

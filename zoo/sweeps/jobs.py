@@ -32,7 +32,7 @@ from zoo.config.overrides import is_flag, quoted, takes_several
 from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
 from zoo.files import write_json
-from zoo.runs.layout import CONFIG, JOB, LOG, PRETRAIN, config_of, read_json
+from zoo.runs.layout import CONFIG, JOB, LOG, PRETRAIN, SWEEP, config_of, read_json
 from zoo.runs.status import has_checkpoint, is_alive, state_of
 from zoo.sweeps.processes import job_command
 
@@ -142,7 +142,7 @@ def register_jobs(folder: Path, jobs: list[Job]) -> None:
     record |= {"arguments": identity(sys.argv[1:]), "command": command, "versions": versions(), "ended": None}
     known_jobs = {job["folder"]: job for job in record["jobs"]}
     record["jobs"] = list((known_jobs | {j.folder.name: {"folder": j.folder.name, "overrides": j.overrides} for j in jobs}).values())
-    write_json(folder / "sweep.json", record)
+    write_json(folder / SWEEP, record)
 
 
 def changed_setting(job: Job) -> str:
@@ -186,7 +186,7 @@ def job_record(overrides: list[str], command: list[str], slots: list[Any], **mor
 
 def read_sweep(folder: Path) -> dict[str, Any]:
     """sweep.json of a sweep's folder; with no jobs if it is missing or damaged."""
-    return {"jobs": []} | read_json(folder / "sweep.json")
+    return {"jobs": []} | read_json(folder / SWEEP)
 
 
 @contextlib.contextmanager
@@ -208,7 +208,7 @@ def finalize_sweep(folder: Path) -> int:
     from zoo.runs.wandb_files import upload_command
 
     record = read_sweep(folder) | {"ended": time.strftime("%Y-%m-%d %H:%M:%S")}
-    write_json(folder / "sweep.json", record)
+    write_json(folder / SWEEP, record)
     folders = [folder / job["folder"] for job in record["jobs"]]
     finished = all(read_job(job).get("status") == "finished" for job in folders)
     try:

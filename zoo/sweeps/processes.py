@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from zoo.config.overrides import quoted
+from zoo.runs.layout import LOG, SUMMARY
 
 # What a process group, torchrun, Lightning or Hydra leaves in the environment, and what would make a job a part of it.
 LEAKS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK")
@@ -83,11 +84,11 @@ def outcome_of(folder: Path, code: int, log_start: int) -> Outcome:
     """How the process of the run in this folder ended. What it printed begins in log.txt at `log_start`, in bytes."""
     if code in STOP_CODES:
         return Outcome("interrupted", "", code)
-    if code == 0 and (folder / "summary.json").is_file():
+    if code == 0 and (folder / SUMMARY).is_file():
         return Outcome("finished", "", code)
     if code == -signal.SIGKILL:
         return Outcome("failed", "It was killed; the machine's memory may have run out.", code)
-    lines = lines_of(folder / "log.txt", log_start, most=2**16)
+    lines = lines_of(folder / LOG, log_start, most=2**16)
     user_errors = [line.removeprefix("zoo: ") for line in lines if line.startswith("zoo: ")]
     raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
     reasons = user_errors or raised or lines or [f"It ended with exit code {code} and said nothing."]

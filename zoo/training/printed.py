@@ -10,6 +10,7 @@ from rich.tree import Tree
 
 from zoo.evaluation.metric_tables import print_metrics
 from zoo.models.base import Autoencoder
+from zoo.runs.layout import CHECKPOINTS, METRICS, PICTURES, SUMMARY
 from zoo.runs.measurements import measurements_of
 from zoo.runs.wandb_files import shown_path, upload_command
 
@@ -46,7 +47,7 @@ def print_summary(run: Path, summary: dict[str, Any]) -> None:
     numbers = {name.removeprefix("val/"): value for name, value in metrics.items()} | ({"training images/s": rate} if rate else {})
     title = f"{summary['model']} on {summary['data']}, validation split, {summary['images_seen']:,} images seen"
     print_metrics(console, title, measurements_of(summary), numbers)
-    for what, where in (("pictures", "pictures/"), ("numbers", "summary.json"), ("curves", "metrics.csv"), ("weights", "checkpoints/")):
+    for what, where in (("pictures", f"{PICTURES}/"), ("numbers", SUMMARY), ("curves", METRICS), ("weights", f"{CHECKPOINTS}/")):
         console.print(f"{what + ':':10} {shown_path(run)}/{where}", soft_wrap=True, highlight=False)
     if upload := upload_command([run]):
         console.print(f"W&B:       logged offline; to upload, run: wandb login && {upload}", soft_wrap=True, highlight=False)
