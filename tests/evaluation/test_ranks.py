@@ -5,6 +5,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tests.evaluation.numbers import evaluate
+from zoo.errors import ZooError
 from zoo.evaluation.context import rows_of
 
 
@@ -48,3 +49,20 @@ def test_rows_of_two_ranks_come_in_order_and_once(tmp_path):
     for many, few in on_two_ranks(tmp_path, ordered):
         assert torch.equal(many[:, 0], torch.arange(20.0))
         assert torch.equal(few[:, 0], torch.arange(2.0))  # one rank has nothing to do
+
+
+def failing():
+    def work(start, stop):
+        if start == 3:  # the second rank's
+            raise ZooError("These images are not finite.")
+        return torch.zeros(stop - start)
+
+    try:
+        rows_of(20, "numbers", work, size=3)
+    except ZooError as error:
+        return torch.tensor(list(str(error).encode()))
+
+
+def test_an_error_of_one_rank_is_raised_on_all(tmp_path):
+    for found in on_two_ranks(tmp_path, failing):
+        assert bytes(found.tolist()).decode() == "These images are not finite."

@@ -143,17 +143,25 @@ class EvalContext:
 def rows_of(total: int, task: str, work: Callable[[int, int], Tensor], size: int = CHUNK) -> Tensor:
     """`work(start, stop)` for consecutive chunks of `range(total)`, each on one rank: all rows in order, on every rank.
 
-    Chunks are the same for any number of ranks, so the rows are, too: none doubled, none padded. Shows progress as `task`.
+    Chunks are the same for any number of ranks, so the rows are, too: none doubled, none padded. Shows progress as `task`. An error on
+    one rank is raised on all of them, so that none waits for the others.
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
     mine: dict[int, Tensor] = {}
-    for start, stop in chunks(total, size, task, shown=rank == 0):
-        if start // size % world == rank:
-            mine[start] = work(start, stop)
+    failure: Exception | None = None
+    try:
+        for start, stop in chunks(total, size, task, shown=rank == 0):
+            if start // size % world == rank:
+                mine[start] = work(start, stop)
+    except Exception as error:
+        failure = error
     if world > 1:
-        everyone: list[dict[int, Tensor]] = [{} for _ in range(world)]
-        dist.all_gather_object(everyone, {start: rows.cpu() for start, rows in mine.items()})
-        mine = {start: rows for part in everyone for start, rows in part.items()}
+        everyone: list[Any] = [None] * world
+        dist.all_gather_object(everyone, failure or {start: rows.cpu() for start, rows in mine.items()})
+        failure = failure or next((part for part in everyone if isinstance(part, Exception)), None)
+        mine = {start: rows for part in everyone if isinstance(part, dict) for start, rows in part.items()}
+    if failure is not None:
+        raise failure
     return torch.cat([mine[start] for start in sorted(mine)])
 
 
