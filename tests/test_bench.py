@@ -92,7 +92,7 @@ def small_game(name):
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_objectives_of_the_players_have_the_gradients_of_the_one_loss(name):
+def test_objectives_of_the_groups_have_the_gradients_of_the_one_loss(name):
     """Otherwise the benchmark would compare different things."""
     model, batch = small_game(name)
     model.set_batch_rng((1, 2), 0, 4, 4)
@@ -108,7 +108,7 @@ def test_objectives_of_the_players_have_the_gradients_of_the_one_loss(name):
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_recomputing_steps_each_player_by_its_own_objective(name):
+def test_recomputing_steps_each_group_by_its_own_objective(name):
     """The first group moves as by the one loss, with its own learning rate; those after it move too, but answer to moved groups."""
     (model, batch), (other, _) = small_game(name), small_game(name)
     start = {group_name: [p.detach().clone() for p in parameters] for group_name, parameters in model.param_groups().items()}

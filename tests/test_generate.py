@@ -139,7 +139,7 @@ def test_interpolation_between_two_files_and_grid_between_four(zoo, run, photos,
         np.testing.assert_allclose(cell(square, *corner).astype(int), cell(four, 1, k).astype(int), atol=1)
 
 
-def test_the_animation_shows_all_rows_and_ends_where_the_strips_end(zoo, run, tmp_path):
+def test_the_animation_shows_all_rows_and_ends_where_the_rows_end(zoo, run, tmp_path):
     done = zoo("generate", f"run={run}", "mode=interpolation", "count=2", "out=.")
     strips = picture(done, tmp_path)
     film = Image.open(tmp_path / done.out.splitlines()[1].split(":")[0])
@@ -152,7 +152,7 @@ def test_the_animation_shows_all_rows_and_ends_where_the_strips_end(zoo, run, tm
             assert np.abs(cell(shown, 0, row).astype(int) - cell(strips, row, column)).mean() < 4
 
 
-def test_attribute_strips_start_from_images_that_lack_it_and_go_along_its_vector(zoo, run, tmp_path):
+def test_attribute_rows_start_from_images_that_lack_it_and_go_along_its_vector(zoo, run, tmp_path):
     from zoo.evaluation.context import EvalContext
     from zoo.metrics.edits import attribute_vectors
     from zoo.runs.load import open_run

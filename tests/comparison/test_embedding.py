@@ -5,12 +5,12 @@ import numpy as np
 from PIL import Image
 
 from tests.comparison import toys
-from zoo.comparison.html import PICTURE_BYTES, embedded
+from zoo.comparison.html import IMAGE_BYTES, embedded
 
 
 def test_large_pictures_become_small(tmp_path):
     path = toys.faces(tmp_path / "faces.png", 0, 9, 9)
-    most = PICTURE_BYTES // 105
+    most = IMAGE_BYTES // 105
     picture = embedded(path, most)
     data = base64.b64decode(picture.url.split(",")[1])
     assert path.stat().st_size > 4 * most

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.comparison import toys
 from tests.comparison.chromium import FOUND, Chromium
-from zoo.comparison.html import PICTURE_BYTES, charts, render, write_report
+from zoo.comparison.html import IMAGE_BYTES, charts, render, write_report
 from zoo.comparison.parts import Cell, Column, Comparison, Entry, Row, Table
 from zoo.runs.measurements import Quantity
 
@@ -174,7 +174,7 @@ def test_pictures_decode(page, made):
 def test_21_runs_leave_room_for_their_pictures(tmp_path):
     models = [f"vae beta={k}" for k in range(21)]
     made = toys.comparison(tmp_path, models, (0,), image_files=(), points=1000)
-    assert len(render(made)) < 15e6 - PICTURE_BYTES * 4 / 3
+    assert len(render(made)) < 15e6 - IMAGE_BYTES * 4 / 3
 
 
 def test_a_damaged_picture_is_named_and_left_out(made, tmp_path):

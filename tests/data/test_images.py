@@ -85,7 +85,7 @@ def test_empty_foreign_and_web_page():
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("L", "JPEG"), ("CMYK", "JPEG"), ("RGBA", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("1", "PNG")])
-def test_strict_recipe_refuses_other_modes(photo, mode, kind):
+def test_strict_decoding_refuses_other_modes(photo, mode, kind):
     data = encode(photo.convert(mode), kind)
     assert reason(data, STRICT).startswith(f"mode {mode}")
     assert "need RGB" in reason(data, STRICT)
@@ -93,7 +93,7 @@ def test_strict_recipe_refuses_other_modes(photo, mode, kind):
 
 @pytest.mark.parametrize(("mode", "kind"), [("L", "JPEG"), ("P", "PNG"), ("1", "PNG"), ("RGB", "WEBP"), ("RGB", "BMP")])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_lenient_recipe_converts_what_has_one_meaning(photo, mode, kind, channels):
+def test_lenient_decoding_converts_what_has_one_meaning(photo, mode, kind, channels):
     image = photo.convert(mode)
     pixels = ImageDecoder(64, channels, convert=True).decode(encode(image, kind))
     assert pixels.shape == (channels, 64, 64)
@@ -102,7 +102,7 @@ def test_lenient_recipe_converts_what_has_one_meaning(photo, mode, kind, channel
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "RGBA", "LA"])
-def test_lenient_recipe_refuses_what_needs_a_decision(photo, mode):
+def test_lenient_decoding_refuses_what_needs_a_decision(photo, mode):
     message = reason(encode(photo.convert(mode), "JPEG" if mode == "CMYK" else "PNG"), LENIENT)
     assert mode in message
     assert "first" in message
@@ -133,7 +133,7 @@ def test_smaller_than_the_crop():
 
 
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"size": 8, "crop": 0}, {"size": 8, "channels": 4}])
-def test_recipe_refuses_impossible_values(wrong):
+def test_decoding_refuses_impossible_values(wrong):
     with pytest.raises(ZooError, match="not possible"):
         ImageDecoder(**wrong)
 

@@ -71,7 +71,7 @@ class Blind(Pixels):
         return image
 
 
-class Judge(Classifier):
+class KnownClassifier(Classifier):
     """A classifier that computes what it says."""
 
     def __init__(self, names, predict, classes=False):
@@ -85,7 +85,7 @@ def brightness(image):
 
 
 def judged(source, folder, model, **options):
-    return EvalContext(model, prepare(source, folder), features=Judge(source.attribute_names, brightness), **options)
+    return EvalContext(model, prepare(source, folder), features=KnownClassifier(source.attribute_names, brightness), **options)
 
 
 @torch.no_grad()
@@ -135,7 +135,12 @@ def test_nothing_to_do(tmp_path):
     mute.can_encode = False
     names = source.attribute_names
     assert attributes(judged(source, tmp_path, mute)) == []
-    for features in (None, nn.Identity(), Judge(names, brightness, classes=True), Judge(("other", *names[1:]), brightness)):
+    for features in (
+        None,
+        nn.Identity(),
+        KnownClassifier(names, brightness, classes=True),
+        KnownClassifier(("other", *names[1:]), brightness),
+    ):
         assert attributes(EvalContext(Pixels(), prepare(source, tmp_path), features=features)) == []
 
 
@@ -187,7 +192,7 @@ def looked_up(store):
     """A classifier of the designed faces: the attributes of the nearest of them."""
     images = torch.from_numpy(store.images[:]).flatten(1).float()
     answers = torch.from_numpy(store.attributes).float()
-    return Judge(ATTRIBUTE_NAMES, lambda image: answers[torch.cdist(image.flatten(1).float(), images).argmin(1)])
+    return KnownClassifier(ATTRIBUTE_NAMES, lambda image: answers[torch.cdist(image.flatten(1).float(), images).argmin(1)])
 
 
 @torch.no_grad()

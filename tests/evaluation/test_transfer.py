@@ -8,7 +8,7 @@ import torch
 
 from tests.evaluation.numbers import by_metric, evaluate
 from tests.evaluation.ranks import on_both_of_two_ranks
-from tests.evaluation.test_attributes import Designed, Judge, Quadrants, brightness, looked_up
+from tests.evaluation.test_attributes import Designed, KnownClassifier, Quadrants, brightness, looked_up
 from zoo.data.faces.dataset import ATTRIBUTE_NAMES, FACTOR_GROUPS, FACTOR_NAMES, attributes_of, render
 from zoo.data.store import prepare
 from zoo.evaluation import transfer as module
@@ -234,7 +234,7 @@ def test_where_hardly_anyone_has_the_attribute_nothing_is_measured(tmp_path):
         store = prepare(source, tmp_path / f"{rich}")
         model = UDT(ConvBackbone(image_size=8, channels=1, width=16), latent_dim=4, attribute_dim=1, domain="B")
         model.set_attribute_names(store.attribute_names)
-        context = EvalContext(model, store, features=Judge(store.attribute_names, brightness))
+        context = EvalContext(model, store, features=KnownClassifier(store.attribute_names, brightness))
         assert transfer(context) == []
         assert context.notes == [
             f"Transfer is not measured: {rich} images of the split 'test' have B and {80 - rich} lack it, and 10 of each are needed."

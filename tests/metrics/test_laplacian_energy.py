@@ -106,7 +106,7 @@ def test_the_ratio_is_of_mean_energies_of_quantised_images(store):
 
 
 @torch.no_grad()
-def test_data_without_any_detail_have_no_sharpness(store):
+def test_data_without_any_detail_have_no_ratio(store):
     context = EvalContext(Altered(store, torch.clone).eval(), store)
     context.once("laplacian energy", lambda: torch.zeros((), dtype=torch.float64))
     assert not any("laplacian" in name for name in evaluate(context, ["laplacian_energy_ratio"]))

@@ -29,7 +29,7 @@ OWN = {
     "gan": ["model=gan", "pretrain=none", "model.discriminator_warmup=0.25"],
     "vaegan": ["model=vaegan", "model/backbone=conv", "model.gamma=1e-3", "model.reconstruction=features", "model.margin=0.08"],
 }
-PLAYERS = {
+GROUPS = {
     "acai": {"autoencoder", "critic"},
     "udt": {"autoencoder", "discriminator"},
     "gan": {"generator", "discriminator"},
@@ -124,7 +124,7 @@ def gradients(term: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
     return [torch.zeros_like(p) if gradient is None else gradient for gradient, p in zip(found, parameters, strict=True)]
 
 
-def of_players(model: Autoencoder, loss: Tensor) -> dict[str, list[Tensor]]:
+def of_groups(model: Autoencoder, loss: Tensor) -> dict[str, list[Tensor]]:
     """The gradient of the one loss, by parameter group."""
     return {name: gradients(loss, parameters) for name, parameters in model.param_groups().items()}
 
@@ -139,7 +139,7 @@ def apart(model: Autoencoder, objectives: dict[str, Tensor]) -> dict[str, list[T
 def deviation(model: Autoencoder, loss: Tensor, objectives: dict[str, Tensor]) -> float:
     """How far the gradient of the one loss is from those of the groups' own objectives: over all parameters the largest difference of two
     values, in relation to the largest value of that parameter's gradient, which must not be 0."""
-    worst, ours, theirs = 0.0, of_players(model, loss), apart(model, objectives)
+    worst, ours, theirs = 0.0, of_groups(model, loss), apart(model, objectives)
     for name, found in ours.items():
         for own, other in zip(found, theirs[name], strict=True):
             assert other.abs().max() > 0, name
@@ -281,7 +281,7 @@ def same_metrics(one: Path, other: Path, game: str) -> int:
     with open(one / "metrics.csv") as first, open(other / "metrics.csv") as second:
         for row, twin in zip(csv.DictReader(first), csv.DictReader(second), strict=True):
             assert abs(float(row["train/loss"]) - float(twin["train/loss"])) < 1e-4 * max(1.0, abs(float(row["train/loss"])))
-            for group_name in PLAYERS[game]:
+            for group_name in GROUPS[game]:
                 name = f"train/gradient_norm/{group_name}"  # of who rests there is none
                 assert bool(row[name]) == bool(twin[name])
                 assert not row[name] or math.isclose(float(row[name]), float(twin[name]), rel_tol=1e-3), (name, row[name], twin[name])

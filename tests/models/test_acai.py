@@ -36,7 +36,7 @@ def written(model, batch, weight=0.1, reg=0.2):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize(("weight", "reg"), [(None, 0.2), (3.0, 0.7)], ids=["defaults", "others"])
-def test_the_one_loss_gives_each_player_the_gradient_of_its_own_objective(backbone, weight, reg):
+def test_the_one_loss_gives_each_group_the_gradient_of_its_own_objective(backbone, weight, reg):
     model = acai(BACKBONES[backbone](), latent_dim=32, adv_weight=weight, reg=reg).double()
     batch = batch_for(model, 6)
     found = losses(model, batch)

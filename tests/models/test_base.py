@@ -99,7 +99,7 @@ def play(steps: int = 6, rests=None, training_config=None, model=None, clip=None
     return model, record
 
 
-def test_the_one_loss_gives_each_player_its_own_gradient():
+def test_the_one_loss_gives_each_group_its_own_gradient():
     torch.manual_seed(0)
     model = Game().double()
     image, noise = torch.randn(2, 8, 4, dtype=torch.float64)
@@ -110,7 +110,7 @@ def test_the_one_loss_gives_each_player_its_own_gradient():
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-def test_a_resting_player_moves_by_exactly_nothing_and_starts_at_one_learning_rate():
+def test_a_frozen_group_moves_by_exactly_nothing_and_starts_at_one_learning_rate():
     _, record = play(rests={step: ("critic",) for step in range(4)})
     torch.manual_seed(0)
     start = dict(Game().named_parameters())
@@ -121,7 +121,7 @@ def test_a_resting_player_moves_by_exactly_nothing_and_starts_at_one_learning_ra
     assert not torch.equal(record.weights[0]["autoencoder.0.weight"], start["autoencoder.0.weight"])
 
 
-def test_players_have_their_own_rates_betas_and_schedules():
+def test_groups_have_their_own_rates_betas_and_schedules():
     model, record = play(
         param_groups={"critic": {"lr": 0.5, "betas": (0.0, 0.9), "weight_decay": 0.1}},
         training_config={"schedule": lambda spent: 1 - spent, "group_schedules": {"critic": lambda spent: 1.0}},
@@ -133,7 +133,7 @@ def test_players_have_their_own_rates_betas_and_schedules():
     assert groups["autoencoder"]["betas"] == (0.5, 0.999)
 
 
-def test_each_player_is_clipped_on_its_own_and_its_norm_is_kept():
+def test_each_group_is_clipped_on_its_own_and_its_norm_is_kept():
     _, free = play(steps=1)
     descent = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=1.0)}
     _, clipped = play(steps=1, training_config=descent, clip=free.norms[0]["critic"] / 2)
@@ -189,12 +189,12 @@ def test_the_clock_is_a_tensor_that_is_no_buffer():
     assert not any("images_seen" in name for name in model.state_dict())
 
 
-def test_an_unknown_player_is_refused():
+def test_an_unknown_group_is_refused():
     with pytest.raises(ZooError, match="critik"):
         play(param_groups={"critik": {"lr": 1.0}})
 
 
-def test_players_must_hold_every_parameter_once():
+def test_groups_must_hold_every_parameter_once():
     model = Game()
     model.training_config = TrainingConfig(8, 8, torch.optim.Adam)
     model.param_groups = lambda: {"autoencoder": [*model.autoencoder.parameters()]}
@@ -209,7 +209,7 @@ def test_seeds_of_neighbours_are_unrelated():
     assert seed_of(1, 2) != seed_of(2, 1)
 
 
-def test_a_fragile_model_stops_before_a_weight_moves():
+def test_check_finite_loss_stops_before_a_weight_moves():
     class Fragile(Game):
         check_finite_loss = True
 

@@ -90,7 +90,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_players_hold_what_is_trained_and_nothing_else(name):
+def test_groups_hold_what_is_trained_and_nothing_else(name):
     """Neither a critic or a discriminator nor a decoder's scale: what the loss does not reach, DDP must not wait for."""
     make, encoder, decoder = MODELS[name]
     for trains, parts in (("encoder", encoder), ("both", encoder + decoder)):

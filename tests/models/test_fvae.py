@@ -274,7 +274,7 @@ def test_the_loss_compiles_to_one_graph():
         (lambda model: model.decoder[0][0].branch[-1].bias, "the decoder's output"),
     ],
 )
-def test_blame_names_the_part(broken, reason):
+def test_locate_nonfinite_names_the_part(broken, reason):
     model = fvae()
     assert model.locate_nonfinite(images(model)) == ""
     broken(model).data.fill_(math.nan)

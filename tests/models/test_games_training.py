@@ -15,8 +15,8 @@ from pytorch_lightning.plugins import MixedPrecision
 
 from tests.models.games import (
     GAMES,
+    GROUPS,
     OWN,
-    PLAYERS,
     BatchNormBackbone,
     batch_for,
     conv,
@@ -40,7 +40,7 @@ from zoo.models.gan import GAN
 def test_every_parameter_receives_a_gradient(game):
     model = GAMES[game]()
     losses(model, batch_for(model))["loss"].backward()
-    assert model.param_groups().keys() == PLAYERS[game]
+    assert model.param_groups().keys() == GROUPS[game]
     for parameters in model.param_groups().values():
         for parameter in parameters:
             assert parameter.grad.isfinite().all()
@@ -51,7 +51,7 @@ def test_every_parameter_receives_a_gradient(game):
 
 
 @pytest.mark.parametrize("pieces", [1, 2])
-def test_a_resting_generator_moves_by_exactly_nothing_and_starts_at_one_learning_rate(pieces):
+def test_a_frozen_generator_moves_by_exactly_nothing_and_starts_at_one_learning_rate(pieces):
     """24 images of rest are three steps of 8."""
     record = train(gan(discriminator_warmup=0.6), steps=5, pieces=pieces, lr=1e-3)
     assert record.moved == [{"discriminator"}] * 3 + [{"generator", "discriminator"}] * 2
@@ -89,7 +89,7 @@ def test_the_vaes_encoder_never_moves():
 
 
 @pytest.mark.parametrize("pieces", [1, 2])
-def test_outside_of_the_equilibrium_who_is_ahead_rests(pieces):
+def test_outside_of_the_equilibrium_who_is_ahead_is_frozen(pieces):
     """The costs of a step, over all of its pieces, decide who moves in that very step."""
     model = vaegan(margin=0.02)
     step, decided, costs = model.training_step, [], []
@@ -128,17 +128,17 @@ def assert_overflow_skips_the_step(accelerator: str) -> None:
     for game, make in GAMES.items():
         precision = MixedPrecision("16-mixed", device, torch.amp.GradScaler(device, init_scale=4.0))  # no overflow of its own
         record = train(make(), steps=3, gradient_clip_val=1.0, accelerator=accelerator, plugins=[precision], callbacks=[Overflow()])
-        assert record.moved == [PLAYERS[game], set(), PLAYERS[game]], (game, record.moved)
+        assert record.moved == [GROUPS[game], set(), GROUPS[game]], (game, record.moved)
         assert [set(steps.values()) for steps in record.steps] == [{1.0}, {1.0}, {2.0}], game
         assert precision.scaler.get_scale() == 2.0
 
 
-def test_a_float16_overflow_skips_the_step_for_all_players():
+def test_a_float16_overflow_skips_the_step_for_all_groups():
     assert_overflow_skips_the_step("cpu")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/nvidiactl"), reason="needs a GPU")
-def test_a_float16_overflow_skips_the_step_for_all_players_on_a_gpu():
+def test_a_float16_overflow_skips_the_step_for_all_groups_on_a_gpu():
     """In a process of its own: the other tests see no GPU."""
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     code = "from tests.models.test_games_training import assert_overflow_skips_the_step as skips; skips('gpu'); print('all four')"
@@ -213,7 +213,7 @@ def test_bf16_clipping_and_accumulation_at_once(zoo, hundred, tmp_path, game):
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
     assert all(math.isfinite(float(value)) for row in rows for value in row.values() if value)
-    for group_name in PLAYERS[game]:
+    for group_name in GROUPS[game]:
         assert all(float(row[f"train/learning_rate/{group_name}"]) > 0 for row in rows)
         assert any(row[f"train/gradient_norm/{group_name}"] for row in rows)
 

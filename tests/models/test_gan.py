@@ -11,7 +11,7 @@ from tests.models.games import (
     deviation,
     gan,
     losses,
-    of_players,
+    of_groups,
     place,
     silent,
     vae,
@@ -37,7 +37,7 @@ def written(model, batch, reconstruction_weight=0.0):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize(("seen", "weight"), [(None, 0.0), (0, 3.0), (250, 2.25), (1000, 0.0), (5000, 0.0)])
-def test_the_one_loss_gives_each_player_the_gradient_of_its_own_objective(backbone, seen, weight):
+def test_the_one_loss_gives_each_group_the_gradient_of_its_own_objective(backbone, seen, weight):
     """The reconstruction's weight falls from 3 to 0 over 1,000 images; without a VAE there is none."""
     from_vae = seen is not None
     model = gan(BACKBONES[backbone](), **({"reconstruction_weight": 3.0, "reconstruction_decay_images": 1000} if from_vae else {}))
@@ -82,7 +82,7 @@ def test_a_sure_discriminator_makes_no_infinite_loss():
     torch.testing.assert_close(found["generator"], torch.tensor(1000.0), rtol=0.01, atol=0)
     torch.testing.assert_close(found["d_loss_real"], torch.tensor(1000.0), rtol=0.01, atol=0)
     assert found["d_loss_fake"] == 0
-    assert max(gradient.abs().max() for gradient in of_players(model, found["loss"])["generator"]) > 0  # it does not saturate
+    assert max(gradient.abs().max() for gradient in of_groups(model, found["loss"])["generator"]) > 0  # it does not saturate
 
 
 def test_a_step_advances_batchnorms_statistics_once_by_real_and_fake_images_together():

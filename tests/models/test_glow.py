@@ -158,7 +158,7 @@ def test_the_loss_compiles_to_one_graph():
     torch.testing.assert_close(compiled(batch)["loss"], losses(model, batch)["loss"], rtol=1e-10, atol=0)
 
 
-def test_blame_names_the_layer():
+def test_locate_nonfinite_names_the_layer():
     model = glow()
     assert model.locate_nonfinite(images(model)) == ""
     model.flow.levels[1].steps[0].coupling.net[-1].bias.data[0] = math.nan

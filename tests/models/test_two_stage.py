@@ -135,7 +135,7 @@ def test_a_tenth_of_the_training_codes_is_held_out():
     assert torch.equal(model.table[images.index[others]], codes[others])
 
 
-def test_blame_names_the_layer_of_a_flow():
+def test_locate_nonfinite_names_the_layer_of_a_flow():
     model, images = looked()
     model.prior.transform = CouplingFlow(DIM, transforms=3, hidden=4).double()
     assert model.locate_nonfinite(images) == ""

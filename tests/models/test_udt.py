@@ -11,7 +11,7 @@ from tests.models.games import (
     conv,
     deviation,
     losses,
-    of_players,
+    of_groups,
     overfit,
     place,
     silent,
@@ -59,7 +59,7 @@ def small(backbone: str, **options):
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("rich", [BALANCED, UNEQUAL], ids=["balanced", "unequal"])
 @pytest.mark.parametrize("options", [{}, {"adv_weight": 2.0}, {"adv_weight": 0.5, "kl_weight": 0.3}], ids=["published", "other", "noise"])
-def test_the_one_loss_gives_each_player_the_gradient_of_its_own_objective(backbone, rich, options):
+def test_the_one_loss_gives_each_group_the_gradient_of_its_own_objective(backbone, rich, options):
     model = small(backbone, **options).double()
     batch = batch_for(model, len(rich), rich=rich)
     found = losses(model, batch)
@@ -75,7 +75,7 @@ def test_a_batch_of_one_domain_counts_that_domain_alone(rich):
     found = losses(model, batch)
     objectives = written(model, batch)
     torch.testing.assert_close(found["loss"], sum(objectives.values()), rtol=1e-12, atol=0)
-    ours, theirs = of_players(model, found["loss"]), apart(model, objectives)
+    ours, theirs = of_groups(model, found["loss"]), apart(model, objectives)
     for name in ours:
         for own, other in zip(ours[name], theirs[name], strict=True):
             assert (own - other).abs().max() <= 1e-12 * other.abs().max()  # also where it is 0: no rich image, no attribute

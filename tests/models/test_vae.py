@@ -52,7 +52,7 @@ def test_loss_and_gradient_equal_the_written_objective(beta):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_gamma_starts_at_the_datas_standard_deviation_and_is_a_player_of_its_own():
+def test_gamma_starts_at_the_datas_standard_deviation_and_is_a_group_of_its_own():
     model, batch = vae(), images()
     model.initialize(batch)
     assert math.isclose(model.log_gamma.exp().item(), batch.image.std().item(), rel_tol=1e-9)

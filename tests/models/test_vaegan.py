@@ -44,7 +44,7 @@ def written(model, batch, objective="non_saturating", reconstruction="features",
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("choice", product(*CHOICES.values()), ids=" ".join)
-def test_the_one_loss_gives_each_player_the_gradient_of_its_own_objective(backbone, choice):
+def test_the_one_loss_gives_each_group_the_gradient_of_its_own_objective(backbone, choice):
     options = dict(zip(CHOICES, choice, strict=True))
     model = vaegan(BACKBONES[backbone](), **options).double()
     batch = batch_for(model, 6)
@@ -182,7 +182,7 @@ GATES = {
 
 
 @pytest.mark.parametrize("d_losses", GATES)
-def test_who_rests_outside_of_the_equilibrium(d_losses):
+def test_who_is_frozen_outside_of_the_equilibrium(d_losses):
     model = playing(vaegan(margin=0.35))
     model.d_losses = torch.tensor(d_losses)
     assert list(model.frozen_groups()) == GATES[d_losses]

@@ -70,7 +70,7 @@ def test_the_shared_backbones_features_have_a_scale_and_images_stay_apart(norm):
 
 
 @pytest.mark.parametrize("batchnorm", [False, True])
-def test_a_judge_is_the_discriminator_as_a_constant(batchnorm):
+def test_discriminate_frozen_is_the_discriminator_as_a_constant(batchnorm):
     net, real = discriminator(batchnorm=batchnorm), images()
     fake = images().requires_grad_()
     before = {name: buffer.clone() for name, buffer in net.named_buffers()}

@@ -108,7 +108,7 @@ def test_no_model_trains_it_unasked_and_it_can_be_fitted_without_gradients():
     assert all(parameter.grad.abs().sum() > 0 for parameter in prior.transform.parameters())
 
 
-def test_the_weights_kept_are_those_of_the_best_look_at_the_held_out_latents():
+def test_the_weights_kept_are_those_of_the_best_likelihood_of_held_out_latents():
     """Some latents are soon known by heart: what is kept is no worse than the start, however long the fit."""
     torch.manual_seed(0)
     latents, fresh = torch.randn(40, 4), torch.randn(5000, 4)

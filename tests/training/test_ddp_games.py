@@ -81,6 +81,6 @@ def assert_ranks_decide_alike(rank: int) -> None:
         assert list(model.frozen_groups()) == expected, (rank, own)
 
 
-def test_ranks_rest_on_their_common_cost(tmp_path, monkeypatch):
+def test_ranks_freeze_by_their_common_loss(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     on_two_ranks(assert_ranks_decide_alike)

@@ -115,7 +115,7 @@ def test_leftovers_of_a_killed_session_do_no_harm(zoo, tiny, tmp_path):
         assert [int(row["images_seen"]) for row in csv.DictReader(file)] == list(range(8, 104, 8))
 
 
-def test_a_finished_run_says_so_and_a_larger_budget_goes_on(zoo, tiny, tmp_path):
+def test_a_finished_run_says_so_and_a_larger_max_images_goes_on(zoo, tiny, tmp_path):
     assert zoo("train", *tiny, "hydra.run.dir=run").code == 0
     before = final(tmp_path / "run")
     again = zoo("train", "resume=run")

@@ -113,7 +113,7 @@ def cut(full: Path, images: int, to: Path) -> Path:
     return to
 
 
-def test_one_command_trains_both_stages_on_one_budget(both):
+def test_one_command_trains_both_stages_on_one_max_images(both):
     first = both / "pretrain"
     assert checkpoints(first) == [8, 16, 24, 32]
     assert checkpoints(both) == [40, 48, 56, 64]
@@ -220,7 +220,7 @@ def test_a_signal_too_late_for_the_first_stage_stops_the_second(zoo, tiny, tmp_p
     assert checkpoints(tmp_path / "run") == [40]
 
 
-def test_a_larger_budget_is_for_the_second_stage(both, zoo, tmp_path):
+def test_a_larger_max_images_is_for_the_second_stage(both, zoo, tmp_path):
     """What has begun keeps its length: neither is the first stage trained again, nor does it grow."""
     for images in (16, 64):
         stopped = cut(both, images, tmp_path / f"cut{images}")

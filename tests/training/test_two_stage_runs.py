@@ -130,7 +130,7 @@ def test_training_ends_early_with_the_best_flow(trained):
     assert summary(trained / "early")["metrics"]["val/loss"] == pytest.approx(reported, rel=1e-4)  # what is reported is what is kept
 
 
-def test_a_run_that_ended_early_is_finished_for_its_budget(run):
+def test_a_run_that_ended_early_is_finished_for_its_max_images(run):
     early = run("early")
     assert (summary(early)["training"], checkpoints(early)[-1] < 2000) == ({"max_images": 2000, "complete": True}, True)
 
@@ -144,7 +144,7 @@ def test_a_run_that_ended_early_is_finished_for_its_budget(run):
         assert states() == found
 
 
-def test_averaged_weights_are_looked_at_and_kept(trained, zoo, tiny, tmp_path):
+def test_averaged_weights_are_scored_and_saved(trained, zoo, tiny, tmp_path):
     done = zoo(
         "train", *tiny, *BOTH, *OVERFIT, "val_every_images=2000", f"pretrain.run={trained / 'both' / 'pretrain'}", "hydra.run.dir=run"
     )

@@ -23,7 +23,7 @@ from zoo.comparison.series import curves
 from zoo.files import write_atomically
 
 HERE = Path(__file__).parent
-PICTURE_BYTES, LARGEST_PICTURE = 9_000_000, 150_000  # of all pictures and of one, before base64 adds a third
+IMAGE_BYTES, LARGEST_IMAGE = 9_000_000, 150_000  # of all pictures and of one, before base64 adds a third
 QUALITIES = (95, 90, 80, 70, 60, 45, 30)  # of WebP, tried in this order; 95 is 40 dB and more above its error
 # The kinds of pictures, in order: name -> (title, what is seen).
 KINDS = {
@@ -63,7 +63,7 @@ def render(comparison: Comparison) -> str:
         notes=[*comparison.notes, *(f"The picture {path} cannot be read and is left out." for path in damaged)],
         written=datetime.now().astimezone(),
         kinds=kinds,
-        seeds=sorted({entry.seed for kind in kinds for _, entry, _ in kind["pictures"]}),
+        seeds=sorted({entry.seed for kind in kinds for _, entry, _ in kind["images"]}),
         runs=[(row, [run_of(entry) for entry in row.entries]) for row in comparison.rows],
         has=data,
         symbols=SYMBOLS,
@@ -121,22 +121,22 @@ def image_files(rows: list[Row]) -> tuple[list[dict[str, Any]], list[Path]]:
         for entry in row.entries:
             for name in entry.image_files:
                 wanted.setdefault(name, []).append((k, entry))
-    most = min(LARGEST_PICTURE, PICTURE_BYTES // max(1, sum(map(len, wanted.values()))))
+    most = min(LARGEST_IMAGE, IMAGE_BYTES // max(1, sum(map(len, wanted.values()))))
     kinds, damaged = [], []
     for name in sorted(wanted, key=lambda name: (list(KINDS).index(name) if name in KINDS else len(KINDS), name)):
-        pictures = []
+        images = []
         for k, entry in wanted[name]:
-            if picture := embedded(entry.image_files[name], most):
-                pictures.append((k, entry, picture))
+            if image := embedded(entry.image_files[name], most):
+                images.append((k, entry, image))
             else:
                 damaged.append(entry.image_files[name])
         title, caption = KINDS.get(name, (name.replace("-", " ").capitalize(), ""))
-        if pictures:
-            kinds.append({"name": name, "title": title, "caption": caption, "pictures": pictures})
+        if images:
+            kinds.append({"name": name, "title": title, "caption": caption, "images": images})
     return kinds, damaged
 
 
-class Picture(NamedTuple):
+class EmbeddedImage(NamedTuple):
     """What an <img> needs."""
 
     url: str  # data:image/…;base64,…
@@ -144,7 +144,7 @@ class Picture(NamedTuple):
     height: int
 
 
-def embedded(path: Path, most: int) -> Picture | None:
+def embedded(path: Path, most: int) -> EmbeddedImage | None:
     """A picture of at most `most` bytes (before base64), without loss where that is small enough, otherwise as WebP of the best quality
     that fits, or of the lowest one; None if the file cannot be read."""
     try:
@@ -165,7 +165,7 @@ def embedded(path: Path, most: int) -> Picture | None:
         if len(data) <= most:
             break
         kind, data = "webp", webp(quality=quality, method=2)
-    return Picture(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", *image.size)
+    return EmbeddedImage(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", *image.size)
 
 
 def run_of(entry: Entry) -> dict[str, str]:

@@ -85,8 +85,8 @@ class Arrays(Source):
         if self._pad is not None:
             sides = (self._pad, self._pad)
             return Chunk(np.pad(images, ((0, 0), (0, 0), sides, sides)))
-        pictures = [Image.fromarray(image[0] if self.channels == 1 else image.transpose(1, 2, 0)) for image in images]
-        return Chunk(np.stack([to_array(resize(picture, self.image_size)) for picture in pictures]))
+        originals = [Image.fromarray(image[0] if self.channels == 1 else image.transpose(1, 2, 0)) for image in images]
+        return Chunk(np.stack([to_array(resize(image, self.image_size)) for image in originals]))
 
     @property
     def _pad(self) -> int | None:

@@ -29,12 +29,12 @@ def animation(frames: Tensor, columns: int) -> bytes:
 def gif(frames: Tensor) -> bytes:
     """(T, 3, H, W) uint8 -> a GIF, there and back for ever: 256 colours a frame, undithered (that would flicker); grey is exact."""
     if bool((frames == frames[:, :1]).all()):
-        pictures = [_opened(frame[:1]) for frame in frames]
+        images = [_opened(frame[:1]) for frame in frames]
     else:  # one refinement by k-means halves the error of the median cut; more change nothing
         cut, plain = Image.Quantize.MEDIANCUT, Image.Dither.NONE
         pieces = chunks(len(frames), 1, "animation", "frames")
-        pictures = [_opened(frames[k]).quantize(256, method=cut, kmeans=1, dither=plain) for k, _ in pieces]
-    forth_and_back = pictures + pictures[-2:0:-1]
+        images = [_opened(frames[k]).quantize(256, method=cut, kmeans=1, dither=plain) for k, _ in pieces]
+    forth_and_back = images + images[-2:0:-1]
     durations = [PAUSE_MS if k % max(1, len(frames) - 1) == 0 else FRAME_MS for k in range(len(forth_and_back))]
     buffer = BytesIO()
     forth_and_back[0].save(buffer, "GIF", save_all=True, append_images=forth_and_back[1:], duration=durations, loop=0)
