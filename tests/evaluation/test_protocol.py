@@ -218,6 +218,7 @@ def test_too_few_images_are_refused(context):
         evaluate(context(count=8))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_same_evaluation_twice_gives_the_same_numbers(context, untrained):
     torch.manual_seed(123)  # nothing may depend on the global random state

@@ -1,5 +1,6 @@
 """Two processes measure what one measures: the same numbers, no image doubled or left out."""
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -36,6 +37,7 @@ def numbers(store_path, cache):
     return evaluate(EvalContext(model, store, features=classifier_of(store, cache), cache=cache))
 
 
+@pytest.mark.slow
 def test_two_ranks_measure_what_one_measures(faces, untrained, tmp_path):
     for found in on_two_ranks(tmp_path, numbers, faces.path, tmp_path / "cache"):
         assert found == untrained

@@ -176,6 +176,7 @@ def test_noise_differs_from_step_to_step_and_repeats_with_the_seed():
     assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.slow
 def test_compiled_training_equals_eager_training():
     _, eager = play()
     _, compiled = play(training_config={"compile": True})

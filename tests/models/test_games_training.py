@@ -184,7 +184,7 @@ def assert_compiled_equals_eager(game: str, backend: str) -> None:
         torch.testing.assert_close(buffer, twin.get_buffer(name))
 
 
-@pytest.mark.parametrize("game", SMALLEST)
+@pytest.mark.parametrize("game", [pytest.param(name, marks=pytest.mark.slow) if "vaegan" in name else name for name in SMALLEST])
 def test_the_losses_are_one_graph(game):
     assert_compiled_equals_eager(game, "aot_eager")
 

@@ -133,6 +133,7 @@ def test_a_second_signal_kills(jobs, zoo, tiny, tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_all_ranks_of_real_jobs_have_one_command_and_one_folder(zoo, tiny, tmp_path, monkeypatch, assert_two_ranks_alike):
     """Two jobs on two ranks each; the first cannot be built."""
     monkeypatch.delenv("WANDB_API_KEY", raising=False)

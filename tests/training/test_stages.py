@@ -354,6 +354,7 @@ def assert_close(one: Path, other: Path) -> None:
         assert furthest(first, {name: torch.zeros_like(value) for name, value in first.items()}) > 1e-2
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_in_both_stages(trained, shell, tiny, tmp_path):
     process = shell("train", *tiny, *EVERYTHING, "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=two")
     output = process.communicate(timeout=200)[0]
