@@ -49,8 +49,8 @@ def test_no_term_moves_whom_it_does_not_concern():
     model = acai().double()
     found = losses(model, batch_for(model))
     assert silent(model, found["reconstruction"] + model.adv_weight * found["g_loss"], "critic")
-    assert silent(model, found["critic"], "autoencoder")
-    for term, group_name in (("reconstruction", "autoencoder"), ("g_loss", "autoencoder"), ("critic", "critic")):
+    assert silent(model, found["d_loss"], "autoencoder")
+    for term, group_name in (("reconstruction", "autoencoder"), ("g_loss", "autoencoder"), ("d_loss", "critic")):
         assert not silent(model, found[term], group_name)
 
 
@@ -100,7 +100,7 @@ def test_the_critic_is_asked_for_the_share_that_was_mixed_in():
     place(model, 64)
     alpha = 0.5 - (model.uniform(64, 1) - 0.5).abs()
     found = losses(model, batch)
-    torch.testing.assert_close(found["critic"], (0.3 - alpha).square().mean() + 0.3**2)
+    torch.testing.assert_close(found["d_loss"], (0.3 - alpha).square().mean() + 0.3**2)
     torch.testing.assert_close(found["g_loss"], torch.tensor(0.09, dtype=torch.float64))
 
 

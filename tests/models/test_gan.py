@@ -57,9 +57,9 @@ def test_no_term_moves_whom_it_does_not_concern():
     model.start_from(vae())
     model = model.double()
     found = losses(model, batch_for(model))
-    assert silent(model, found["generator"] + found["reconstruction"], "discriminator")
+    assert silent(model, found["g_loss"] + found["reconstruction"], "discriminator")
     assert silent(model, found["d_loss_real"] + found["d_loss_fake"], "generator")
-    for group_name, terms in {"generator": ("generator", "reconstruction"), "discriminator": ("d_loss_real", "d_loss_fake")}.items():
+    for group_name, terms in {"generator": ("g_loss", "reconstruction"), "discriminator": ("d_loss_real", "d_loss_fake")}.items():
         assert not any(silent(model, found[term], group_name) for term in terms)
     assert not any(p.requires_grad for p in model.encoder.parameters())
 
@@ -79,7 +79,7 @@ def test_a_sure_discriminator_makes_no_infinite_loss():
     model = gan()
     model.discriminator.head[-1].bias.data.fill_(-1000.0)
     found = losses(model, batch_for(model))
-    torch.testing.assert_close(found["generator"], torch.tensor(1000.0), rtol=0.01, atol=0)
+    torch.testing.assert_close(found["g_loss"], torch.tensor(1000.0), rtol=0.01, atol=0)
     torch.testing.assert_close(found["d_loss_real"], torch.tensor(1000.0), rtol=0.01, atol=0)
     assert found["d_loss_fake"] == 0
     assert max(gradient.abs().max() for gradient in of_groups(model, found["loss"])["generator"]) > 0  # it does not saturate

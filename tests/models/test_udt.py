@@ -86,9 +86,9 @@ def test_no_term_moves_whom_it_does_not_concern():
     model = small("conv").double()
     found = losses(model, batch_for(model))
     assert silent(model, found["reconstruction"] + model.adv_weight * found["confusion"], "discriminator")
-    assert silent(model, found["discriminator"], "autoencoder")
+    assert silent(model, found["d_loss"], "autoencoder")
     assert not silent(model, found["confusion"], "autoencoder")
-    assert not silent(model, found["discriminator"], "discriminator")
+    assert not silent(model, found["d_loss"], "discriminator")
     for net in (model.attribute, model.decoder):  # the game is about the content alone
         reached = torch.autograd.grad(found["confusion"], [*net.parameters()], retain_graph=True, allow_unused=True)
         assert all(gradient is None or not gradient.any() for gradient in reached)

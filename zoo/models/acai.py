@@ -63,14 +63,14 @@ class ACAI(Autoencoder):
         g_loss = opinion(call_with_detached_params(self.critic, mixed)).square().mean()
         blend = torch.lerp(output, image, self.reg)
         of_mixed, of_blend = opinion(self.critic(torch.cat([mixed, blend]).detach())).chunk(2)  # (B,) each
-        critic = (of_mixed - alpha[:, 0]).square().mean() + of_blend.square().mean()
+        d_loss = (of_mixed - alpha[:, 0]).square().mean() + of_blend.square().mean()
 
         reconstruction = mean_squared_error(image, output)
         return {
-            "loss": reconstruction + self.adv_weight * g_loss + critic,
+            "loss": reconstruction + self.adv_weight * g_loss + d_loss,
             "reconstruction": reconstruction,
             "g_loss": g_loss,
-            "critic": critic,
+            "d_loss": d_loss,
         }
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:

@@ -111,7 +111,7 @@ class GAN(Autoencoder):
         g_loss = softplus(-logits).mean()  # -log D(G(z))
         of_real, of_fake = at_least_float32(self.discriminator(torch.cat([real, fake.detach()]))[0]).split(count)  # (B,) each
         d_loss_real, d_loss_fake = softplus(-of_real).mean(), softplus(of_fake).mean()
-        losses = {"generator": g_loss, "d_loss_real": d_loss_real, "d_loss_fake": d_loss_fake}
+        losses = {"g_loss": g_loss, "d_loss_real": d_loss_real, "d_loss_fake": d_loss_fake}
         if self.encoder is None:
             return {"loss": g_loss + d_loss_real + d_loss_fake, **losses}
         with torch.no_grad():

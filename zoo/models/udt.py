@@ -97,14 +97,14 @@ class UDT(Autoencoder):
         confusion = binary_cross_entropy_with_logits(
             at_least_float32(call_with_detached_params(self.discriminator, content)), poor, reduction="none"
         )
-        judged = binary_cross_entropy_with_logits(at_least_float32(self.discriminator(content.detach())), rich, reduction="none")
-        reconstruction, confusion, judged, rate = (over_domains(term, rich) for term in (squared, confusion, judged, rate))
+        d_loss = binary_cross_entropy_with_logits(at_least_float32(self.discriminator(content.detach())), rich, reduction="none")
+        reconstruction, confusion, d_loss, rate = (over_domains(term, rich) for term in (squared, confusion, d_loss, rate))
         return {
-            "loss": reconstruction + self.adv_weight * confusion + self.kl_weight * rate + judged,
+            "loss": reconstruction + self.adv_weight * confusion + self.kl_weight * rate + d_loss,
             "reconstruction": reconstruction,
             "confusion": confusion,
             "rate": rate,
-            "discriminator": judged,
+            "d_loss": d_loss,
         }
 
     def rich(self, attributes: Tensor) -> Tensor:
