@@ -29,7 +29,7 @@ def digits(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(digits) -> list[str]:
     """Overrides for a training run of seconds: 8 steps, 4 an epoch, a checkpoint every 2."""
     return [

@@ -141,7 +141,7 @@ def test_a_loaded_model_knows_how_far_it_was_trained(zoo, tiny, tmp_path):
 
 @pytest.mark.parametrize("preset", ["overfit", "fast_dev_run"])
 def test_debug_presets(zoo, tiny, tmp_path, preset):
-    own = [o for o in tiny if not o.startswith(("max_images", "batch_size", "watch", "check", "log_every_images"))]
+    own = [o for o in tiny if not o.startswith(("max_images", "batch_size", "val_every", "checkpoint_every", "log_every"))]
     done = zoo("train", *own, f"trainer={preset}", *(["max_images=64"] if preset == "overfit" else []), "hydra.run.dir=run")
     assert done.code == 0, done.err
     assert (tmp_path / "run" / "summary.json").exists()

@@ -108,13 +108,13 @@ def batch_for(model: Autoencoder, count: int = 4, seed: int = 1, rich: list[int]
     return Batch(image, attributes, torch.arange(count))
 
 
-def place(model: Autoencoder, count: int) -> None:
+def set_rng(model: Autoencoder, count: int) -> None:
     """The next draws of the model are those of its losses for a batch of `count` images."""
     model.set_batch_rng(KEY, 0, count, count)
 
 
 def losses(model: Autoencoder, batch: Batch) -> dict[str, Tensor]:
-    place(model, len(batch.image))
+    set_rng(model, len(batch.image))
     return model.losses(batch)
 
 
@@ -165,14 +165,14 @@ def assert_objectives_hold_under_bf16(model: Autoencoder, written: Callable[[Any
 def assert_same_under_bf16_and_compiled(model: Autoencoder) -> None:
     """Losses are float32 under autocast and near those without it; compiled to one graph they are the same."""
     batch = batch_for(model, 8)
-    place(model, 8)
+    set_rng(model, 8)
     plain = model.losses(batch)
-    place(model, 8)
+    set_rng(model, 8)
     with torch.autocast("cpu", torch.bfloat16):
         narrow = model.losses(batch)
     assert all(value.dtype == torch.float32 for value in narrow.values())
     torch.testing.assert_close(narrow["loss"], plain["loss"], rtol=0.02, atol=0)
-    place(model, 8)
+    set_rng(model, 8)
     compiled = torch.compile(model.losses, fullgraph=True, backend="eager")(batch)
     for name, value in plain.items():
         torch.testing.assert_close(compiled[name], value)
@@ -277,7 +277,7 @@ def same_metrics(one: Path, other: Path, game: str) -> int:
 
     Adam hides the scale of a gradient from the weights: only its norm tells a factor.
     """
-    rested = 0
+    frozen = 0
     with open(one / "metrics.csv") as first, open(other / "metrics.csv") as second:
         for row, twin in zip(csv.DictReader(first), csv.DictReader(second), strict=True):
             assert abs(float(row["train/loss"]) - float(twin["train/loss"])) < 1e-4 * max(1.0, abs(float(row["train/loss"])))
@@ -285,5 +285,5 @@ def same_metrics(one: Path, other: Path, game: str) -> int:
                 name = f"train/gradient_norm/{group_name}"  # of who rests there is none
                 assert bool(row[name]) == bool(twin[name])
                 assert not row[name] or math.isclose(float(row[name]), float(twin[name]), rel_tol=1e-3), (name, row[name], twin[name])
-                rested += not row[name]
-    return rested
+                frozen += not row[name]
+    return frozen

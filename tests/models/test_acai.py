@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from tests.models.games import acai, assert_objectives_hold_under_bf16, batch_for, conv, deviation, losses, overfit, place, silent
+from tests.models.games import acai, assert_objectives_hold_under_bf16, batch_for, conv, deviation, losses, overfit, set_rng, silent
 from zoo.batch import Batch
 from zoo.nets.acai import ACAIBackbone
 
@@ -20,7 +20,7 @@ WEIGHTS = {"conv": 0.1, "group": 0.1, "published": 0.5}
 
 def written(model, batch, weight=0.1, reg=0.2):
     x, count = batch.image, len(batch.image)
-    place(model, count)
+    set_rng(model, count)
     alpha = 0.5 - (model.uniform(count, 1) - 0.5).abs()
     z = model.encoder(x)
     partner = z[[row + 1 if row % 2 == 0 else row - 1 for row in range(count)]]
@@ -97,7 +97,7 @@ def test_the_critic_is_asked_for_the_share_that_was_mixed_in():
     for parameter in model.critic.parameters():
         parameter.data.zero_()
     model.critic[-1].bias.data.fill_(0.3)
-    place(model, 64)
+    set_rng(model, 64)
     alpha = 0.5 - (model.uniform(64, 1) - 0.5).abs()
     found = losses(model, batch)
     torch.testing.assert_close(found["d_loss"], (0.3 - alpha).square().mean() + 0.3**2)

@@ -211,7 +211,7 @@ def test_seeds_of_neighbours_are_unrelated():
 
 
 def test_check_finite_loss_stops_before_a_weight_moves():
-    class Fragile(Game):
+    class Diverging(Game):
         check_finite_loss = True
 
         def losses(self, batch):
@@ -222,7 +222,7 @@ def test_check_finite_loss_stops_before_a_weight_moves():
             return f"a batch of {len(batch.image)}"
 
     torch.manual_seed(0)
-    model = Fragile()
+    model = Diverging()
     with pytest.raises(ZooError, match=r"after 16 images.*\(a batch of 8\)"):
         play(model=model)
     _, record = play(steps=2)

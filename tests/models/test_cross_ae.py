@@ -10,7 +10,7 @@ from tests.models.games import (
     batch_for,
     conv,
     gan,
-    place,
+    set_rng,
     train,
     udt,
     vae,
@@ -36,7 +36,7 @@ def cross(autoencoder: Autoencoder | None = None, perturbations: dict[str, float
 def written(model: CrossAE, batch) -> dict[str, torch.Tensor]:
     """The terms of the loss, one image after the other."""
     inner, count = model.autoencoder, len(batch.image)
-    place(model, count)
+    set_rng(model, count)
     which = model.uniform(count, model.perturb.draws)[:, 0]
     terms = []
     for image, u in zip(batch.image, which, strict=True):
@@ -55,7 +55,7 @@ def test_loss_and_gradient_equal_the_written_objective(trains, control, ordinary
     model = cross(train=trains, control=control, ordinary=ordinary).double()
     batch = batch_for(model, 6)
     expected = written(model, batch)
-    place(model, 6)
+    set_rng(model, 6)
     found = model.losses(batch)
     for name in ("cross", "plain"):
         torch.testing.assert_close(found[name], expected[name], rtol=1e-12, atol=0)
@@ -72,7 +72,7 @@ def test_the_control_sees_the_same_images_and_differs_by_its_targets_alone():
     batch = batch_for(method, 6)
     found = []
     for model in (method, control):
-        place(model, 6)
+        set_rng(model, 6)
         found.append(model.losses(batch))
     assert all(torch.equal(found[0][name], found[1][name]) for name in ("cross", "plain", "distance"))
     assert torch.equal(found[0]["loss"], found[0]["cross"])
@@ -99,7 +99,7 @@ def test_groups_hold_what_is_trained_and_nothing_else(name):
         assert {n for n, p in model.named_parameters() if p.requires_grad} == wanted
         assert {id(p) for p in model.param_groups()["autoencoder"]} == {id(p) for p in model.parameters() if p.requires_grad}
         batch = batch_for(model)
-        place(model, 4)
+        set_rng(model, 4)
         model.losses(batch)["loss"].backward()
         assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
 
@@ -158,13 +158,13 @@ def test_a_single_flip_can_be_learnt_without_any_invariance():
 def test_the_distance_is_that_of_codes_over_that_of_neighbours_and_finite_for_one_image():
     model = cross(ae(), {"vflip": 1}).double()
     batch = batch_for(model, 5)
-    place(model, 5)
+    set_rng(model, 5)
     found = model.losses(batch)["distance"]
     codes, moved = model.encode(batch.image).detach(), model.encode(batch.image.flip(2)).detach()
     apart = torch.stack([(codes[i] - codes[i - 1]).norm() for i in range(5)]).mean()
     torch.testing.assert_close(found, torch.stack([(codes[i] - moved[i]).norm() for i in range(5)]).mean() / apart)
     assert not found.requires_grad
-    place(model, 1)
+    set_rng(model, 1)
     assert all(value.isfinite() for value in model.losses(batch_for(model, 1)).values())
 
 
@@ -202,7 +202,7 @@ def test_the_same_under_bf16_autocast_and_compiled():
 def test_two_ranks_compute_the_loss_of_one():
     model = cross(train="both").double()
     batch = batch_for(model, 8)
-    place(model, 8)
+    set_rng(model, 8)
     whole = model.losses(batch)["loss"]
     halves = []
     for rank in range(2):

@@ -23,8 +23,8 @@ from tests.models.games import (
     gan,
     gradients,
     losses,
-    place,
     same_metrics,
+    set_rng,
     short_run,
     train,
     udt,
@@ -171,7 +171,7 @@ def assert_compiled_equals_eager(game: str, backend: str) -> None:
     eager = losses(twin, batch)
     with inductor.patch(fallback_random=True):
         compiled = torch.compile(model.losses, fullgraph=True, backend=backend)
-        place(model, 4)
+        set_rng(model, 4)
         found = compiled(batch)
         assert found.keys() == eager.keys()
         for name, value in found.items():

@@ -12,7 +12,7 @@ from tests.models.games import (
     gan,
     losses,
     of_groups,
-    place,
+    set_rng,
     silent,
     vae,
 )
@@ -24,7 +24,7 @@ BACKBONES = {"none": conv, "group": lambda: conv(norm="group"), "batch": BatchNo
 
 def written(model, batch, reconstruction_weight=0.0):
     x, count = batch.image, len(batch.image)
-    place(model, count)
+    set_rng(model, count)
     fake = model.generator(model.normal(count, model.latent_dim))
     real_logits, fake_logits = model.discriminator(torch.cat([x, fake]))[0].split(count)  # one batch, for BatchNorm
     generator = -torch.log(torch.sigmoid(fake_logits)).mean()
@@ -89,7 +89,7 @@ def test_a_step_advances_batchnorms_statistics_once_by_real_and_fake_images_toge
     model, twin = gan(BatchNormBackbone()), gan(BatchNormBackbone())
     batch = batch_for(model, 6)
     losses(model, batch)
-    place(twin, 6)
+    set_rng(twin, 6)
     twin.discriminator(torch.cat([batch.image, twin.generator(twin.normal(6, 4))]))
     assert_same_statistics(model.discriminator, twin.discriminator)
 

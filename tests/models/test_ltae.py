@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.models.games import assert_same_under_bf16_and_compiled, batch_for, conv, place
+from tests.models.games import assert_same_under_bf16_and_compiled, batch_for, conv, set_rng
 from zoo.errors import ZooError
 from zoo.models.ltae import LTAE
 from zoo.nets.acai import ACAIBackbone
@@ -36,9 +36,9 @@ def written(model: LTAE, image: torch.Tensor, epsilon: torch.Tensor) -> tuple[to
 def test_loss_and_gradient_equal_the_written_objective(variant):
     model = ltae(variant, sigma=SIGMA, weight=WEIGHT)
     batch = batch_for(model, 6)
-    place(model, 6)
+    set_rng(model, 6)
     epsilon = SIGMA * (model.normal(6, 5) if variant == "S" else 2 * model.uniform(6, 5) - 1)
-    place(model, 6)
+    set_rng(model, 6)
     found = model.losses(batch)
     reconstruction, target = written(model, batch.image, epsilon)
     torch.testing.assert_close(found["reconstruction"], reconstruction, rtol=1e-12, atol=0)
@@ -81,7 +81,7 @@ def test_at_first_the_code_is_that_of_the_encoder_and_later_its_transform_withou
 def test_two_ranks_feel_the_noise_of_one(variant):
     model = ltae(variant, sigma=SIGMA)
     batch = batch_for(model, 8)
-    place(model, 8)
+    set_rng(model, 8)
     whole = model.losses(batch)
     halves = []
     for rank in range(2):

@@ -13,7 +13,7 @@ from tests.models.games import (
     losses,
     of_groups,
     overfit,
-    place,
+    set_rng,
     silent,
     udt,
 )
@@ -25,7 +25,7 @@ BALANCED, UNEQUAL = [0, 1, 0, 1], [1, 0, 1, 1, 0, 1]
 
 
 def written(model, batch, weight=0.001, beta=0.0):
-    place(model, len(batch.image))
+    set_rng(model, len(batch.image))
     noise = model.normal(len(batch.image), model.attribute_dim)
     domain = batch.attributes[:, 1].bool()
     poor, rich = batch.image[~domain], batch.image[domain]

@@ -12,7 +12,18 @@ import torch
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from tests.models.games import BatchNormBackbone, assert_same_statistics, batch_for, conv, deviation, losses, overfit, place, silent, vaegan
+from tests.models.games import (
+    BatchNormBackbone,
+    assert_same_statistics,
+    batch_for,
+    conv,
+    deviation,
+    losses,
+    overfit,
+    set_rng,
+    silent,
+    vaegan,
+)
 from zoo.errors import ZooError
 from zoo.models.vaegan import CHOICES
 from zoo.nets.vaegan import VAEGANBackbone
@@ -23,7 +34,7 @@ PUBLISHED = {"objective": "minimax", "reconstruction": "features", "fakes": "pri
 
 def written(model, batch, objective="non_saturating", reconstruction="features", fakes="both", gamma=0.01, pixel_scale=0.2):
     x, count = batch.image, len(batch.image)
-    place(model, count)
+    set_rng(model, count)
     noise, sampled = model.normal(count, 2, model.latent_dim).unbind(1)
     mean, log_variance = model.encoder(x).chunk(2, 1)
     posterior = Normal(mean, (log_variance / 2).exp())
@@ -108,7 +119,7 @@ def test_a_step_advances_the_discriminators_statistics_once_by_real_and_fake_ima
     model, twin = (vaegan(BatchNormBackbone(), fakes=fakes) for _ in range(2))
     batch = batch_for(model, 6)
     losses(model, batch)
-    place(twin, 6)
+    set_rng(twin, 6)
     noise, sampled = twin.normal(6, 2, 4).unbind(1)
     mean, log_variance = twin.encoder(batch.image).chunk(2, 1)
     images = [batch.image, twin.decoder(mean + (log_variance / 2).exp() * noise), twin.decoder(sampled)]
@@ -214,7 +225,7 @@ def test_the_cost_is_that_of_the_step_at_hand():
     model = playing(vaegan(margin=0.35), pieces=2)
     seen = []
     for index in range(4):
-        place(model, 4)
+        set_rng(model, 4)
         found = model.training_step(batch_for(model, 4, seed=index), index)
         seen.append(torch.stack([found["d_loss_real"], found["d_loss_fake"]]).detach())
         if index % 2:

@@ -75,8 +75,7 @@ def test_a_mistake_is_said_once_and_no_process_is_left(shell, tiny):
 
 
 def test_a_signal_to_the_first_process_stops_all(shell, tiny, tmp_path):
-    own = [o for o in tiny if not o.startswith(("max_images", "checkpoint_every_images", "log_every_images", "val_every_images"))]
-    settings = [*own, "max_images=40000", "checkpoint_every_images=20000", "log_every_images=400", "val_every_images=20000"]
+    settings = [*tiny, "max_images=40000", "checkpoint_every_images=20000", "log_every_images=400", "val_every_images=20000"]
     process = shell("train", *settings, "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=cut")
     while not (tmp_path / "cut" / "metrics.csv").exists():
         assert process.poll() is None, process.communicate()[0]

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from tests.models.games import weights
-from tests.training.test_ddp_games import TOLERANCE, on_two_ranks, train
+from tests.training.test_ddp_games import TOLERANCE, trained_by_one_and_two
 from tests.training.test_resume import assert_same_end, cut_after_the_first, final
 from zoo.models.glow import Glow
 from zoo.runs.checkpoint import all_of
@@ -25,10 +24,7 @@ def digits_only(tiny) -> list[str]:
 @pytest.mark.parametrize("flow", FLOWS)
 def test_two_ranks_equal_one(zoo, digits_only, tmp_path, flow):
     """The data-dependent scales are the same on both."""
-    done = zoo("train", *digits_only, *FLOWS[flow], "hydra.run.dir=one")
-    assert done.code == 0, done.err
-    on_two_ranks(train, [*digits_only, *FLOWS[flow]])
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    one, two = trained_by_one_and_two(zoo, tmp_path, [*digits_only, *FLOWS[flow]])
     assert all(one[name] for name in one if name.endswith("initialized"))
     assert max((one[name].float() - two[name].float()).abs().max().item() for name in one) < 10 * TOLERANCE
 

@@ -74,8 +74,7 @@ def test_from_every_position_in_an_epoch(zoo, tiny, tmp_path, kept):
 
 
 def test_killed_in_mid_epoch_then_resumed(zoo, shell, tiny, tmp_path):
-    own = [o for o in tiny if not o.startswith(("max_images", "checkpoint_every_images", "log_every_images"))]
-    settings = [*own, *EVERYTHING, "max_images=3200", "checkpoint_every_images=104", "log_every_images=104", "val_every_images=1600"]
+    settings = [*tiny, *EVERYTHING, "max_images=3200", "checkpoint_every_images=104", "log_every_images=104", "val_every_images=1600"]
     assert zoo("train", *settings, "hydra.run.dir=full").code == 0
     process = shell("train", *settings, "hydra.run.dir=cut")
     while not [path for path in all_of(tmp_path / "cut") if int(path.stem) >= 312]:
@@ -206,8 +205,7 @@ def test_the_same_wandb_run_goes_on(zoo, tiny, tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_says_how_to_go_on(zoo, shell, tiny, tmp_path, number, code):
-    own = [o for o in tiny if not o.startswith(("max_images", "checkpoint_every_images", "log_every_images", "val_every_images"))]
-    settings = [*own, "max_images=4000", "checkpoint_every_images=2000", "log_every_images=400", "val_every_images=2000"]
+    settings = [*tiny, "max_images=4000", "checkpoint_every_images=2000", "log_every_images=400", "val_every_images=2000"]
     process = shell("train", *settings, "hydra.run.dir=cut")
     while not (tmp_path / "cut" / "metrics.csv").exists():
         assert process.poll() is None, process.communicate()[0]

@@ -41,21 +41,6 @@ EVERYTHING = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tiny(digits) -> list[str]:
-    """As everywhere, for the whole module: 8 steps, 4 an epoch."""
-    sizes = ["model.latent_dim=4", "model.backbone.width=16", "batch_size=8", "max_images=64"]
-    return [
-        "data=mnist",
-        f"data.root={digits}",
-        "logger=none",
-        *sizes,
-        "val_every_images=32",
-        "checkpoint_every_images=16",
-        "log_every_images=8",
-    ]
-
-
 def train_each(folder: Path, settings: list[str], commands: dict[str, list[str]]) -> Path:
     """Types a command for each folder of that name inside `folder`, in this process, for fixtures of a whole module."""
     argv = sys.argv
@@ -377,13 +362,8 @@ def test_two_processes_resume_in_either_stage(both, shell, tmp_path, images):
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "share"), [("pretrain", 0.9), (".", 0.01)])
 def test_a_signal_to_the_first_process_stops_both(shell, tiny, tmp_path, stage, share):
-    own = [
-        option
-        for option in tiny
-        if not option.startswith(("max_images", "checkpoint_every_images", "log_every_images", "val_every_images"))
-    ]
     options = [
-        *own,
+        *tiny,
         *GAN,
         "checkpoint_every_images=20000",
         "log_every_images=400",
@@ -405,13 +385,8 @@ def test_a_signal_to_the_first_process_stops_both(shell, tiny, tmp_path, stage, 
 @pytest.mark.slow
 @pytest.mark.parametrize("reached", [312, 1912])
 def test_a_killed_process_of_either_stage_is_resumed(shell, zoo, tiny, tmp_path, reached):
-    own = [
-        option
-        for option in tiny
-        if not option.startswith(("max_images", "checkpoint_every_images", "log_every_images", "val_every_images"))
-    ]
     options = [
-        *own,
+        *tiny,
         *GAN,
         "ema_decay=0.9",
         "max_images=3200",

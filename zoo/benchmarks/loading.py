@@ -38,11 +38,11 @@ def measure_loaders(store: Store, seconds: float, jpegs: int, print_progress: Ca
     """Images/s of each way to read, and the ratio to torchvision; about `seconds` each and the drawing of `jpegs` faces."""
     with threads(1):
         turns: dict[str, tuple[BatchLoader, torch.Tensor | None]] = {}
-        for place in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             for storage in ("mmap", "device"):
-                loader = BatchLoader(store, "train", BATCH_SIZE, storage=storage, device=place)
-                buffer = torch.empty(BATCH_SIZE, *store.images.shape[1:], device=place)
-                suffix = "" if place == "cpu" else "_gpu"
+                loader = BatchLoader(store, "train", BATCH_SIZE, storage=storage, device=device)
+                buffer = torch.empty(BATCH_SIZE, *store.images.shape[1:], device=device)
+                suffix = "" if device == "cpu" else "_gpu"
                 turns[f"{storage}_uint8{suffix}"] = loader, None
                 turns[f"{storage}_float{suffix}"] = loader, buffer
         print_progress("loader: reading from the store")

@@ -53,16 +53,16 @@ def numbers(row: Row, column: Column, prior: str | None = None) -> list[float]:
 def table(title: str, keys: list[str], columns: list[Column], lines: list[Line]) -> Table | None:
     """A table without the columns that nobody has a number for, and without the lines that have none; None if nothing is left."""
     lines = [line for line in lines if any(line[1])]
-    kept = [place for place in range(len(columns)) if any(values[place] for _, values in lines)]
-    if not kept:
+    filled = [index for index in range(len(columns)) if any(values[index] for _, values in lines)]
+    if not filled:
         return None
     cells: list[list[Cell | None]] = [[] for _ in lines]
-    for place in kept:
-        column, values = columns[place], [values[place] for _, values in lines]
+    for index in filled:
+        column, values = columns[index], [values[index] for _, values in lines]
         most = max(map(len, values))
         for row, found, mark in zip(cells, values, marks_of(column.better, values), strict=True):
             row.append(cell(column, found, mark, most) if found else None)
-    return Table(title, keys, [names for names, _ in lines], [columns[place] for place in kept], cells)
+    return Table(title, keys, [names for names, _ in lines], [columns[index] for index in filled], cells)
 
 
 def cell(column: Column, values: list[float], mark: str = "", most: int = 0) -> Cell:

@@ -194,9 +194,9 @@ def rows_of(entries: list[Entry], notes: Notes) -> list[Row]:
         return repr(sorted(kept.items(), key=lambda item: item[0]))
 
     together = [alike for group in groups(entries, key) for alike in measured_alike(group, notes)]
-    for place, group in reversed(list(enumerate(together))):
+    for index, group in reversed(list(enumerate(together))):
         if len({entry.seed for entry in group}) < len(group):  # the same seed on other devices
-            together[place : place + 1] = groups(group, lambda entry: key(entry, everything=True))
+            together[index : index + 1] = groups(group, lambda entry: key(entry, everything=True))
     seeds: list[list[Entry]] = []
     for group in together:
         by_seed: dict[int, Entry] = {}
@@ -213,11 +213,11 @@ def measured_alike(entries: list[Entry], notes: Notes) -> list[list[Entry]]:
     """Runs of one row as several, where not all of them are comparable; `notes` says so. One may have numbers that others lack."""
     together: list[list[Entry]] = []
     for entry in entries:
-        place = next((group for group in together if not differences([*group, entry])), None)
-        if place is None:
+        row = next((group for group in together if not differences([*group, entry])), None)
+        if row is None:
             together.append([entry])
         else:
-            place.append(entry)
+            row.append(entry)
     if len(together) > 1:
         notes.append(
             f"Runs of the same settings were not measured alike and are {len(together)} rows: {describe_differences(differences(entries))}."
@@ -263,11 +263,11 @@ def sorted_rows(rows: list[Row], columns: list[Column], notes: Notes) -> list[Ro
         return rows
     notes.append(f"Sorted by {column.title}.")
 
-    def place(row: Row) -> float:
+    def mean_cost(row: Row) -> float:
         values = numbers(row, column)
         return mean(costs_of("low" if column.better is None else column.better, values)) if values else math.inf
 
-    return sorted(rows, key=place)
+    return sorted(rows, key=mean_cost)
 
 
 def remarks(rows: list[Row], split: str) -> Notes:

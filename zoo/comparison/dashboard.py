@@ -92,7 +92,7 @@ def home(entries: list[Entry]) -> tuple[str, str]:
         logger = logger_of(entry)
         homes.setdefault((logger.get("entity") or "", logger.get("project") or "zoo"), entry.name)
     if len(homes) > 1:
-        where = ", ".join(f"{'/'.join(filter(None, place))} ({name})" for place, name in homes.items())
+        where = ", ".join(f"{'/'.join(filter(None, project))} ({name})" for project, name in homes.items())
         raise ZooError(f"A W&B dashboard shows the runs of one project, but these lie in {where}; compare the runs of one project.")
     return next(iter(homes))
 
@@ -158,10 +158,10 @@ def build_report(comparison: Comparison, entries: list[Entry], entity: str, proj
         labels = [row.label for row in comparison.rows]
         blocks += [wr.H3("Settings that differ"), wr.MarkdownBlock(grid(["setting", *labels], lines))]
     for title, panels in sections(comparison, entries):
-        for place, panel in enumerate(panels):  # three to a line of 24 units
-            panel.layout = wr.Layout(x=8 * (place % 3), y=6 * (place // 3), w=8, h=6)
+        for index, panel in enumerate(panels):  # three to a line of 24 units
+            panel.layout = wr.Layout(x=8 * (index % 3), y=6 * (index // 3), w=8, h=6)
             if isinstance(panel, wr.MediaBrowser | wr.RunComparer):
-                panel.layout = wr.Layout(x=0, y=6 * (place // 3 + 1), w=24, h=12)
+                panel.layout = wr.Layout(x=0, y=6 * (index // 3 + 1), w=24, h=12)
         runs = wr.Runset(
             entity=entity,
             project=project,

@@ -82,13 +82,13 @@ def labels_of(rows: list[Settings]) -> list[str]:
     These are settings of its command (see `distinguishes`); where they do not tell two rows apart, also what else differs between them.
     """
     keys = [[key for key in row.overrides if key not in CHOSEN and distinguishes(key, row, rows)] for row in rows]
-    for same in groups(range(len(rows)), lambda place: (rows[place].model, *(setting_text(rows[place], key) for key in keys[place]))):
-        for key in distinguishing_settings([rows[place] for place in same]):
-            for place in same:
-                keys[place] += [] if key in keys[place] else [key]
+    for same in groups(range(len(rows)), lambda index: (rows[index].model, *(setting_text(rows[index], key) for key in keys[index]))):
+        for key in distinguishing_settings([rows[index] for index in same]):
+            for index in same:
+                keys[index] += [] if key in keys[index] else [key]
     names = short_names({key for row in keys for key in row})
     labels = [" ".join([row.model, *(f"{names[key]}={label_value(row, key)}" for key in own)]) for row, own in zip(rows, keys, strict=True)]
-    return [label if label not in labels[:place] else f"{label} ({labels[:place].count(label) + 1})" for place, label in enumerate(labels)]
+    return [label if label not in labels[:index] else f"{label} ({labels[:index].count(label) + 1})" for index, label in enumerate(labels)]
 
 
 def distinguishes(key: str, row: Settings, rows: list[Settings]) -> bool:

@@ -61,23 +61,23 @@ def grids(
     taken = 1 + sum(3 + max(len(line) for part in column for line in part.split("\n")) for column in zip(keys, *folded, strict=True))
     parts: list[list[int]] = [[]]
     left = width - taken
-    for place, header in enumerate(headers):
+    for index, header in enumerate(headers):
         need = 3 + max(
-            len(part.removeprefix("[bold]").removesuffix("[/bold]")) for part in (*header.split(), *(row[place] for row in cells))
+            len(part.removeprefix("[bold]").removesuffix("[/bold]")) for part in (*header.split(), *(row[index] for row in cells))
         )
         if parts[-1] and need > left:
             parts.append([])
             left = width - taken
-        parts[-1].append(place)
+        parts[-1].append(index)
         left -= need
     found = []
     for part in parts:
         grid = Grid(title=title if part is parts[0] else f"{title} (continued)")
         for key in keys:
             grid.add_column(key, no_wrap=True)  # folded already
-        for place in part:
-            grid.add_column(escape(headers[place]), justify="right")
+        for index in part:
+            grid.add_column(escape(headers[index]), justify="right")
         for name, row in zip(folded, cells, strict=True):
-            grid.add_row(*map(escape, name), *(row[place] for place in part))
+            grid.add_row(*map(escape, name), *(row[index] for index in part))
         found.append(grid)
     return found

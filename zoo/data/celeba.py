@@ -75,7 +75,7 @@ class CelebA(Source):
         """The images, the table of attributes, and what decides the splits."""
         root = open_root(self.root, self.name, EXPECTED)
         folder, twice, packed = "img_align_celeba", "img_align_celeba/img_align_celeba", "img_align_celeba.zip"
-        images = [f"{place}{name}" for place in ("", "Img/") for name in (twice, folder, packed)]
+        images = [f"{prefix}{name}" for prefix in ("", "Img/") for name in (twice, folder, packed)]
         attributes = ["list_attr_celeba.txt", "Anno/list_attr_celeba.txt", "list_attr_celeba.csv"]
         partition = ["list_eval_partition.txt", "Eval/list_eval_partition.txt", "list_eval_partition.csv"]
         return [find(root, names, EXPECTED) for names in (images, attributes, partition)]

@@ -134,8 +134,8 @@ class Folder(Source):
 
         for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
             folders[:] = [name for name in folders if not name.startswith(".")]
-            kept = [name for name in files if not name.startswith(".") and name.lower().endswith(SUFFIXES)]
-            names += [(Path(folder) / name).relative_to(root).as_posix() for name in kept]
+            images = [name for name in files if not name.startswith(".") and name.lower().endswith(SUFFIXES)]
+            names += [(Path(folder) / name).relative_to(root).as_posix() for name in images]
         if not names:
             raise ZooError(f"The folder {root} holds no images: data=folder expects {EXPECTED} in it; set data.root=DIR.")
         return root, sorted(names)

@@ -146,10 +146,10 @@ def _build(source: Source, path: Path, key: dict[str, Any], approve: Callable[[L
             bad = _write_images(source, count, key["skip_bad"], file, sources)
         if bad and not key["skip_bad"]:
             raise _bad_images(source.name, path.parent, listing.names, bad)
-        kept = np.setdiff1d(np.arange(count), list(bad))
-        if len(kept) == 0:
+        valid = np.setdiff1d(np.arange(count), list(bad))
+        if len(valid) == 0:
             raise ZooError(f"none of the {count:,} images of '{source.name}' can be read; the first: {listing.names[0]}: {bad[0]}.")
-        _write_tables(temporary, listing, kept)
+        _write_tables(temporary, listing, valid)
         files = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in sorted(temporary.iterdir())}
         manifest = {
             **key,
@@ -157,7 +157,7 @@ def _build(source: Source, path: Path, key: dict[str, Any], approve: Callable[[L
             "image_size": source.image_size,
             "attribute_names": list(source.attribute_names),
             "factor_names": list(source.factor_names),
-            "counts": {split: int((listing.splits[kept] == i).sum()) for i, split in enumerate(SPLITS)},
+            "counts": {split: int((listing.splits[valid] == i).sum()) for i, split in enumerate(SPLITS)},
             "dropped": {listing.names[i]: reason for i, reason in sorted(bad.items())},
             "sources_sha256": sources.hexdigest(),
             "files": files,
@@ -212,15 +212,15 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def _write_tables(folder: Path, listing: Listing, kept: np.ndarray) -> None:
+def _write_tables(folder: Path, listing: Listing, valid: np.ndarray) -> None:
     tables = {"attributes": listing.attributes, "splits": listing.splits, "factors": listing.factors}
     for name, table in tables.items():
         if table is not None:
             with open(folder / f"{name}.npy", "wb") as file:
-                np.save(file, table[kept])
+                np.save(file, table[valid])
                 _flush(file)
     with open(folder / "names.txt", "wb") as file:
-        file.write("".join(f"{listing.names[i]}\n" for i in kept).encode("utf-8", "surrogateescape"))
+        file.write("".join(f"{listing.names[i]}\n" for i in valid).encode("utf-8", "surrogateescape"))
         _flush(file)
 
 

@@ -140,16 +140,16 @@ class ImageFlow(Flow):
         if not finite(x):
             return "the input"
         for level, steps in enumerate(self.levels):
-            x, place = self.squeezed(x, level), f"level {level + 1}"
+            x, where = self.squeezed(x, level), f"level {level + 1}"
             for index, step in enumerate(steps.rows()):
                 for name, layer in (("ActNorm", step.actnorm), (mixing, step.mixing), ("coupling", step.coupling)):
                     x, log_det = layer(x)
                     if not finite(x, log_det):
-                        return f"{place}, step {index + 1} of {len(steps.rows())}, {name}"
+                        return f"{where}, step {index + 1} of {len(steps.rows())}, {name}"
             if level < len(self.splits):
                 x, part, log_det = self.splits[level](x)
                 if not finite(x, part, log_det):
-                    return f"{place}, split"
+                    return f"{where}, split"
         return None if finite(*self.last(x)) else "the last ActNorm"
 
     def squeezed(self, x: Tensor, level: int) -> Tensor:

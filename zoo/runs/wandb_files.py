@@ -19,10 +19,10 @@ def upload_command(runs: list[Path]) -> str:
     parents = {run.parent for run in waiting}
     if len(waiting) > 1 and len(parents) == 1:
         stages = sorted({stage for found in waiting.values() for stage in found}, reverse=True)
-        places = [f"{shlex.quote(str(parent))}/*/{stage}" for parent in parents for stage in stages]
+        patterns = [f"{shlex.quote(str(parent))}/*/{stage}" for parent in parents for stage in stages]
     else:
-        places = [f"{shlex.quote(str(run))}/{stage}" for run, found in waiting.items() for stage in found]
-    return " ".join(["wandb sync", *(f"{place}/offline-run-*" for place in places)])
+        patterns = [f"{shlex.quote(str(run))}/{stage}" for run, found in waiting.items() for stage in found]
+    return " ".join(["wandb sync", *(f"{pattern}/offline-run-*" for pattern in patterns)])
 
 
 def shown_path(run: Path) -> Path:
