@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from zoo.evaluation.protocol import evaluate
-from zoo.runs.layout import read_metrics
 from zoo.runs.measurements import by_flat_name, measurements_of
+from zoo.runs.records import read_metrics
 from zoo.train import main as start_training
 from zoo.training import final_evaluation
 

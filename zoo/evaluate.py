@@ -21,11 +21,12 @@ from zoo.evaluation.cost import cost
 from zoo.evaluation.descriptors import METRICS
 from zoo.evaluation.metric_tables import show
 from zoo.evaluation.protocol import by_group, check_count, selected
-from zoo.evaluation.validation import evaluation_mode
 from zoo.generation import evaluation_images
+from zoo.models.base import evaluation_mode
+from zoo.runs import records
 from zoo.runs.layout import COST
 from zoo.runs.load import open_run
-from zoo.runs.results_file import ResultsFile, write_cost
+from zoo.runs.results_file import ResultsFile
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def measure(config: DictConfig) -> None:
         for found in by_group(context, selection):
             results.add(found, context.notes)
         spent = cost(run, context)
-        write_cost(out / COST, spent)
+        records.write(out / COST, spent)
         with_samples = selection is None or not {"samples", *METRICS["samples"]}.isdisjoint(selection)
         evaluation_images.draw(out / "evaluation", context, samples.priors(context) if with_samples else {})  # fitting them takes a while
     show(out, results, spent)

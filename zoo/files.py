@@ -1,5 +1,6 @@
 """Files whose content and presence can be trusted: one way to hash them, to write them whole, to make a rename last, to lock them."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -47,6 +48,14 @@ def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file whole."""
     text = json.dumps(content, indent=2) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty if the file is missing or damaged."""
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads(path.read_bytes())
+        return content if isinstance(content, dict) else {}
+    return {}
 
 
 def locked(path: Path, task: str) -> filelock.AcquireReturnProxy:

@@ -22,10 +22,10 @@ from zoo import hardware
 from zoo.config.app import run_command
 from zoo.errors import ZooError
 from zoo.evaluation.samples import FITTED
-from zoo.evaluation.validation import evaluation_mode
 from zoo.files import write_atomically
 from zoo.generation.figures import ALL, FIGURES, SHOWN, Figure, FigureRequest
 from zoo.generation.inputs import image_files
+from zoo.models.base import evaluation_mode
 from zoo.progress import chunks
 from zoo.runs.load import open_run
 from zoo.runs.wandb_files import shown_path

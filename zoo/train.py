@@ -35,7 +35,7 @@ from zoo.sweeps.processes import die_with_parent
 from zoo.training.fit import train_stage
 from zoo.training.resolve import resolve_config
 from zoo.training.resume import point_hydra_at_run, resumed_settings
-from zoo.training.stages import stages_of, with_pretrained
+from zoo.training.stages import open_pretrained, stages_of
 
 
 def main() -> None:
@@ -63,14 +63,15 @@ def train(config: DictConfig) -> None:
     resuming = config.resume is not None
     if not resuming and hardware.is_rank_zero() and any((folder / CONFIG).exists() for folder in (run, run / PRETRAIN)):
         raise ZooError(f"{run} already holds a run; go on with it by resume={run}, or set another hydra.run.dir.")
-    settings = resolve_config(resumed_settings(run, overrides, config) if resuming else check(with_pretrained(config)))
+    earlier = None if resuming else open_pretrained(config)
+    settings = resolve_config(resumed_settings(run, overrides, config) if resuming else check(config))
     if settings.trainer.accelerator == "cpu":
         hardware.keep_freed_memory()
     if settings.logger.kind == "wandb" and settings.logger.id is None:
         settings.logger.id = secrets.token_hex(4)
 
     stop = StopOnSignal()
-    for stage in stages_of(settings, run, resuming):
+    for stage in stages_of(settings, run, resuming, earlier):
         train_stage(stage, overrides, stop)
 
 

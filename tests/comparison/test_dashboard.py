@@ -14,6 +14,7 @@ from zoo.comparison.dashboard import dashboard
 from zoo.comparison.labels import differing_of, settings_of
 from zoo.comparison.parts import Comparison, Entry, Row
 from zoo.errors import ZooError
+from zoo.runs.layout import FORMAT
 
 NAN = math.nan
 FINAL = {  # as one run ends
@@ -28,6 +29,8 @@ def run(folder, label, seed, prior=None, beta=1.0, status="finished", **logger) 
     path.mkdir(exist_ok=True)
     final = FINAL | ({f"samples/{prior}/frechet@2000": 30.0} if prior else {})
     summary = {
+        "format": FORMAT,
+        "training": {"max_images": 64, "complete": True},
         "metrics": {"val/mse": 0.02, "val/rate": 7.0, "val/images": 4.0},
         "measurements": records(final, "val"),
         **{"model": label, "data": "faces", "seed": seed, "command": "…", "images_seen": 64, "parameters": 1000},
@@ -47,7 +50,7 @@ def run(folder, label, seed, prior=None, beta=1.0, status="finished", **logger) 
         data="faces",
         config={"model": {"name": label, "beta": beta}, "data": {"name": "faces"}, "max_images": 64, "seed": seed, "logger": own | logger},
         metrics=metrics if status == "finished" else {},
-        cost={name: value for name, value in summary.items() if isinstance(value, int | float) and name != "seed"},
+        cost={name: value for name, value in summary.items() if isinstance(value, int | float) and name not in ("seed", "format")},
         curves={
             **{"images_seen": [32.0, 64.0], "val/mse": [0.04, 0.02], "val/images": [4.0, 4.0], "train/loss": [9.0, NAN]},
             "val/reconstructions/mse@2000": [0.03, 0.021],  # measured at the end, and again after it was continued

@@ -278,8 +278,9 @@ def test_in_a_browser(browser, path, width):
 def test_sorting_by_click_and_by_key(browser, path, made):
     browser.open(path, 1280)
     names = "[...document.querySelectorAll('table')[1].tBodies[0].rows].map((row) => row.cells[0].textContent.trim())"
-    heading = "document.querySelectorAll('table')[1].querySelectorAll('thead th')[3]"  # psnr
-    numbers = {row.label: np.mean(row.values("reconstructions/psnr")) for row in made.rows if row.values("reconstructions/psnr")}
+    heading = "document.querySelectorAll('table')[1].querySelectorAll('thead th')[3]"
+    psnr = Quantity("reconstructions", "psnr")
+    numbers = {row.label: np.mean(row.values(psnr)) for row in made.rows if row.values(psnr)}
     down = sorted(numbers, key=numbers.__getitem__, reverse=True)
     browser.click(f"{heading}.firstChild")
     assert browser.run(names) == [*down, "gan"]  # the best first, who has none last

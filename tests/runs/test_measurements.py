@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from zoo.evaluation.descriptors import METRICS
-from zoo.runs.layout import fault_of_format, read_metrics
+from zoo.runs.layout import FORMAT
 from zoo.runs.measurements import Measurement, Quantity, flat_name, json_of_records, measurements_of, name_of
+from zoo.runs.records import fault_of_format, read_metrics
 
 FRECHET = Measurement("samples", "frechet", 7.25, "val", 2000, prior="mixture", features="classifier")
 NAMED = {
@@ -69,7 +70,9 @@ def test_json_has_a_line_for_each_record():
 
 def test_what_a_search_reads_are_logged_and_measured_numbers(tmp_path):
     assert read_metrics(tmp_path) == {}
-    (tmp_path / "summary.json").write_text(json.dumps({"metrics": {"val/mse": 0.5}, "measurements": [FRECHET.to_dict()]}))
+    numbers = {"metrics": {"val/mse": 0.5}, "measurements": [FRECHET.to_dict()]}
+    about = {"format": FORMAT, "seed": 0, "images_seen": 64, "training": {"max_images": 64, "complete": True}}
+    (tmp_path / "summary.json").write_text(json.dumps(about | numbers))
     assert read_metrics(tmp_path) == {"val/mse": 0.5, "val/samples/mixture/frechet@2000": 7.25}
 
 

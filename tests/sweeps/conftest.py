@@ -43,7 +43,8 @@ if not (folder / "repaired").exists():
         raise ValueError("a bug")
     if seed == "3":
         os.kill(os.getpid(), signal.SIGKILL)
-summary = {"format": 2, "training": {"max_images": 64, "complete": True}, "images_seen": 64, "metrics": {"val/mse": 0.25}}
+training = {"max_images": 64, "complete": True}
+summary = {"format": 2, "seed": 0, "training": training, "images_seen": 64, "metrics": {"val/mse": 0.25}, "measurements": []}
 (folder / "summary.json").write_text(json.dumps(summary))
 """
 

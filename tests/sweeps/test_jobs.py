@@ -1,5 +1,6 @@
 """Jobs of a sweep: names, folders, settings, and what is refused before anything is written."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,11 +39,11 @@ def test_a_run_without_a_checkpoint_starts_anew_and_keeps_its_name_at_wandb(jobs
     own = [o for o in tiny if o != "logger=none"]
     assert zoo("train", "-m", *own, "seed=2,10", "hydra.sweep.dir=here").code == 1
     failed = tmp_path / "here" / "00-seed-2"
-    assert read(failed, "seen.json")["overrides"][len(own) + 1 :] == ["logger.group=here"]
+    assert read(failed, "seen.json")["overrides"][len(own) + 1 :] == ["logger.group='here'"]
     (failed / "repaired").write_text("")
     (failed / "wandb" / "offline-run-1").mkdir(parents=True)
     assert zoo("train", "-m", *own, "seed=2,10", "hydra.sweep.dir=here").code == 0
-    assert read(failed, "seen.json")["overrides"][len(own) + 1 :] == ["logger.group=here", "logger.id='abc'"]
+    assert read(failed, "seen.json")["overrides"][len(own) + 1 :] == ["logger.group='here'", "logger.id='abc'"]
     assert not (failed / "wandb").exists()
 
 
@@ -119,5 +120,17 @@ def test_torn_settings_of_a_job_are_no_error(tmp_path, torn):
     assert state_of(tmp_path) == "new"
     settings = SimpleNamespace(logger=SimpleNamespace(kind="wandb", group="all"))
     job = Job("[1/1] seed=1", ["seed=1"], "seed=1", tmp_path, settings)
-    assert overrides_to_start(job) == ["seed=1", "logger.group=all"]
+    assert overrides_to_start(job) == ["seed=1", "logger.group='all'"]
     assert not (tmp_path / "config.yaml").exists()
+
+
+def test_a_model_that_takes_its_settings_from_an_earlier_run_is_gone_on_with(jobs, zoo, tiny, tmp_path):
+    assert zoo("train", *tiny, "model=ae", "hydra.run.dir=ae").code == 0
+    own = [*(o for o in tiny if not o.startswith(("model.", "max_images="))), "max_images=128", "model=two_stage", "pretrain.run=ae"]
+    folder = tmp_path / "here" / "00-seed-0"
+    trained = zoo("train", *own, "seed=0", f"hydra.run.dir={folder}")
+    assert trained.code == 0, trained.err
+    (folder / "job.json").write_text(json.dumps({"overrides": [*own, "seed=0"], "status": "finished"}))
+    again = zoo("train", "-m", *own, "seed=0,10", "hydra.sweep.dir=here")
+    assert again.code == 0, again.err
+    assert "skipped" in again.out

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.sweeps.helpers import overlap, read, statuses, sweeps, when
-from zoo.runs.layout import read_metrics
+from zoo.runs.records import read_metrics
 from zoo.runs.status import state_of
 
 

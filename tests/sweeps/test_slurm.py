@@ -52,7 +52,8 @@ if "resume" not in given and given.get("seed") != "2":
 while not all((run / f"{what}-{other}.json").exists() for other in range(int(os.environ["SLURM_NTASKS"]))):
     time.sleep(0.02)  # ranks wait for each other
 if rank == "0":
-    summary = {"format": 2, "training": {"max_images": 32, "complete": True}, "images_seen": 32, "metrics": {"val/mse": 0.5}}
+    training = {"max_images": 32, "complete": True}
+    summary = {"format": 2, "seed": 0, "training": training, "images_seen": 32, "metrics": {"val/mse": 0.5}, "measurements": []}
     (run / "summary.json").write_text(json.dumps(summary))
 """
 

@@ -7,8 +7,7 @@ import pytorch_lightning as pl
 
 from zoo.batch import Batch
 from zoo.callbacks.clock import Pauses, images_seen, is_due, is_last_step
-from zoo.evaluation.validation import evaluation_mode
-from zoo.models.base import Autoencoder
+from zoo.models.base import Autoencoder, evaluation_mode
 
 IMAGES = 16
 

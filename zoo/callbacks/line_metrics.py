@@ -18,9 +18,8 @@ from zoo.callbacks.training_metrics import log
 from zoo.errors import ZooError
 from zoo.evaluation.descriptors import LINE_IMAGES
 from zoo.evaluation.interpolations import LINE_STEPS
-from zoo.evaluation.validation import evaluation_mode
 from zoo.metrics.line_scores import LineScores, mean_distance_and_smoothness
-from zoo.models.base import Autoencoder
+from zoo.models.base import Autoencoder, evaluation_mode
 
 REPORTED = 20  # evaluations at the end of training that the result is the median of
 TOGETHER = 16  # pairs decoded at once

@@ -29,9 +29,8 @@ from zoo.callbacks.training_metrics import TrainingMetricsLogger, log
 from zoo.data.loader import subset
 from zoo.data.module import DataModule
 from zoo.errors import ZooError
-from zoo.evaluation.validation import evaluation_mode
 from zoo.features.classifier_training import varying
-from zoo.models.base import seed_of
+from zoo.models.base import evaluation_mode, seed_of
 
 PROBE = 21  # key of a random stream
 REPORTED = 20  # evaluations at the end of training that the result is the median of

@@ -5,7 +5,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from zoo.callbacks.clock import Pauses, is_due
-from zoo.evaluation.validation import evaluation_mode, fit_prior
+from zoo.evaluation.validation import fit_prior
+from zoo.models.base import evaluation_mode
 
 
 class PriorFitter(pl.Callback):

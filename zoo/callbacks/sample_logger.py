@@ -9,8 +9,8 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from zoo.callbacks.clock import Pauses, images_seen, is_due
-from zoo.evaluation.validation import evaluation_mode
 from zoo.generation import grids
+from zoo.models.base import evaluation_mode
 from zoo.viz import tiling
 
 

@@ -6,7 +6,8 @@ import pytorch_lightning as pl
 
 from zoo.callbacks.clock import Pauses, images_seen, is_due
 from zoo.callbacks.training_metrics import log
-from zoo.evaluation.validation import evaluation_mode, measure
+from zoo.evaluation.validation import measure
+from zoo.models.base import evaluation_mode
 
 
 class ValidationMetrics(pl.Callback):

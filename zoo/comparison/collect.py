@@ -24,8 +24,9 @@ from zoo.comparison.comparable import (
 from zoo.comparison.labels import Settings, described, differing_of, groups, labels_of, matters, overrides_of, settings_of
 from zoo.comparison.parts import Column, Comparison, Entry, Row
 from zoo.errors import ZooError, nearest
+from zoo.runs import records
 from zoo.runs.find import common, find, named
-from zoo.runs.layout import NUMBERS, SWEEP, TEXTS, read_json
+from zoo.runs.layout import SWEEP
 from zoo.runs.measurements import name_of
 from zoo.runs.metrics_csv import curves_of
 from zoo.runs.run_folder import Notes, RunFolder, image_files_of, read_run
@@ -112,11 +113,11 @@ def waiting(root: Path, runs: list[Path]) -> Notes:
     notes = []
     for sweep in dict.fromkeys(parent for run in runs for parent in run.parents[:2] if (parent / SWEEP).is_file()):
         where = sweep.relative_to(root) if sweep.is_relative_to(root) and sweep != root else sweep.name
-        jobs = read_json(sweep / SWEEP).get("jobs")
-        if not isinstance(jobs, list) or not all(isinstance(job, dict) and isinstance(job.get("folder"), str) for job in jobs):
-            notes.append(f"{where}/sweep.json is damaged and was left out.")
+        content, fault = records.read(sweep / SWEEP)
+        if fault:
+            notes.append(f"{where}/{SWEEP} {fault} and was left out.")
             continue
-        folders = [Path(job["folder"]).name for job in jobs]
+        folders = [Path(job["folder"]).name for job in content["jobs"]]
         left = [name for name in folders if not (sweep / name).exists()]
         if left:
             notes.append(f"{len(left)} of {len(folders)} jobs of {where} have not begun.")
@@ -144,7 +145,8 @@ def entry_of(folder: RunFolder, status: str, reason: str, curves: dict[str, list
     left_out: list[str] = []
     evaluation = folder.evaluation if split == "test" else {}
     sampling = {name: value for name, value in folder.cost.items() if evaluation and value is not None and not name.startswith("train/")}
-    cost = total_cost({name: summary[name] for name in (*NUMBERS, *TEXTS) if summary.get(name) is not None}, sampling)
+    names = ("images_seen", *records.Costs.model_fields)
+    cost = total_cost({name: summary[name] for name in names if summary.get(name) is not None}, sampling)
     if status == "finished":
         try:
             if split == "val":

@@ -13,8 +13,7 @@ from zoo.comparison.exports import LEGEND, grid, markdown_of
 from zoo.comparison.panels import grouping, logged, qualities, sections
 from zoo.comparison.parts import Comparison, Entry
 from zoo.errors import ZooError
-from zoo.files import write_json
-from zoo.runs.layout import read_json
+from zoo.files import read_json, write_json
 
 
 def dashboard(comparison: Comparison, out: Path) -> str:

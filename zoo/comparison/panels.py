@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from zoo.comparison.labels import flat
 from zoo.comparison.parts import Column, Comparison, Entry, Table
-from zoo.runs.layout import SUMMARY, read_json
+from zoo.runs import records
+from zoo.runs.layout import SUMMARY
 from zoo.runs.measurements import Measurement, flat_name, measurements_of, name_of
 
 
@@ -33,7 +34,7 @@ def logged(entries: list[Entry]) -> Names:
     for entry in entries:
         names: dict[str, Measurement | None] = dict.fromkeys(entry.curves)
         if entry.status == "finished" and entry.folder:
-            summary = read_json(entry.folder / SUMMARY)
+            summary, _ = records.read(entry.folder / SUMMARY)
             names |= dict.fromkeys(final_numbers(summary)) | {flat_name(one): one for one in measurements_of(summary)}
         for name, measurement in names.items():
             runs, known = found.get(name, Logged(0, None))

@@ -26,7 +26,7 @@ from zoo.batch import Batch
 from zoo.data.store import Store
 from zoo.errors import ZooError
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 STORAGES = ("auto", "mmap", "device")
 ORDER, FLIPS, POOR, RICH, SUBSET = range(5)  # independent streams of random numbers for one (seed, epoch)
 

@@ -8,8 +8,8 @@ import torch
 
 from zoo.evaluation.context import CHUNK, EvalContext
 from zoo.hardware import machine
-from zoo.runs.layout import read_summary
 from zoo.runs.load import Run
+from zoo.runs.records import read_summary
 
 ROUNDS = 9  # of CHUNK samples; the first warms up
 FROM_TRAINING = ("images_seen", "images_per_second", "device_hours", "devices", "accelerator", "precision", "peak_memory_mib", "machine")

@@ -1,13 +1,8 @@
 """Measures a model on a split: what `zoo.train` reports. Runs on all ranks, each image once."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import numpy as np
 import torch
 import torch.distributed as dist
-from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
 from zoo.batch import to_float
@@ -16,24 +11,6 @@ from zoo.metrics.reconstruction import psnr, squared_error
 from zoo.models.base import Autoencoder
 
 VALIDATION, PRIOR = -1, -2  # keys of random streams that training does not use
-
-
-@contextmanager
-def evaluation_mode(model: Autoencoder, trainer: Any = None) -> Iterator[None]:
-    """Inside: eval mode, no gradients, averaged weights where averaging is on; the random state is as before afterwards."""
-    averaging = [callback for callback in (trainer.callbacks if trainer else []) if isinstance(callback, WeightAveraging)]
-    training, state = model.training, torch.get_rng_state()
-    model.eval()
-    for callback in averaging:
-        callback.on_validation_epoch_start(trainer, model)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for callback in averaging:
-            callback.on_validation_epoch_end(trainer, model)
-        model.train(training)
-        torch.set_rng_state(state)
 
 
 def measure(model: Autoencoder, loader: BatchLoader) -> dict[str, float]:

@@ -6,13 +6,15 @@ detached by the model; what differs between parameter groups (learning rate, bet
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from pytorch_lightning.callbacks import WeightAveraging
 from torch import Generator, Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
@@ -232,7 +234,7 @@ class Autoencoder(pl.LightningModule):
                 if trainer.world_size > 1:  # rounding may differ between devices
                     for tensor in self.state_dict().values():
                         dist.broadcast(tensor, 0)
-            self.prepare_data_cache(lambda split: data.read(split))
+            self.prepare_data_cache(data.read)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         training_config, trainer = self.training_config, self.trainer
@@ -294,6 +296,24 @@ class Autoencoder(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["zoo"] = self.provenance
+
+
+@contextmanager
+def evaluation_mode(model: Autoencoder, trainer: Any = None) -> Iterator[None]:
+    """Inside: eval mode, no gradients, averaged weights where averaging is on; the random state is as before afterwards."""
+    averaging = [callback for callback in (trainer.callbacks if trainer else []) if isinstance(callback, WeightAveraging)]
+    training, state = model.training, torch.get_rng_state()
+    model.eval()
+    for callback in averaging:
+        callback.on_validation_epoch_start(trainer, model)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for callback in averaging:
+            callback.on_validation_epoch_end(trainer, model)
+        model.train(training)
+        torch.set_rng_state(state)
 
 
 def check_output_range(model: Autoencoder) -> None:

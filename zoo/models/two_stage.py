@@ -17,19 +17,17 @@ The codes move, so nothing is cached or standardised beforehand (m = 0, s = 1; t
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import at_least_float32, mean_squared_error
 from zoo.models.ae import AE
-from zoo.models.base import Autoencoder
+from zoo.models.base import Autoencoder, evaluation_mode
 from zoo.models.nested import take_over
 from zoo.nets.flows import Flow
 from zoo.nets.latent_flows import first_not_finite
@@ -183,7 +181,7 @@ class TwoStage(Autoencoder):
 
     def _check(self, steps: int, last: bool) -> None:
         """Measures the held-out codes after `steps` steps and keeps the flow if it is the best; goes back to the best one at the end."""
-        with self._as_saved():
+        with evaluation_mode(self, self.trainer):
             nll = -torch.cat([self.prior.log_prob(part) for part in self.held_out.split(CHUNK)]).double().mean().item()
             nll = self.trainer.strategy.broadcast(nll if math.isfinite(nll) else math.inf)  # ranks must agree
             flow = self.prior.transform.state_dict()
@@ -196,7 +194,7 @@ class TwoStage(Autoencoder):
             if ended:
                 self._go_back()
         if ended:
-            self._go_back()
+            self._go_back()  # of averaged weights above, of those that are trained here
             self._end(steps)
         seen = self.training_config.images_before + steps * self.training_config.batch_size
         for logger in self.trainer.loggers:
@@ -217,20 +215,6 @@ class TwoStage(Autoencoder):
                     f"Training ended early, after {seen:,} images: held-out codes got no likelier in {self.stale} looks; {best}.",
                     flush=True,
                 )
-
-    @contextmanager
-    def _as_saved(self) -> Iterator[None]:
-        """Inside: eval mode, no gradients, and the averaged weights where averaging is on: what a checkpoint is used with."""
-        trainer: Any = self.trainer
-        self.eval()
-        averaging = [callback for callback in trainer.callbacks if isinstance(callback, WeightAveraging)]
-        for callback in averaging:
-            callback.on_validation_epoch_start(trainer, self)
-        with torch.no_grad():
-            yield
-        for callback in averaging:
-            callback.on_validation_epoch_end(trainer, self)
-        self.train()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

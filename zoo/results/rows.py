@@ -12,9 +12,9 @@ from zoo.comparison.comparable import describe_differences, differences
 from zoo.comparison.labels import PRIVATE
 from zoo.errors import ZooError
 from zoo.files import write_atomically
-from zoo.runs.layout import COST, EVALUATION, read_summary
+from zoo.runs import records
+from zoo.runs.layout import COST, EVALUATION
 from zoo.runs.measurements import json_of_records
-from zoo.runs.results_file import read_cost, read_evaluation
 
 
 def add(runs: Sequence[Path], name: str | None = None) -> None:
@@ -74,8 +74,8 @@ def write(path: Path, text: str) -> None:
 def row_of(run: Path) -> dict[str, Any]:
     """The row of a run, without anything that is private to the machine it ran on."""
     found: dict[str, dict[str, Any]] = {}
-    for name, read in ((EVALUATION, read_evaluation), (COST, read_cost)):
-        found[name], fault = read(run / name)
+    for name in (EVALUATION, COST):
+        found[name], fault = records.read(run / name)
         if not (run / name).is_file():
             raise ZooError(f"{run} has no {name}; evaluate it first with python -m zoo.evaluate run={run}.")
         if fault:
@@ -100,4 +100,4 @@ def is_evaluated(run: Path) -> bool:
     """Whether a run has been evaluated to the end (cost.json comes last) since it was trained."""
     if not (run / COST).is_file():
         return False
-    return read_evaluation(run / EVALUATION)[0].get("images_seen") == read_summary(run).get("images_seen")
+    return records.read(run / EVALUATION)[0].get("images_seen") == records.read_summary(run).get("images_seen")

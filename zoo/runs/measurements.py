@@ -75,7 +75,11 @@ def by_flat_name(measurements: Iterable[Measurement]) -> dict[str, float]:
 
 def measurements_of(content: dict[str, Any]) -> list[Measurement]:
     """The records of summary.json, evaluation.json or a published row. Raises ValueError if they are missing or damaged."""
-    records = content.get("measurements")
+    return measurements_from(content.get("measurements"))
+
+
+def measurements_from(records: Any) -> list[Measurement]:
+    """Records as they stand in JSON. Raises ValueError if these are none."""
     if not isinstance(records, list):
         raise ValueError("there are no measurements")
     return [Measurement.from_dict(record) for record in records]

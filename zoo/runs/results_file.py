@@ -1,20 +1,18 @@
-"""evaluation.json and cost.json of a run: how they are written, read and checked."""
+"""evaluation.json of a run while it is measured: what stays of earlier measurements, and what is written."""
 
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
-from zoo.files import sha256_of, write_atomically, write_json
-from zoo.runs.layout import EVALUATION, FORMAT, fault_of_format, is_number, is_texts, read_json
-from zoo.runs.measurements import Measurement, json_of_records, measurements_of
+from zoo.files import sha256_of
+from zoo.runs import records
+from zoo.runs.layout import EVALUATION, FORMAT
+from zoo.runs.measurements import Measurement, measurements_of
 from zoo.runs.provenance import versions
 
 if TYPE_CHECKING:
     from zoo.runs.load import Run
-
-DAMAGED = "is damaged"
-Found = tuple[dict[str, Any], str]  # a file's content and "", or {} and what is wrong with it; {} and "" where there is none
 
 
 class ResultsFile:
@@ -54,8 +52,8 @@ class ResultsFile:
             "trained_with": run.versions,
             "versions": versions(),
         }
-        old, fault = read_evaluation(self.path)
-        if fault == DAMAGED:
+        old, fault = records.read(self.path)
+        if fault == records.DAMAGED:
             raise ZooError(f"{self.path} is damaged; remove it, and it is written anew.")
         same = all(old.get(key) == self.content[key] for key in ("measured", "versions"))
         if same and all(features.get(name, known) == known for name, known in old["features"].items()):
@@ -67,34 +65,4 @@ class ResultsFile:
         known = {(one.quantity, one.n): one for one in [*self.measurements, *measurements]}
         self.measurements = list(known.values())
         self.content |= {"measurements": [one.to_dict() for one in self.measurements], "notes": notes}
-        text = json_of_records(self.content)
-        write_atomically(self.path, lambda file: file.write(text.encode()))
-
-
-def read_evaluation(path: Path) -> Found:
-    """An evaluation.json."""
-    content = read_json(path)
-    if path.exists() and not content:
-        return {}, DAMAGED
-    if content and (fault := fault_of_format(content, "evaluate it again with python -m zoo.evaluate run=RUN")):
-        return {}, fault
-    if content:
-        try:
-            measurements_of(content)
-        except ValueError:
-            return {}, DAMAGED
-        if not (is_number(content.get("images_seen")) and is_texts(content.get("versions", {}))):
-            return {}, DAMAGED
-    return content, ""
-
-
-def write_cost(path: Path, cost: dict[str, Any]) -> None:
-    """Writes a cost.json: numbers that depend on the machine, and texts."""
-    write_json(path, cost)
-
-
-def read_cost(path: Path) -> Found:
-    """A cost.json."""
-    content = read_json(path)
-    whole = all(value is None or isinstance(value, str) or is_number(value) for value in content.values())
-    return (content, "") if whole and (content or not path.exists()) else ({}, DAMAGED)
+        records.write(self.path, self.content)

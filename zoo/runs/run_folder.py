@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.runs.layout import CONFIG, PICTURES, SUMMARY, config_of, fault_of_format, is_whole, read_json
-from zoo.runs.results_file import DAMAGED, Found, read_cost, read_evaluation
+from zoo.runs import records
+from zoo.runs.layout import CONFIG, PICTURES, config_of
+from zoo.runs.records import DAMAGED, Found
 
 Notes = list[str]  # sentences on what is damaged and was left out
 
@@ -30,9 +31,9 @@ def read_run(path: Path, root: Path, notes: Notes) -> RunFolder:
     if fault:
         notes.append(f"{name}/{unusable}, so the run was left out.")
     found: dict[str, dict[str, Any]] = {}
-    for what, read_file in (("summary", read_record), ("evaluation", read_evaluation), ("cost", read_cost), ("job", read_record)):
+    for what in ("summary", "evaluation", "cost", "job"):
         file = path / f"{what}.json"
-        found[what], fault = read_file(file)
+        found[what], fault = records.read(file)
         if fault:
             unusable = unusable or (f"{file.name} {fault}" if what == "summary" else "")
             notes.append(f"{name}/{file.name} {fault} and was left out.")
@@ -48,18 +49,8 @@ def read_settings(run: Path) -> Found:
     config = config_of(run / CONFIG)
     if not config:
         return {}, DAMAGED if (run / CONFIG).exists() else ""
-    fault = fault_of_format(config, "train the run again")
+    fault = records.fault_of_format(config, "train the run again")
     return ({}, fault) if fault else ({key: value for key, value in config.items() if key != "format"}, "")
-
-
-def read_record(path: Path) -> Found:
-    """summary.json or job.json."""
-    content = read_json(path)
-    if not content:
-        return {}, DAMAGED if path.exists() else ""
-    if path.name == SUMMARY and (fault := fault_of_format(content, "train the run again")):
-        return {}, fault
-    return (content, "") if is_whole(path.stem, content) else ({}, DAMAGED)
 
 
 def image_files_of(folder: RunFolder, split: str, prior: str) -> dict[str, Path]:

@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zoo.runs.layout import CHECKPOINTS, CONFIG, JOB, LOG, METRICS, PRETRAIN, SUMMARY, config_of, read_json
+from zoo.runs import records
+from zoo.runs.layout import CHECKPOINTS, CONFIG, LOG, METRICS, PRETRAIN, SUMMARY, config_of
 from zoo.runs.run_folder import RunFolder
 
 RECENT_SECONDS = 600  # since its files were written to, for which a run without a process that is known counts as training
@@ -21,9 +22,9 @@ def is_alive(pid: int, run: Path) -> bool:
 def state_of(run: Path) -> str:
     """What has become of a job: "finished" (training came to its end), "failed", "interrupted" (there are checkpoints), or "new"."""
     with contextlib.suppress(KeyError, TypeError):
-        if is_complete(read_json(run / SUMMARY), config_of(run / CONFIG)):
+        if is_complete(records.read(run / SUMMARY)[0], config_of(run / CONFIG)):
             return "finished"
-    if read_json(run / JOB).get("status") == "failed":
+    if records.read_job(run).get("status") == "failed":
         return "failed"
     return "interrupted" if has_checkpoint(run) else "new"
 

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config.schema import TrainSettings
-from zoo.files import write_atomically
 from zoo.hardware import machine
 from zoo.models.base import Autoencoder
+from zoo.runs import records
 from zoo.runs.layout import FORMAT, SUMMARY
-from zoo.runs.measurements import Measurement, json_of_records
+from zoo.runs.measurements import Measurement
 from zoo.runs.provenance import versions
 
 
@@ -68,6 +68,5 @@ def write_summary(
         "machine": machine(model.device),
         "versions": versions(),
     } | ({"pretrain": earlier} if earlier else {})
-    text = json_of_records(summary)
-    write_atomically(run / SUMMARY, lambda file: file.write(text.encode()))
+    records.write(run / SUMMARY, summary)
     return summary

@@ -15,8 +15,9 @@ from zoo.config.instantiate import conf_dir
 from zoo.config.overrides import is_flag, quoted, unquoted
 from zoo.errors import ZooError
 from zoo.runs.layout import SWEEP
+from zoo.runs.records import read_sweep
 from zoo.runs.status import state_of
-from zoo.sweeps.jobs import identity, read_sweep
+from zoo.sweeps.jobs import identity
 
 SWEEPS = Path("runs/sweeps")
 STATES = {"finished": "finished", "interrupted": "to be resumed", "failed": "to be tried again", "new": "new"}

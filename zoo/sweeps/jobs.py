@@ -5,8 +5,7 @@ printed). Each job is a process of its own that runs `python -m zoo.train` with 
 repeat this command, not the sweep's: all ranks have one folder and one set of settings.
 
 sweep.json: started, ended, command, arguments, versions, jobs (folder and overrides of each). job.json: overrides, command, status
-(running, finished, failed, interrupted), reason, exit code, seconds, slots, and what its backend finds it by again. Both are written and
-read here; `zoo.runs` and `zoo.comparison` only look at them.
+(running, finished, failed, interrupted), reason, exit code, seconds, slots, and what its backend finds it by again.
 """
 
 import contextlib
@@ -31,8 +30,9 @@ from zoo.config.messages import explain, missing_value
 from zoo.config.overrides import is_flag, quoted, takes_several
 from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
-from zoo.files import write_json
-from zoo.runs.layout import CONFIG, JOB, LOG, PRETRAIN, SWEEP, config_of, read_json
+from zoo.runs import records
+from zoo.runs.layout import CONFIG, LOG, PRETRAIN, SWEEP, config_of
+from zoo.runs.records import read_job, read_sweep
 from zoo.runs.status import has_checkpoint, is_alive, state_of
 from zoo.sweeps.processes import job_command
 
@@ -80,6 +80,8 @@ def compose_jobs(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]]
     Raises:
         ZooError: A job's settings cannot be composed; names the job and the nearest setting.
     """
+    from zoo.training.stages import open_pretrained  # imports torch, which Hydra's plugins need not wait for
+
     parser = OverridesParser.create(config_loader=loader)
     given = parser.parse_overrides(list(OmegaConf.to_container(config.hydra.overrides.task)))  # type: ignore[arg-type]
     fixed = {key for key, override in {o.get_key_element(): o for o in given}.items() if not takes_several(override)}
@@ -97,6 +99,7 @@ def compose_jobs(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]]
             own = loader.load_sweep_config(config, overrides)
             with read_write(own), open_dict(own):
                 del own["hydra"]
+            open_pretrained(own)
             settings = check(own)
         if settings.logger.kind == "wandb" and settings.logger.group is None:
             settings.logger.group = group
@@ -127,7 +130,7 @@ def job_errors(title: str, overrides: list[str]) -> Iterator[None]:
 
 def register_jobs(folder: Path, jobs: list[Job]) -> None:
     """Checks that the jobs' folders are theirs, and writes the jobs into sweep.json. Raises ZooError."""
-    from zoo.runs.provenance import versions  # imports torch, which Hydra's plugins need not wait for
+    from zoo.runs.provenance import versions  # imports torch, too
 
     for job in jobs:
         known = read_job(job.folder)
@@ -142,7 +145,7 @@ def register_jobs(folder: Path, jobs: list[Job]) -> None:
     record |= {"arguments": identity(sys.argv[1:]), "command": command, "versions": versions(), "ended": None}
     known_jobs = {job["folder"]: job for job in record["jobs"]}
     record["jobs"] = list((known_jobs | {j.folder.name: {"folder": j.folder.name, "overrides": j.overrides} for j in jobs}).values())
-    write_json(folder / SWEEP, record)
+    records.write(folder / SWEEP, record)
 
 
 def changed_setting(job: Job) -> str:
@@ -164,7 +167,7 @@ def overrides_to_start(job: Job) -> list[str]:
         return [f"resume={quoted(job.folder)}", *(f"trainer.{name}={getattr(job.settings.trainer, name)}" for name in PLACEMENT)]
     extra = []
     if job.settings.logger.kind == "wandb":
-        extra = [f"logger.group={job.settings.logger.group}"]
+        extra = [f"logger.group={quoted(str(job.settings.logger.group))}"]
         if known := (config_of(job.folder / CONFIG).get("logger") or {}).get("id"):
             extra.append(f"logger.id={quoted(known)}")  # one W&B run for each job, however often it is started
     for stage in (job.folder, job.folder / PRETRAIN):
@@ -173,20 +176,10 @@ def overrides_to_start(job: Job) -> list[str]:
     return [*job.overrides, *extra]
 
 
-def read_job(folder: Path) -> dict[str, Any]:
-    """job.json of a job's folder; empty if it is missing or damaged."""
-    return read_json(folder / JOB)
-
-
 def job_record(overrides: list[str], command: list[str], slots: list[Any], **more: Any) -> dict[str, Any]:
     """job.json of a job that starts: `command` is its argv, `more` what its backend finds it by again."""
     unknown = {"status": "running", "reason": "", "exit_code": None, "seconds": None}
     return {"overrides": overrides, "command": shlex.join(["python", *command[1:]]), **unknown, "slots": slots, **more}
-
-
-def read_sweep(folder: Path) -> dict[str, Any]:
-    """sweep.json of a sweep's folder; with no jobs if it is missing or damaged."""
-    return {"jobs": []} | read_json(folder / SWEEP)
 
 
 @contextlib.contextmanager
@@ -208,7 +201,7 @@ def finalize_sweep(folder: Path) -> int:
     from zoo.runs.wandb_files import upload_command
 
     record = read_sweep(folder) | {"ended": time.strftime("%Y-%m-%d %H:%M:%S")}
-    write_json(folder / SWEEP, record)
+    records.write(folder / SWEEP, record)
     folders = [folder / job["folder"] for job in record["jobs"]]
     finished = all(read_job(job).get("status") == "finished" for job in folders)
     try:

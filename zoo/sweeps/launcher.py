@@ -35,7 +35,7 @@ class LocalLauncher(Launcher):
             ZooError: Some job's settings are wrong; before anything is written.
             SystemExit: After a signal, when the running jobs have saved.
         """
-        from zoo.runs.layout import read_metrics
+        from zoo.runs.records import read_metrics
         from zoo.sweeps import jobs as sweep_jobs
         from zoo.sweeps import scheduler
 

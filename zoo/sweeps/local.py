@@ -10,7 +10,8 @@ from functools import cached_property, partial
 from typing import Any
 
 from zoo.errors import ZooError
-from zoo.sweeps.jobs import Job, job_record, read_job
+from zoo.runs.records import read_job
+from zoo.sweeps.jobs import Job, job_record
 from zoo.sweeps.processes import Command, Outcome, clean_environment, kill_group, outcome_of, prepare_child
 from zoo.sweeps.scheduler import Running
 from zoo.sweeps.slurm import queued

@@ -14,10 +14,9 @@ from typing import Any, NoReturn, Protocol
 
 from rich.console import Console
 
-from zoo.files import write_json
+from zoo.runs import records
 from zoo.runs.layout import JOB
 from zoo.runs.status import state_of
-from zoo.sweeps.jobs import read_job
 from zoo.sweeps.processes import Outcome, lines_of
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -72,7 +71,8 @@ def run_jobs(jobs: Sequence[Any], backend: Backend) -> list[Outcome]:
 
     for number, job in enumerate(jobs):
         if of_sweep and state_of(job.folder) == "finished":
-            write_json(job.folder / JOB, {"overrides": job.overrides} | read_job(job.folder) | {"status": "finished", "reason": ""})
+            known = {"overrides": job.overrides} | records.read_job(job.folder)
+            records.write(job.folder / JOB, known | {"status": "finished", "reason": ""})
             print_line(f"{job.label}  was finished before, skipped")
             outcomes[number] = Outcome("finished")
         else:
@@ -89,7 +89,7 @@ def run_jobs(jobs: Sequence[Any], backend: Backend) -> list[Outcome]:
                     one = running[number] = backend.start(jobs[number], taken)
                     one.slots = taken
                     if of_sweep:
-                        write_json(one.job.folder / JOB, one.record)
+                        records.write(one.job.folder / JOB, one.record)
                     if one.message:
                         print_line(f"{one.job.label}  {one.message}")
                 time.sleep(backend.poll_seconds)
@@ -109,7 +109,7 @@ def run_jobs(jobs: Sequence[Any], backend: Backend) -> list[Outcome]:
                         free += one.slots
                         if of_sweep:
                             seconds = time.time() - one.started_at
-                            write_json(one.job.folder / JOB, one.record | outcome._asdict() | {"seconds": round(seconds, 1)})
+                            records.write(one.job.folder / JOB, one.record | outcome._asdict() | {"seconds": round(seconds, 1)})
                             print_line(f"{one.job.label}  {end_message(outcome, seconds)}")
                 if status is not None:
                     status.update(status_text([*running.values()]))

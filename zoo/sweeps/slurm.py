@@ -24,8 +24,9 @@ from omegaconf import OmegaConf
 from zoo.config.overrides import quoted
 from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
+from zoo.runs.records import read_job
 from zoo.runs.status import has_checkpoint, state_of
-from zoo.sweeps.jobs import Job, job_record, overrides_to_start, read_job
+from zoo.sweeps.jobs import Job, job_record, overrides_to_start
 from zoo.sweeps.processes import Outcome, clean_environment, die_with_parent, job_command, outcome_of
 from zoo.sweeps.scheduler import Running
 

@@ -10,8 +10,7 @@ from zoo.config.schema import ResolvedSettings
 from zoo.data.module import DataModule
 from zoo.evaluation.context import EvalContext, features_of
 from zoo.evaluation.protocol import LEAST, evaluate
-from zoo.evaluation.validation import evaluation_mode
-from zoo.models.base import Autoencoder
+from zoo.models.base import Autoencoder, evaluation_mode
 from zoo.runs.measurements import Measurement, by_flat_name
 
 

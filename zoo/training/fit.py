@@ -23,11 +23,11 @@ from zoo.config.schema import ResolvedSettings
 from zoo.data.module import DataModule
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder
-from zoo.runs import checkpoint
+from zoo.runs import checkpoint, records
 from zoo.runs.build import build_data, build_trainable
-from zoo.runs.layout import FORMAT, METRICS, PICTURES, SUMMARY, read_json, write_config
+from zoo.runs.layout import FORMAT, METRICS, PICTURES, SUMMARY, write_config
 from zoo.runs.load import Run, fit_weights
-from zoo.runs.measurements import Measurement
+from zoo.runs.measurements import measurements_of
 from zoo.runs.provenance import versions
 from zoo.runs.summary import write_summary
 from zoo.training.final_evaluation import evaluate_validation
@@ -117,11 +117,11 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         trainer.fit(model, data, ckpt_path=start.checkpoint, weights_only=True)
         complete = is_last_step(trainer)
         model.to(trainer.strategy.root_device)  # Lightning has moved it off
-        known, seen = read_json(folder / SUMMARY), before + trainer.global_step * settings.batch_size
+        (known, _), seen = records.read(folder / SUMMARY), before + trainer.global_step * settings.batch_size
         known = known if seen == begin == known.get("images_seen") else {}  # of these very weights, if nothing was left to train
         peak_memory_mib = known.get("peak_memory_mib") or hardware.peak_memory_mib(model.device)
         latest = validation.latest | known.get("metrics", {})
-        measurements = [Measurement.from_dict(record) for record in known.get("measurements", [])]
+        measurements = measurements_of(known) if known else []
         if complete and not measurements:
             with stop.remembering():
                 measurements = evaluate_validation(trainer, model, data, settings, folder)

@@ -16,25 +16,25 @@ from zoo.errors import ZooError
 from zoo.runs import checkpoint
 from zoo.runs.build import build_trainable
 from zoo.runs.layout import CONFIG, PRETRAIN, read_config, write_config
-from zoo.runs.load import open_run
+from zoo.runs.load import Run, open_run
 from zoo.runs.wandb_files import shown_path
 from zoo.training.fit import Stage, checked_data
 from zoo.training.resolve import resolve_config
 
 
-def stages_of(settings: ResolvedSettings, run: Path, resuming: bool) -> Iterator[Stage]:
+def stages_of(settings: ResolvedSettings, run: Path, resuming: bool, earlier: Run | None) -> Iterator[Stage]:
     """What is still to be trained, in order; the second stage is opened when the first one is over.
 
     Args:
         settings: Resolved settings of the whole run.
         run: Its folder.
         resuming: Whether this run was stopped.
+        earlier: What `pretrain.run` names.
 
     Raises:
         ZooError: The second stage cannot start from the first, or max_images is too small for both; before anything is written.
     """
-    given = settings.pretrain.run
-    here = given is None and settings.pretrain.model is not None
+    here = settings.pretrain.run is None and settings.pretrain.model is not None
     if resuming and (checkpoint.all_of(run) or not here):
         yield Stage(settings, run, run, resuming=True)
     elif here:
@@ -51,19 +51,21 @@ def stages_of(settings: ResolvedSettings, run: Path, resuming: bool) -> Iterator
         gc.collect()  # what the first stage held on the device is free for the second
         yield Stage(settings, run, run, earlier=open_run(folder))
     else:
-        yield Stage(settings, run, run, earlier=None if given is None else open_run(str(given), option="pretrain.run"))
+        yield Stage(settings, run, run, earlier=earlier)
 
 
-def with_pretrained(config: DictConfig) -> DictConfig:
-    """The composed configuration, with whatever was trained in `pretrain.run` as the autoencoder of a model that has one.
+def open_pretrained(config: DictConfig) -> Run | None:
+    """Opens `pretrain.run` of a composed configuration, if there is one; what was trained there becomes a model's `autoencoder`.
 
-    Done before interpolations are resolved: other settings read model.latent_dim. Raises ZooError for what is no run.
+    Called before interpolations are resolved: other settings read model.latent_dim. Raises ZooError for what is no run.
     """
     given = OmegaConf.select(config, "pretrain.run")
-    if given is not None and "autoencoder" in config.model:
-        earlier = open_run(str(given), option="pretrain.run")
+    if given is None:
+        return None
+    earlier = open_run(str(given), option="pretrain.run")
+    if "autoencoder" in config.model:
         config.model.autoencoder, config.model.latent_dim = earlier.settings.model, earlier.model.latent_dim
-    return config
+    return earlier
 
 
 def first_stage(settings: ResolvedSettings, folder: Path, resuming: bool) -> ResolvedSettings:
