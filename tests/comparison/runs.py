@@ -11,6 +11,15 @@ from zoo.runs.measurements import Measurement, Quantity
 
 SHA = "ab" * 32
 
+SUMMARY = {  # as little as summary.json may hold
+    "format": FORMAT,
+    "seed": 0,
+    "images_seen": 1,
+    "training": {"max_images": 1, "complete": True},
+    "metrics": {},
+    "measurements": [],
+}
+
 
 def quantity(name: str) -> Quantity:
     """What "samples/normal/frechet", "best_prior/recall", "attributes/success" or "mse" names: short for tests, which write many."""

@@ -241,6 +241,9 @@ class Data(pl.LightningDataModule):
     def some_images(self, split: str, count: int) -> Batch:
         return self.batches[0]
 
+    def read(self, split: str) -> list[Batch]:
+        return self.batches
+
 
 def train(model: Autoencoder, steps: int, pieces: int = 1, lr: float = 1e-3, **trainer: Any) -> Record:
     """Trains under the real Trainer, 8 images a step in so many pieces."""

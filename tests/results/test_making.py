@@ -12,7 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from tests.comparison.runs import records
+from tests.comparison.runs import SUMMARY, records
 from zoo.benchmarks.steps import train_settings
 from zoo.comparison import baseline
 from zoo.config.instantiate import conf_dir
@@ -58,7 +58,9 @@ class Zoo:
                     "{format: 2, max_images: 64, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}"
                 )
                 if number == 0 or not self.broken:
-                    (run / "summary.json").write_text(json.dumps({"images_seen": 64, "training": {"max_images": 64, "complete": True}}))
+                    (run / "summary.json").write_text(
+                        json.dumps(SUMMARY | {"images_seen": 64, "training": {"max_images": 64, "complete": True}})
+                    )
             return int(self.broken)
         if command == "evaluate":
             run = Path(arguments[0].removeprefix("run="))

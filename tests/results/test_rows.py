@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.comparison.runs import records
+from tests.comparison.runs import SUMMARY, records
 from zoo.comparison import baseline
 from zoo.comparison.baseline import HERE, rows_of
 from zoo.errors import ZooError
@@ -105,7 +105,7 @@ def evaluated(run: Path, about: dict) -> Path:
     """A run that was evaluated, with the numbers of this row."""
     run.mkdir(exist_ok=True)
     about = about | {"format": 2, "command": f"{about['command']} seed={about['seed']}", "images_seen": 1, "parameters": 1, "latent_dim": 1}
-    for name, content in {"cost": {"machine": "x"}, "evaluation": about, "summary": {"images_seen": 1}}.items():
+    for name, content in {"cost": {"machine": "x"}, "evaluation": about, "summary": SUMMARY}.items():
         (run / f"{name}.json").write_text(json.dumps(content))
     return run
 
@@ -187,11 +187,11 @@ def test_a_row_holds_no_path_of_the_machine(tmp_path):
     }  # fmt: skip
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
     (tmp_path / "cost.json").write_text('{"machine": "x"}')
-    (tmp_path / "summary.json").write_text('{"images_seen": 1}')
+    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
     found = row_of(tmp_path)
     assert found["command"] == "python -m zoo.train data=mnist data.root=DIR model=vae model.gamma=0.2"
     assert found["seed"] == 3
-    (tmp_path / "summary.json").write_text('{"images_seen": 2}')
+    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY | {"images_seen": 2}))
     with pytest.raises(ZooError, match="trained further after it was evaluated"):
         row_of(tmp_path)
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluation | {"command": f"{command}; then resume=RUN max_images=9"}))

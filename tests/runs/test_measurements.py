@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from tests.comparison.runs import SUMMARY
 from zoo.evaluation.descriptors import METRICS
-from zoo.runs.layout import FORMAT
 from zoo.runs.measurements import Measurement, Quantity, flat_name, json_of_records, measurements_of, name_of
 from zoo.runs.records import fault_of_format, read_metrics
 
@@ -71,8 +71,7 @@ def test_json_has_a_line_for_each_record():
 def test_what_a_search_reads_are_logged_and_measured_numbers(tmp_path):
     assert read_metrics(tmp_path) == {}
     numbers = {"metrics": {"val/mse": 0.5}, "measurements": [FRECHET.to_dict()]}
-    about = {"format": FORMAT, "seed": 0, "images_seen": 64, "training": {"max_images": 64, "complete": True}}
-    (tmp_path / "summary.json").write_text(json.dumps(about | numbers))
+    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY | numbers))
     assert read_metrics(tmp_path) == {"val/mse": 0.5, "val/samples/mixture/frechet@2000": 7.25}
 
 
