@@ -9,13 +9,15 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from zoo.bench import bench, check, main
+from zoo.bench import bench, main, selected
 from zoo.benchmarks import flow_steps, games, loading, steps
 from zoo.benchmarks.games import GAMES, optimizers_of, recomputing_step
 from zoo.benchmarks.loading import TorchvisionCelebA, write_celeba
 from zoo.benchmarks.measure import PeakMemory, process_memory
 from zoo.benchmarks.steps import OneLayer, TakeTurns, random_batch, ready, step, train_settings
+from zoo.config.check import check
 from zoo.config.instantiate import conf_dir
+from zoo.config.schema import BenchSettings
 from zoo.errors import ZooError
 
 MODELS = ["ae", "vae", *GAMES]
@@ -199,7 +201,7 @@ def test_a_model_that_cannot_be_built_is_a_note():
 )
 def test_wrong_settings_are_refused(override, sentence):
     with pytest.raises(ZooError, match=sentence):
-        check(settings(override))
+        selected(check(settings(override), BenchSettings))
 
 
 def test_overhead_weighs_logging_steps_by_their_share():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -25,7 +25,9 @@ from zoo.benchmarks.loading import BATCH_SIZE, measure_loaders, measure_memory
 from zoo.benchmarks.measure import BenchmarkResult, RandomImages, machine, threads
 from zoo.benchmarks.steps import measure_overhead, measure_training
 from zoo.config.app import run_command
+from zoo.config.check import check
 from zoo.config.instantiate import conf_dir
+from zoo.config.schema import BenchSettings
 from zoo.data.store import prepare
 from zoo.errors import ZooError, nearest
 from zoo.files import write_json
@@ -40,7 +42,8 @@ def main() -> None:
 
 def bench(config: DictConfig) -> dict[str, Any]:
     """Measures, prints and returns the tables; writes them to `out`. Raises ZooError before any work for settings that do not fit."""
-    sections, models, out = check(config)
+    settings = check(config, BenchSettings)
+    sections, models, out = selected(settings)
     warnings.filterwarnings("ignore", module="pytorch_lightning|torch")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     if not torch.cuda.is_available():
@@ -50,9 +53,8 @@ def bench(config: DictConfig) -> dict[str, Any]:
     def print_progress(sentence: str) -> None:
         notes.print(f"[dim]{sentence} …", highlight=False)
 
-    count = config.threads or torch.get_num_threads()
-    settings: Any = OmegaConf.to_container(config, resolve=True)
-    found: dict[str, Any] = {"machine": machine() | {"threads": count, "versions": versions()}, "settings": settings}
+    count = settings.threads or torch.get_num_threads()
+    found: dict[str, Any] = {"machine": machine() | {"threads": count, "versions": versions()}, "settings": settings.model_dump()}
     console.print(headline(found["machine"]), highlight=False, soft_wrap=True)
     if count > 1 and found["machine"]["load_average"] > 0.5:
         print_progress(
@@ -61,26 +63,26 @@ def bench(config: DictConfig) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="zoo-bench-") as temporary, threads(count):
         folder = Path(temporary)
         if {"memory", "loader", "overhead"} & sections:
-            print_progress(f"writing a store of {config.images:,} random images of 3×64×64")
-            store = prepare(RandomImages(config.images), folder / "cache")
+            print_progress(f"writing a store of {settings.images:,} random images of 3×64×64")
+            store = prepare(RandomImages(settings.images), folder / "cache")
         for section in (name for name in SECTIONS if name in sections):
             if section == "memory":
                 results = measure_memory(store.path)
                 title = f"Memory: an epoch from the memory-mapped store, batch {BATCH_SIZE}"
             elif section == "loader":
-                results = measure_loaders(store, config.seconds, config.jpegs, print_progress)
+                results = measure_loaders(store, settings.seconds, settings.jpegs, print_progress)
                 title = f"Loader: 3×64×64, batch {BATCH_SIZE}, one core; fastest pass"
             elif section == "overhead":
-                results = measure_overhead(config.images, folder / "cache", folder, config.batch_size, config.seconds, print_progress)
-                title = f"Trainer: batch {config.batch_size}, {count} threads; medians"
+                results = measure_overhead(settings.images, folder / "cache", folder, settings.batch_size, settings.seconds, print_progress)
+                title = f"Trainer: batch {settings.batch_size}, {count} threads; medians"
             elif section == "games":
-                results = games.measure_games(6 * config.seconds, print_progress)
+                results = games.measure_games(6 * settings.seconds, print_progress)
                 title = f"Adversarial step: batch {games.BATCH_SIZE}, {count} threads; medians"
             elif section == "flows":
-                results = flow_steps.measure_flows(6 * config.seconds, config.compile, print_progress)
+                results = flow_steps.measure_flows(6 * settings.seconds, settings.compile, print_progress)
                 title = "Flows: one thread; medians"
             else:
-                rows = measure_training(models, list(config.sizes), config.batch_size, config.seconds, config.compile, print_progress)
+                rows = measure_training(models, settings.sizes, settings.batch_size, settings.seconds, settings.compile, print_progress)
                 found[section] = rows
                 console.print(training_table(rows, count))
                 continue
@@ -92,27 +94,21 @@ def bench(config: DictConfig) -> dict[str, Any]:
     return found
 
 
-def check(config: DictConfig) -> tuple[set[str], list[str], Path | None]:
+def selected(settings: BenchSettings) -> tuple[set[str], list[str], Path | None]:
     """The sections, models and output file that are asked for. Raises ZooError."""
-    asked = [config.sections] if isinstance(config.sections, str) else list(config.sections)
+    asked = [settings.sections] if isinstance(settings.sections, str) else settings.sections
     for name in asked:
         if name not in SECTIONS:
             raise ZooError(f"sections={name} cannot be measured; {nearest(str(name), list(SECTIONS))}")
     known = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
-    models = known if config.models is None else [config.models] if isinstance(config.models, str) else list(config.models)
+    models = known if settings.models is None else [settings.models] if isinstance(settings.models, str) else settings.models
     for name in models:
         if name not in known:
             raise ZooError(f"There is no model '{name}'; {nearest(str(name), known)}")
-    for name in ("batch_size", "images", "jpegs", "seconds", "threads"):
-        value = config[name]
-        if not (name == "threads" and value is None) and (not isinstance(value, int | float) or value <= 0):
-            raise ZooError(f"{name}={value} must be a number greater than 0.")
-    smallest = max(BATCH_SIZE, config.batch_size)
-    if config.images < smallest:
-        raise ZooError(f"images={config.images} do not fill one batch; give at least {smallest}.")
-    if not OmegaConf.is_list(config.sizes) or not all(isinstance(size, int) for size in config.sizes):
-        raise ZooError(f"sizes={config.sizes} must be a list of pixels, for example sizes=[32,64].")
-    out = None if config.out is None else Path(config.out)
+    smallest = max(BATCH_SIZE, settings.batch_size)
+    if settings.images < smallest:
+        raise ZooError(f"images={settings.images} do not fill one batch; give at least {smallest}.")
+    out = None if settings.out is None else Path(settings.out)
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise ZooError(f"out={out} cannot be written: it must be a file in a folder that is there.")
     return set(asked), models, out

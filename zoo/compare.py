@@ -18,8 +18,10 @@ from zoo.comparison.collect import compare
 from zoo.comparison.exports import write_csv, write_markdown
 from zoo.comparison.terminal import show
 from zoo.config.app import run_command
+from zoo.config.check import check
 from zoo.config.overrides import quoted
-from zoo.errors import ZooError
+from zoo.config.schema import CompareSettings
+from zoo.files import output_folder
 from zoo.runs.find import common, named
 from zoo.runs.wandb_files import shown_path
 
@@ -47,32 +49,26 @@ def name_runs(argv: list[str]) -> None:
 
 def run(config: DictConfig) -> None:
     """Compares, prints and writes."""
-    for name in ("force", "report"):
-        if not isinstance(config[name], bool):
-            raise ZooError(f"{name}={config[name]} must be true or false.")
-    if config.dashboard not in (None, "wandb"):
-        raise ZooError(f"dashboard={config.dashboard} is not known; use wandb, or null.")
-    paths = [config.runs] if isinstance(config.runs, str) else list(map(str, config.runs or []))
+    settings = check(config, CompareSettings)
+    paths = [settings.runs] if isinstance(settings.runs, str) else settings.runs or []
     others = [override for override in HydraConfig.get().overrides.task if not override.startswith("runs=")]
     command = shlex.join(["python", "-m", "zoo.compare", *paths, *others])
     folders = named(paths)
-    comparison = compare(folders, config.split, config.baseline, config.sort, config.force, command)
-    out = folder_for(folders) if config.out is None else Path(str(config.out)).expanduser()
-    if out.exists() and not out.is_dir():
-        raise ZooError(f"out={config.out} is a file; name a folder.")
+    comparison = compare(folders, settings.split, settings.baseline, settings.sort, settings.force, command)
+    out = output_folder(settings.out, folder_for(folders))
     out.mkdir(parents=True, exist_ok=True)
     show(comparison)
     write_csv(comparison, out / "compare.csv")
     write_markdown(comparison, out / "compare.md")
     written = {"numbers": "compare.csv", "tables": "compare.md"}
-    if config.report:
+    if settings.report:
         from zoo.comparison.html import write_report
 
         write_report(comparison, out / "report.html")
         written["report"] = "report.html"
     for what, where in written.items():
         print(f"{what + ':':10} {shown_path(out) / where}")
-    if config.dashboard is not None:
+    if settings.dashboard is not None:
         from zoo.comparison.dashboard import dashboard
 
         print(f"dashboard: {dashboard(comparison, out)}")

@@ -6,21 +6,20 @@
 Writes evaluation.json (what the weights and the protocol decide), cost.json (what the machine decides) and pictures in evaluation/.
 """
 
-from pathlib import Path
-
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from zoo import hardware
 from zoo.config.app import run_command
-from zoo.data.source import SPLITS
-from zoo.errors import ZooError
+from zoo.config.check import check
+from zoo.config.schema import EvaluateSettings
 from zoo.evaluation import samples
 from zoo.evaluation.context import EvalContext, features_of
 from zoo.evaluation.cost import cost
 from zoo.evaluation.descriptors import METRICS
 from zoo.evaluation.metric_tables import show
 from zoo.evaluation.protocol import by_group, check_count, selected
+from zoo.files import output_folder
 from zoo.generation import evaluation_images
 from zoo.models.base import evaluation_mode
 from zoo.runs import records
@@ -36,23 +35,16 @@ def main() -> None:
 
 def measure(config: DictConfig) -> None:
     """Opens the run and its data, measures, writes after each group, and prints."""
-    selection, priors = selected(config.metrics), samples.selected_priors(config.priors)
-    if config.split not in SPLITS:
-        raise ZooError(f"split={config.split} is not known; use test, val or train.")
-    for name, least in (("samples", 1), ("seed", 0)):
-        if type(config[name]) is not int or config[name] < least:
-            raise ZooError(f"{name}={config[name]} must be a whole number of at least {least}.")
-    device = hardware.choose_device(config.device)
-    run = open_run(config.run, device)
-    out = run.folder if config.out is None else Path(str(config.out)).expanduser()
-    if out.exists() and not out.is_dir():
-        raise ZooError(f"out={config.out} is a file; name a folder.")
-    data = run.data(config.data_root, config.cache)
-    context = EvalContext(run.model, data.store, config.split, config.samples, cache=data.cache, seed=config.seed, priors=priors)
+    settings = check(config, EvaluateSettings)
+    selection, priors = selected(settings.metrics), samples.selected_priors(settings.priors)
+    run = open_run(settings.run, hardware.choose_device(settings.device))
+    out = output_folder(settings.out, run.folder)
+    data = run.data(settings.data_root, settings.cache)
+    context = EvalContext(run.model, data.store, settings.split, settings.samples, cache=data.cache, seed=settings.seed, priors=priors)
     check_count(context)
-    network = context.features = features_of(context, config.features.name, config.features.weights)
+    network = context.features = features_of(context, settings.features.name, settings.features.weights)
     out.mkdir(parents=True, exist_ok=True)
-    measured = {"images_sha256": data.store.sha256, "split": config.split, "seed": config.seed, "device": context.device.type}
+    measured = {"images_sha256": data.store.sha256, "split": settings.split, "seed": settings.seed, "device": context.device.type}
     features = {network.name: network.identity()} if network else {}
     results = ResultsFile(out, run, measured, features, list(HydraConfig.get().overrides.task))
     with evaluation_mode(run.model):

@@ -5,9 +5,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import filelock
 
@@ -29,12 +28,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Calls `write(file)` on a temporary file beside `path`, fsyncs it and renames it into place; leaves nothing on failure."""
+def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
+    """Writes a temporary file beside `path`, fsyncs it and renames it into place; leaves nothing on failure."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
-            write(file)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -46,8 +45,15 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file whole."""
-    text = json.dumps(content, indent=2) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+def output_folder(given: str | None, default: Path) -> Path:
+    """The folder that `out=` names; nothing is made. Raises ZooError if it is a file."""
+    out = default if given is None else Path(given).expanduser()
+    if out.exists() and not out.is_dir():
+        raise ZooError(f"out={given} is a file; name a folder.")
+    return out
 
 
 def read_json(path: Path) -> dict[str, Any]:

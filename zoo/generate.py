@@ -16,13 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig
 
 from zoo import hardware
 from zoo.config.app import run_command
+from zoo.config.check import check
+from zoo.config.schema import GenerateSettings
 from zoo.errors import ZooError
 from zoo.evaluation.samples import FITTED
-from zoo.files import write_atomically
+from zoo.files import output_folder, write_atomically
 from zoo.generation.figures import ALL, FIGURES, SHOWN, Figure, FigureRequest
 from zoo.generation.inputs import image_files
 from zoo.models.base import evaluation_mode
@@ -55,74 +57,68 @@ def main() -> None:
 
 def generate(config: DictConfig) -> None:
     """Checks the options, opens the run, draws, writes and prints where the pictures are."""
-    mode, options = checked_options(config)
-    run = open_run(config.run, hardware.choose_device(config.device))
+    settings = check(config, GenerateSettings)
+    mode, options = checked_options(settings)
+    run = open_run(settings.run, hardware.choose_device(settings.device))
     model = run.model
     if not model.can_encode and (mode != "samples" or options["prior"]):
         raise ZooError(f"{type(model).__name__} cannot encode images: draw mode=samples from its own prior.")
-    factor = enlargement(config.size, model.image_shape[-1])
-    out = run.folder / "generated" if config.out is None else Path(str(config.out)).expanduser()
-    if out.exists() and not out.is_dir():
-        raise ZooError(f"out={config.out} is a file; name a folder.")
+    factor = enlargement(settings.size, model.image_shape[-1])
+    out = output_folder(settings.out, run.folder / "generated")
     with evaluation_mode(model):
-        figure = FIGURES[mode](FigureRequest(run, mode, options, config.count is not None, config.seed, config.data_root, config.cache))
-    stem = "-".join([*words(mode, options, config), f"{run.spent['images_seen']:012d}"])
-    write(figure, out, stem, factor, config.save_individual)
+        asked = settings.count is not None
+        figure = FIGURES[mode](FigureRequest(run, mode, options, asked, settings.seed, settings.data_root, settings.cache))
+    stem = "-".join([*words(mode, options, settings), f"{run.spent['images_seen']:012d}"])
+    write(figure, out, stem, factor, settings.save_individual)
 
 
-def checked_options(config: DictConfig) -> tuple[str, dict[str, Any]]:
+def checked_options(settings: GenerateSettings) -> tuple[str, dict[str, Any]]:
     """What is drawn, and its options with their defaults. Raises ZooError, before any work, for what does not fit."""
-    mode = config.mode or ("samples" if config.attribute is None else "attribute")
+    mode = settings.mode or ("samples" if settings.attribute is None else "attribute")
     if mode not in OPTIONS:
         raise ZooError(f"mode={mode} cannot be drawn; choose one of {', '.join(OPTIONS)}.")
     options, asked = dict(OPTIONS[mode]), f"mode={mode}"
-    if config.attribute == ALL:
+    if settings.attribute == ALL:
         asked = f"attribute={ALL}"
         del options["count"]
     if mode == "transfer":
-        way = config.way or options["way"]
+        way = settings.way or options["way"]
         if way not in WAYS:
             raise ZooError(f"way={way} of mode=transfer is not known; choose one of {', '.join(WAYS)}.")
         options |= WAYS[way]
         asked += f" way={way}"
     for name in sorted({name for others in (*OPTIONS.values(), *WAYS.values()) for name in others}):
-        given = config[name]
+        given = getattr(settings, name)
         if given is not None and name not in options:
-            raise ZooError(f"{name}={given} has no meaning for {asked}; its options are {', '.join(options)}.")
+            shown = f"{given:g}" if isinstance(given, float) else given
+            raise ZooError(f"{name}={shown} has no meaning for {asked}; its options are {', '.join(options)}.")
         if given is not None:
-            options[name] = OmegaConf.to_container(given) if isinstance(given, ListConfig) else given
-    if "count" in options and config.image is not None:
-        options["count"] = config.count  # null: all files
-    if mode == "attribute" and config.attribute is None:
+            options[name] = given
+    if "count" in options and settings.image is not None:
+        options["count"] = settings.count  # null: all files
+    if mode == "attribute" and settings.attribute is None:
         raise ZooError(f"mode=attribute needs the name of one: give attribute=NAME, or attribute={ALL} for one image along all of them.")
-    for name, value, least in (("count", options.get("count"), 1), ("steps", options.get("steps"), 2), ("seed", config.seed, 0)):
-        if value is not None and (type(value) is not int or value < least):
-            raise ZooError(f"{name}={value} must be a whole number of at least {least}.")
-    if not isinstance(config.save_individual, bool):
-        raise ZooError(f"save_individual={config.save_individual} must be true or false.")
     largest = math.isqrt(SHOWN) if options.get("way") in ("add", "swap") else SHOWN  # so many rows and so many columns
-    if options.get("count") is not None and options["count"] > largest and not (mode == "samples" and config.save_individual):
+    if options.get("count") is not None and options["count"] > largest and not (mode == "samples" and settings.save_individual):
         more = "; more samples can only be written as files of their own: add save_individual=true" if mode == "samples" else "; lower it"
         raise ZooError(f"count={options['count']} is more than the {largest:,} that one picture shows{more}.")
-    if "strength" in options:
-        strength = options["strength"]
-        if type(strength) not in (int, float) or not math.isfinite(strength) or strength == 0:
-            raise ZooError(f"strength={strength} must be a number; below 0 it removes the attribute.")
+    if options.get("strength") == 0:
+        raise ZooError("strength=0 changes nothing; above 0 it adds the attribute, below 0 it removes it.")
     if options.get("prior") not in (None, *FITTED):
         raise ZooError(f"prior={options['prior']} is not known; choose {', '.join(FITTED)}, or leave it out for the model's own.")
     return mode, options
 
 
-def enlargement(size: Any, pixels: int) -> int:
+def enlargement(size: int | None, pixels: int) -> int:
     """By how much the model's images are enlarged to be `size` pixels wide. Raises ZooError where that is not a whole number."""
     if size is None:
         return max(1, SMALLEST // pixels)
-    if type(size) is not int or size < pixels or size % pixels:
+    if size % pixels:
         raise ZooError(f"size={size} must be a multiple of the images' {pixels} pixels, for example {2 * pixels}.")
     return size // pixels
 
 
-def words(mode: str, options: dict[str, Any], config: DictConfig) -> Iterator[str]:
+def words(mode: str, options: dict[str, Any], settings: GenerateSettings) -> Iterator[str]:
     """What a file's name says: everything that decides the picture."""
     yield mode
     if mode == "attribute":
@@ -139,10 +135,10 @@ def words(mode: str, options: dict[str, Any], config: DictConfig) -> Iterator[st
         yield f"{options['count']}"
     if options.get("steps") is not None:
         yield f"{options['steps']}steps"
-    if config.size is not None:
-        yield f"{config.size}px"
+    if settings.size is not None:
+        yield f"{settings.size}px"
     if options.get("image") is None or options.get("guide", 0) is None:
-        yield f"seed{config.seed}"
+        yield f"seed{settings.seed}"
 
 
 def in_a_name(text: str) -> str:
@@ -157,12 +153,12 @@ def write(figure: Figure, out: Path, stem: str, factor: int, save_individual: bo
     picture = png(labelled(grid, figure.columns, figure.rows) if figure.columns else grid)
     path = vacant(out, stem, picture)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(picture))
+    write_atomically(path, picture)
     more = f", the first {SHOWN:,} of {len(figure.individual_images):,} images" if len(figure.individual_images) > rows * columns else ""
     print(f"{shown_path(path)}: {rows} × {columns} images of {figure.table.shape[-1] * factor} pixels{more}")
     if figure.frames is not None:
         moving = animation(enlarged(figure.frames, factor), columns_for(figure.frames.shape[1]))
-        write_atomically(path.with_suffix(".gif"), lambda file: file.write(moving))
+        write_atomically(path.with_suffix(".gif"), moving)
         print(f"{shown_path(path.with_suffix('.gif'))}: the same in motion")
     if save_individual:
         folder, images = path.with_suffix(""), list(figure.individual_images.items())

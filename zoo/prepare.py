@@ -9,7 +9,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from zoo.config.app import run_command
+from zoo.config.check import check
 from zoo.config.instantiate import build
+from zoo.config.schema import PrepareSettings
 from zoo.data.faces.dataset import Faces, export_celeba
 from zoo.data.module import cache_dir
 from zoo.data.source import SPLITS
@@ -24,14 +26,16 @@ def main() -> None:
 
 def prepare(config: DictConfig) -> None:
     """Builds or checks the store, or exports the faces."""
-    source = build(config.data.source)
-    if config.export is not None:
+    settings = check(config, PrepareSettings)
+    data, export = settings.data, settings.export
+    source = build(data.source)
+    if export is not None:
         if not isinstance(source, Faces):
-            raise ZooError(f"export= writes the drawn faces, not '{config.data.name}'; use data=faces export=DIR.")
-        export_celeba(source, Path(config.export))
-        print(f"{config.export}: the faces in CelebA's layout; train on them with data=celeba data.root={config.export}")
+            raise ZooError(f"export= writes the drawn faces, not '{data.name}'; use data=faces export=DIR.")
+        export_celeba(source, Path(export))
+        print(f"{export}: the faces in CelebA's layout; train on them with data=celeba data.root={export}")
         return
-    store = prepare_store(source, cache_dir(config.data.cache), config.data.skip_bad)
+    store = prepare_store(source, cache_dir(data.cache), data.skip_bad)
     counts = ", ".join(f"{len(store.indices(split)):,} {split}" for split in SPLITS)
     channels, size = store.channels, store.image_size
     print(f"{store.path}: {len(store):,} images of {channels}×{size}×{size} ({counts}), {len(store.attribute_names)} attributes")

@@ -141,7 +141,7 @@ def test_one_refused_run_keeps_no_other_out(here, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_sentence(here, tmp_path, monkeypatch):
-    def refuse(path, write):
+    def refuse(path, content):
         raise PermissionError(13, "no")
 
     monkeypatch.setattr(published_rows, "write_atomically", refuse)

@@ -28,7 +28,7 @@ def write_csv(comparison: Comparison, path: Path) -> None:
             if values:
                 deviation = stdev(values) if len(values) > 1 else ""
                 writer.writerow([row.label, metric, mean(values), deviation, len(values), " ".join(map(str, values))])
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+    write_atomically(path, text.getvalue())
 
 
 def write_markdown(comparison: Comparison, path: Path) -> None:
@@ -49,7 +49,7 @@ def write_markdown(comparison: Comparison, path: Path) -> None:
         parts.append("## Notes\n\n" + "".join(f"- {plain(note)}\n" for note in comparison.notes))
     parts.append(f"    {comparison.command}\n")
     text = "\n".join(parts)
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, text)
 
 
 def markdown_of(table: Table, marked: bool = True) -> str:

@@ -44,8 +44,7 @@ SYMBOLS = {"failed": "✕", "interrupted": "‖", "training": "▸", "finished":
 
 def write_report(comparison: Comparison, path: Path) -> None:
     """Writes the page, whole; pictures that cannot be read are left out, and it says so."""
-    page = render(comparison)
-    write_atomically(path, lambda file: file.write(page.encode()))
+    write_atomically(path, render(comparison))
 
 
 def render(comparison: Comparison) -> str:

@@ -1,41 +1,40 @@
 """From what was typed, or stands in a file, to typed settings; one sentence for the first value that does not fit."""
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
-from zoo.config.schema import TrainSettings
+from zoo.config.schema import Node, TrainSettings
 from zoo.errors import ZooError, nearest
 
-Settings = TypeVar("Settings", bound=TrainSettings)
-KINDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
+Settings = TypeVar("Settings", bound=Node)
+KINDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text", "array": "a list"}
 BOUNDS = {"minimum": "of at least", "exclusiveMinimum": "above", "exclusiveMaximum": "and below"}
 
 
-def check(config: DictConfig | dict[str, Any]) -> TrainSettings:
+@overload
+def check(config: DictConfig | dict[str, Any]) -> TrainSettings: ...
+@overload
+def check(config: DictConfig | dict[str, Any], kind: type[Settings]) -> Settings: ...
+def check(config: DictConfig | dict[str, Any], kind: type[Node] = TrainSettings) -> Node:
     """Typed settings of a composed configuration, or of plain data.
 
     Raises:
         ZooError: A value has another type or lies outside of its range, or a setting is missing or unknown.
     """
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True) if isinstance(config, DictConfig) else config
-    return validated(TrainSettings, plain)
-
-
-def validated(kind: type[Settings], plain: dict[str, Any]) -> Settings:
-    """Plain data as typed settings of this kind. Raises ZooError."""
     try:
         return kind.model_validate(plain)
     except ValidationError as error:
-        raise ZooError(error_message(error.errors()[0])) from None
+        raise ZooError(error_message(error.errors()[0], kind)) from None
 
 
-def error_message(error: Any) -> str:
+def error_message(error: Any, kind: type[Node]) -> str:
     """What is wrong with one setting, from pydantic's description of it."""
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    schema = TrainSettings.model_json_schema()
+    schema = kind.model_json_schema()
     node, names = schema, []
     for name in error["loc"]:
         if name not in node.get("properties", {}):
@@ -47,8 +46,16 @@ def error_message(error: Any) -> str:
     key = ".".join(names)
     if error["type"] == "extra_forbidden":
         unknown = ".".join(map(str, error["loc"]))
-        return f"There is no setting '{unknown}'; {nearest(unknown, list(schema['properties']))}"
+        return f"There is no setting '{unknown}'; {nearest(unknown, ['.'.join([*names, valid]) for valid in node['properties']])}"
     if error["type"] == "missing":
         return f"The setting {key} is missing; take the configuration as a run has written it."
+    if choices := node.get("enum", [node["const"]] if "const" in node else []):
+        null = ", or null" if isinstance(schema["properties"][names[0]].get("anyOf"), list) else ""
+        return f"{key}={error['input']} is not known; use {one_of(choices)}{null}."
     bounds = (f"{words} {node[bound]:g}" for bound, words in BOUNDS.items() if bound in node)
     return f"{key}={error['input']} must be {' '.join([KINDS.get(node.get('type', ''), 'a group of settings'), *bounds])}."
+
+
+def one_of(choices: list[str]) -> str:
+    """ "a, b or c"."""
+    return " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))

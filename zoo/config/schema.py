@@ -1,14 +1,18 @@
-"""Typed settings of a training run: names, ranges and units, written once. No torch here.
+"""Typed settings of each command: names, ranges and units, written once. No torch here.
 
 What stands in a node beside the fields below belongs to the class that it configures (`_target_`), and is checked by its constructor.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+# Of a folder or a file, or a class; digits alone are a number for Hydra.
+Name = Annotated[str, BeforeValidator(lambda given: str(given) if type(given) in (int, float) else given)]
+Device = Literal["auto", "cpu", "cuda"]
+Split = Literal["test", "val", "train"]
 
 
 class Node(BaseModel):
@@ -38,10 +42,10 @@ class SchedulerSettings(OpenNode):
 class TrainerSettings(Node):
     """Devices and precision. `auto` stands for what the machine has until `zoo.training.resolve` has run."""
 
-    accelerator: str  # auto, cpu, gpu
+    accelerator: Literal["auto", "cpu", "gpu"]
     devices: Any  # auto, or processes on each machine
     num_nodes: Positive
-    precision: Any  # auto, 32-true, bf16-mixed, 16-mixed
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     accumulate_grad_batches: Positive  # micro-batches of a step on each device
     gradient_clip_val: Annotated[float, Field(gt=0)] | None = None  # largest gradient norm of each parameter group
     deterministic: bool
@@ -145,3 +149,82 @@ class ResolvedSettings(TrainSettings):
     def micro_batches(self) -> int:
         """Parts of a batch over all devices and accumulation."""
         return self.trainer.world_size * self.trainer.accumulate_grad_batches
+
+
+class FeaturesSettings(Node):
+    """The network whose features are compared."""
+
+    name: str  # classifier or inception
+    weights: Name | None  # file of an Inception network
+
+
+class RunSettings(Node):
+    """Settings of the commands that open a trained run."""
+
+    run: Name  # a run's folder, a .ckpt file, or latest
+    seed: Natural  # of all draws
+    out: Name | None  # folder
+    device: Device
+    data_root: Name | None  # where the data lie, if they have moved
+    cache: Name | None  # folder of the packed stores
+
+
+class EvaluateSettings(RunSettings):
+    """python -m zoo.evaluate."""
+
+    split: Split
+    samples: Positive  # images of every comparison
+    metrics: Any  # groups and metrics; null = all that apply
+    priors: Any
+    features: FeaturesSettings
+
+
+class GenerateSettings(RunSettings):
+    """python -m zoo.generate. What a mode or way does not take must be null."""
+
+    mode: str | None
+    count: Positive | None  # images, pairs or rows
+    steps: Annotated[int, Field(ge=2)] | None  # images from one end to the other
+    prior: str | None
+    attribute: Name | None  # classes may be digits
+    strength: Annotated[float, Field(allow_inf_nan=False)] | None
+    way: str | None
+    image: Any  # a file, a list of files, or a folder
+    guide: Any
+    save_individual: bool
+    size: Positive | None  # pixels of each image in the picture
+
+
+class CompareSettings(Node):
+    """python -m zoo.compare."""
+
+    runs: list[Name] | Name | None
+    out: Name | None  # folder
+    split: Literal["test", "val"] | None
+    baseline: Literal["zoo"] | None
+    sort: str | None
+    force: bool
+    report: bool
+    dashboard: Literal["wandb"] | None
+
+
+class PrepareSettings(Node):
+    """python -m zoo.prepare."""
+
+    data: DataSettings
+    export: Name | None  # a new folder
+
+
+class BenchSettings(Node):
+    """python -m zoo.bench."""
+
+    sections: list[str] | str
+    models: list[str] | str | None
+    sizes: list[Positive]  # pixels
+    batch_size: Positive
+    compile: bool
+    seconds: Annotated[float, Field(gt=0)]  # for each measurement, about
+    threads: Positive | None
+    images: Positive
+    jpegs: Positive
+    out: Name | None  # file

@@ -46,6 +46,6 @@ def write(content: Any, path: Path) -> None:
     buffer = io.BytesIO()  # torch.save would hide a full disk behind a RuntimeError
     torch.save(content, buffer)
     try:
-        write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+        write_atomically(path, buffer.getbuffer())
     except OSError as error:
         raise ZooError(f"{path} cannot be written ({error.strerror}): make room, or choose another folder with data.cache=DIR.") from error

@@ -66,7 +66,7 @@ def misfit(new: dict[Path, dict[str, Any]], old: list[dict[str, Any]]) -> tuple[
 def write(path: Path, text: str) -> None:
     """Writes a published file whole. Raises ZooError where that is not allowed."""
     try:
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_atomically(path, text)
     except OSError as error:
         raise ZooError(f"{path} cannot be written ({os.strerror(error.errno or 0)}); publish from a checkout of your own.") from error
 

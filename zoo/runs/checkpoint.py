@@ -34,9 +34,8 @@ def save(checkpoint: dict[str, Any], path: Path) -> None:
     buffer = io.BytesIO()  # torch.save would hide a full disk behind a RuntimeError
     torch.save(checkpoint, buffer)
     data = buffer.getbuffer()
-    line = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n".encode()
-    write_atomically(digest_file(path), lambda file: file.write(line))
-    write_atomically(path, lambda file: file.write(data))
+    write_atomically(digest_file(path), f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
+    write_atomically(path, data)
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:

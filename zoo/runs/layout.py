@@ -26,7 +26,7 @@ def write_config(settings: TrainSettings, run: Path) -> None:
     """Writes config.yaml; makes the folder."""
     run.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump({"format": FORMAT} | settings.plain(), sort_keys=False, allow_unicode=True)
-    write_atomically(run / CONFIG, lambda file: file.write(text.encode()))
+    write_atomically(run / CONFIG, text)
 
 
 def read_config(run: Path) -> dict[str, Any]:

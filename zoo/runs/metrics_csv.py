@@ -49,7 +49,7 @@ class MetricsCsv:
         writer = csv.DictWriter(text, self.columns)
         writer.writeheader()
         writer.writerows(self.rows[seen] for seen in sorted(self.rows))
-        write_atomically(self.path, lambda file: file.write(text.getvalue().encode()))
+        write_atomically(self.path, text.getvalue())
 
 
 def curves_of(folder: RunFolder, notes: Notes) -> dict[str, list[float]]:

@@ -110,8 +110,7 @@ def read(path: Path) -> Found:
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Writes one of these files whole."""
-    text = json_of_records(content)
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, json_of_records(content))
 
 
 def fault_of_format(content: dict[str, Any], advice: str) -> str:

@@ -1,11 +1,10 @@
 """Checked settings with what `auto` and `null` mean on this machine filled in, once for each process."""
 
 import os
-from collections.abc import Sequence
 
 import torch
 
-from zoo.config.check import validated
+from zoo.config.check import check
 from zoo.config.schema import ResolvedSettings, TrainerSettings, TrainSettings
 from zoo.errors import ZooError
 from zoo.evaluation.protocol import selected
@@ -20,7 +19,7 @@ def resolve_config(settings: TrainSettings) -> ResolvedSettings:
     if max_images < batch_size:
         raise ZooError(f"max_images={max_images} images is less than one batch of {batch_size}; raise max_images or lower batch_size.")
     intervals = {name: getattr(settings, name) or max(1, max_images // share) for name, share in SHARES.items()}
-    resolved = validated(ResolvedSettings, settings.plain() | intervals)
+    resolved = check(settings.plain() | intervals, ResolvedSettings)
     resolved.evaluation.metrics = selected(settings.evaluation.metrics, "evaluation.metrics")
     resolved.trainer = resolve_trainer(settings.trainer)
     if batch_size % resolved.micro_batches:
@@ -37,7 +36,6 @@ def resolve_trainer(trainer: TrainerSettings) -> TrainerSettings:
     accelerator, devices, precision = trainer.accelerator, trainer.devices, trainer.precision
     if accelerator == "auto":
         accelerator = "gpu" if gpus else "cpu"
-    known("trainer.accelerator", accelerator, ("auto", "cpu", "gpu"))
     if devices == "auto":
         devices = max(gpus, 1) if accelerator == "gpu" else 1
     if type(devices) is not int or devices < 1:
@@ -57,13 +55,6 @@ def resolve_trainer(trainer: TrainerSettings) -> TrainerSettings:
         )
     if precision == "auto":
         precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
-    known("trainer.precision", precision, ("32-true", "bf16-mixed", "16-mixed"))
     if precision == "16-mixed" and accelerator == "cpu":
         raise ZooError("trainer.precision=16-mixed needs a GPU; use bf16-mixed or 32-true on a CPU.")
     return resolved.model_copy(update={"precision": precision})
-
-
-def known(key: str, value: object, choices: Sequence[str]) -> None:
-    """Raises ZooError for a value that is none of the choices."""
-    if value not in choices:
-        raise ZooError(f"{key}={value} is not known; use {', '.join(choices[:-1])} or {choices[-1]}.")

@@ -18,6 +18,7 @@ from zoo.training.lightning_internals import switch_off_sigterm_broadcast
 
 def build_trainer(settings: TrainerSettings, run: Path, steps: int, callbacks: list[pl.Callback], loggers: list[Any]) -> pl.Trainer:
     """The Trainer of resolved settings: DDP with more than one device; no validation loop or sampler of Lightning."""
+    precision: Any = settings.precision  # "auto" is resolved
     strategy: str | Strategy = "auto"
     if settings.world_size > 1:
         strategy = DDPStrategy(find_unused_parameters=False, broadcast_buffers=False, gradient_as_bucket_view=True)
@@ -30,7 +31,7 @@ def build_trainer(settings: TrainerSettings, run: Path, steps: int, callbacks: l
         devices=settings.devices,
         num_nodes=settings.num_nodes,
         strategy=strategy,
-        precision=settings.precision,
+        precision=precision,
         accumulate_grad_batches=settings.accumulate_grad_batches,
         gradient_clip_val=settings.gradient_clip_val,
         deterministic=settings.deterministic,
