@@ -1,8 +1,8 @@
 # make demo: trains a VAE on the embedded faces, evaluates it, says where the pictures and numbers lie.
-# make test: runs the tests, make test-all the slow ones, too.   All create .venv first if it is not there.
+# make test: runs the tests, make test-slow the slow ones, make test-all both.   All create .venv first if it is not there.
 # make references: trains all models and compares their final numbers with stored ones, for changes of the structure.
 # make results: trains all models with three seeds, evaluates, publishes and compares them; stopped, it goes on (EXPERIMENT=compare_full for GPUs).
-.PHONY: demo test test-all lint bench references results clean
+.PHONY: demo test test-slow test-all lint bench references results clean
 PYTHON ?= python3
 MAX_IMAGES ?= 40_000
 EXPERIMENT ?= compare
@@ -14,6 +14,9 @@ demo: .venv/ready
 
 test: .venv/ready-dev
 	$(PY) -m pytest -n auto --maxprocesses=4 --dist=worksteal
+
+test-slow: .venv/ready-dev
+	$(PY) -m pytest -n auto --maxprocesses=4 --dist=worksteal -m slow
 
 test-all: .venv/ready-dev
 	$(PY) -m pytest -n auto --maxprocesses=4 --dist=worksteal -m "slow or not slow"

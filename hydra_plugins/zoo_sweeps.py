@@ -3,19 +3,19 @@
 Hydra imports this for every command, so what is heavy is imported where it is used.
 """
 
-from zoo.sweeps import grid_sweeper, launcher, optuna_sweeper
+from zoo.sweeps import optuna_sweeper, plugins
 
 
-class LocalLauncher(launcher.LocalLauncher):
-    """See zoo.sweeps.launcher.LocalLauncher."""
+class LocalLauncher(plugins.LocalLauncher):
+    """See zoo.sweeps.plugins.LocalLauncher."""
 
 
-class SlurmLauncher(launcher.SlurmLauncher):
-    """See zoo.sweeps.launcher.SlurmLauncher."""
+class SlurmLauncher(plugins.SlurmLauncher):
+    """See zoo.sweeps.plugins.SlurmLauncher."""
 
 
-class GridSweeper(grid_sweeper.GridSweeper):
-    """See zoo.sweeps.grid_sweeper.GridSweeper."""
+class GridSweeper(plugins.GridSweeper):
+    """See zoo.sweeps.plugins.GridSweeper."""
 
 
 class OptunaSweeper(optuna_sweeper.OptunaSweeper):

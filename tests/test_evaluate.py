@@ -84,9 +84,9 @@ def test_everything_is_written_and_the_same_twice(zoo, run):
     assert cost["sampling/images_per_second"] > 0
     assert cost["train/images_seen"] == 320
     assert cost["train/machine"] == cost["sampling/machine"]
-    pictures = {path.name for path in (run / "evaluation").iterdir()}
+    images = {path.name for path in (run / "evaluation").iterdir()}
     samples = {f"samples-{prior}.png" for prior in ("normal", "gaussian", "mixture")}
-    assert pictures == samples | {"reconstructions.png", "interpolations.png", "edits.png"}
+    assert images == samples | {"reconstructions.png", "interpolations.png", "edits.png"}
     assert zoo("evaluate", "run=run", FAST).code == 0
     assert (run / "evaluation.json").read_bytes() == first
 

@@ -141,7 +141,7 @@ def test_interpolation_between_two_files_and_grid_between_four(zoo, run, photos,
 
 def test_the_animation_shows_all_rows_and_ends_where_the_rows_end(zoo, run, tmp_path):
     done = zoo("generate", f"run={run}", "mode=interpolation", "count=2", "out=.")
-    strips = picture(done, tmp_path)
+    grid = picture(done, tmp_path)
     film = Image.open(tmp_path / done.out.splitlines()[1].split(":")[0])
     assert film.n_frames == 60
     assert film.info["loop"] == 0
@@ -149,7 +149,7 @@ def test_the_animation_shows_all_rows_and_ends_where_the_rows_end(zoo, run, tmp_
         film.seek(frame)
         shown = np.asarray(film.convert("RGB"))
         for row in range(2):
-            assert np.abs(cell(shown, 0, row).astype(int) - cell(strips, row, column)).mean() < 4
+            assert np.abs(cell(shown, 0, row).astype(int) - cell(grid, row, column)).mean() < 4
 
 
 def test_attribute_rows_start_from_images_that_lack_it_and_go_along_its_vector(zoo, run, tmp_path):

@@ -50,11 +50,11 @@ def test_every_model_goes_from_images_to_pictures_and_numbers(zoo, tiny, tmp_pat
     param_groups = [f"{what}/{group_name}" for what in ("learning_rate", "gradient_norm") for group_name in loaded.param_groups()]
     expected = [f"train/{name}" for name in ("loss", *param_groups, "images_per_second", "peak_memory_mib")]
     assert {*expected, *(["val/mse", "val/psnr"] if loaded.can_encode else [])} <= {*header}
-    pictures = {path.name for path in (run / "pictures").iterdir()}
+    images = {path.name for path in (run / "pictures").iterdir()}
     kinds = KINDS.get(model, ["interpolations", "reconstructions", "samples"])
     some = {f"{kind}-{seen:012d}.png" for kind in kinds for seen in (32, 64) if seen > here}
-    assert pictures - {f"transfer-{seen:012d}.png" for seen in (32, 64)} == some  # 4 validation digits may hold no 3
-    assert Image.open(run / "pictures" / sorted(pictures)[0]).convert("L").getextrema()[1] > 0
+    assert images - {f"transfer-{seen:012d}.png" for seen in (32, 64)} == some  # 4 validation digits may hold no 3
+    assert Image.open(run / "pictures" / sorted(images)[0]).convert("L").getextrema()[1] > 0
     assert sorted(path.name for path in (run / "checkpoints").glob("*.ckpt")) == ["000000000048.ckpt", "000000000064.ckpt"]
     assert "config.yaml" in {path.name for path in run.iterdir()}
 

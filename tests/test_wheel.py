@@ -32,7 +32,7 @@ def test_the_wheel_trains_from_another_folder(tmp_path, tiny):
     elsewhere.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     python = [str(venv / "bin" / "python"), "-c"]
-    program = "import zoo, zoo.sweeps.launcher as launcher; print(zoo.__file__, launcher.__file__)"
+    program = "import zoo, zoo.sweeps.plugins as plugins; print(zoo.__file__, plugins.__file__)"
     where = subprocess.run([*python, program], cwd=elsewhere, env=environment, capture_output=True, text=True)
     assert where.stdout.count(str(site)) == 2, where.stderr
     command = [str(venv / "bin" / "python"), "-m", "zoo.train", *tiny, "hydra.run.dir=run"]

@@ -22,7 +22,7 @@ def mean_squared_error(target: Tensor, output: Tensor) -> Tensor:
     return (at_least_float32(target) - at_least_float32(output)).square().mean()
 
 
-def gaussian_nll(target: Tensor, mean: Tensor, log_scale: Tensor | float) -> Tensor:
+def gaussian_nll(target: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """-log N(x; x̂, γ²I) = ‖x - x̂‖² / 2γ² + D·log γ + D/2·log 2π, in nats per image, mean over the batch, scalar.
 
     Args:
@@ -31,7 +31,6 @@ def gaussian_nll(target: Tensor, mean: Tensor, log_scale: Tensor | float) -> Ten
         log_scale: log γ, scalar; γ is a standard deviation.
     """
     dimensions = target[0].numel()
-    log_scale = torch.as_tensor(log_scale, dtype=target.dtype, device=target.device) if isinstance(log_scale, float) else log_scale
     squared = (at_least_float32(target) - at_least_float32(mean)).square().sum() / target.shape[0]
     return squared * (-2 * log_scale).exp() / 2 + dimensions * (log_scale + math.log(2 * math.pi) / 2)
 

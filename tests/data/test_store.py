@@ -309,7 +309,7 @@ def test_too_little_room_is_seen_before_building(tmp_path, monkeypatch):
     assert folders(tmp_path / "cache") == []
 
 
-@pytest.mark.parametrize("call", ["_flush", "_write_tables", "sync_folder"])
+@pytest.mark.parametrize("call", ["write_atomically", "_write_tables", "sync_folder"])
 def test_a_disk_that_fills_up_meanwhile(tmp_path, monkeypatch, call):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -23,7 +23,7 @@ def on_both_of_two_ranks(folder: Path, measure: Callable[[], Any]) -> list[Any]:
     processes = [context.Process(target=work, args=(rank,)) for rank in range(2)]
     for process in processes:
         process.start()
-    found = [queue.get(timeout=60) for _ in processes]
+    found = [queue.get(timeout=120) for _ in processes]
     for process in processes:
-        process.join(60)
+        process.join(120)
     return found

@@ -84,13 +84,13 @@ def brightness(image):
     return torch.sigmoid((nn.functional.avg_pool2d(image.float(), 4) - 127.5) / 10).flatten(1)
 
 
-def judged(source, folder, model, **options):
+def context_of(source, folder, model, **options):
     return EvalContext(model, prepare(source, folder), features=KnownClassifier(source.attribute_names, brightness), **options)
 
 
 @torch.no_grad()
 def test_a_vector_that_changes_its_quadrant_only(tmp_path):
-    scores = by_metric(attributes(judged(Quadrants(), tmp_path, Pixels())))
+    scores = by_metric(attributes(context_of(Quadrants(), tmp_path, Pixels())))
     expected = {"success": 1, "success_reconstruction": 0, "attribute_preservation": 1}
     everywhere = {f"{name}/{attribute}": value for name, value in expected.items() for attribute in "ABC"}  # not the constant one
     assert scores == expected | everywhere
@@ -98,7 +98,7 @@ def test_a_vector_that_changes_its_quadrant_only(tmp_path):
 
 @torch.no_grad()
 def test_what_always_went_together_is_edited_together(tmp_path):
-    scores = by_metric(attributes(judged(Quadrants(coupled=True), tmp_path, Pixels())))
+    scores = by_metric(attributes(context_of(Quadrants(coupled=True), tmp_path, Pixels())))
     assert scores["success"] == 1
     # An edit of A moves B in the same direction, and half of the B's are not there yet; C, the other of the others, stays.
     assert [scores[f"attribute_preservation/{name}"] for name in "ABC"] == [0.75, 0.75, 1]
@@ -107,7 +107,7 @@ def test_what_always_went_together_is_edited_together(tmp_path):
 
 @torch.no_grad()
 def test_edits_are_compared_with_the_reconstruction_not_with_the_original(tmp_path):
-    scores = by_metric(attributes(judged(Quadrants(), tmp_path, Blind())))
+    scores = by_metric(attributes(context_of(Quadrants(), tmp_path, Blind())))
     assert scores["success"] == scores["success_reconstruction"] == 0.5  # right by chance, in all removals or all additions
     assert scores["attribute_preservation"] == 1  # nothing changes, though hardly anything is as in the original
 
@@ -117,15 +117,15 @@ def test_attributes_with_too_few_images_are_left_out(tmp_path):
     source = Quadrants()
     source.bits[80:, 1] = np.arange(80) < 9  # 9 test images with B
     source.bits[:80, 2] = 1  # no training image without C
-    scores = by_metric(attributes(judged(source, tmp_path, Pixels())))
+    scores = by_metric(attributes(context_of(source, tmp_path, Pixels())))
     assert {name for name in scores if name.startswith("success/")} == {"success/A"}
     assert not any(np.isnan(value) for value in scores.values())
-    assert attributes(judged(Quadrants(test=16), tmp_path, Pixels())) == []
+    assert attributes(context_of(Quadrants(test=16), tmp_path, Pixels())) == []
 
 
 @torch.no_grad()
 def test_only_what_is_wanted_is_returned(tmp_path):
-    context = judged(Quadrants(), tmp_path, Pixels())
+    context = context_of(Quadrants(), tmp_path, Pixels())
     context.wanted = {"attribute_preservation"}
     assert set(by_metric(attributes(context))) == {"attribute_preservation", *(f"attribute_preservation/{name}" for name in "ABC")}
 
@@ -134,7 +134,7 @@ def test_nothing_to_do(tmp_path):
     source, mute = Quadrants(), Pixels()
     mute.can_encode = False
     names = source.attribute_names
-    assert attributes(judged(source, tmp_path, mute)) == []
+    assert attributes(context_of(source, tmp_path, mute)) == []
     for features in (
         None,
         nn.Identity(),
@@ -277,7 +277,7 @@ def test_attributes_that_share_a_factor_are_tied():
 @torch.no_grad()
 def test_two_ranks_give_the_same_numbers_as_one(tmp_path):
     def measured():
-        return attributes(judged(Quadrants(train=600, coupled=True), tmp_path, Pixels()))
+        return attributes(context_of(Quadrants(train=600, coupled=True), tmp_path, Pixels()))
 
     alone = measured()
     assert on_both_of_two_ranks(tmp_path, measured) == [alone, alone]

@@ -108,20 +108,20 @@ def test_a_collapsed_encoder_is_noted_not_praised(context):
 
 
 def test_attributes_are_told_to_a_model_that_reads_them(context, faces):
-    told = []
+    seen = []
 
     class Reader(Known):
         reads_attributes = True
 
         def encode(self, image, attributes=None):
-            told.append(attributes)
+            seen.append(attributes)
             return self.function(image)
 
     with torch.no_grad():
         evaluate(context(Reader(*ENCODERS["corner"]), count=64), ["invariance"])
-    assert len(told) == 1 + len(PERTURBATIONS)
-    assert all(torch.equal(attributes, told[0]) for attributes in told)
-    assert told[0].shape == (64, len(faces.attribute_names))
+    assert len(seen) == 1 + len(PERTURBATIONS)
+    assert all(torch.equal(attributes, seen[0]) for attributes in seen)
+    assert seen[0].shape == (64, len(faces.attribute_names))
 
 
 def test_grey_images_have_no_channels_to_reverse(tmp_path, digits):

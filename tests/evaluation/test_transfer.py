@@ -167,9 +167,9 @@ def test_truths_are_the_same_face_with_the_guides_own_glasses_or_with_none(faces
         rest = np.delete(np.arange(len(FACTOR_NAMES)), PARTS)
         np.testing.assert_array_equal(edits.truths[:, :, rest], np.broadcast_to(own[:, None, rest], edits.truths[:, :, rest].shape))
         if way == "remove":
-            pictures = drawn(edits.truths[:5], 32)
+            images = drawn(edits.truths[:5], 32)
             assert edits.truths.shape[1] == GUIDES
-            assert (pictures == pictures[:, :1]).all()  # whatever style the glasses would have that are not there
+            assert (images == images[:, :1]).all()  # whatever style the glasses would have that are not there
         else:
             np.testing.assert_array_equal(edits.truths[:, 0][:, PARTS], guides[:, PARTS])
 

@@ -247,9 +247,9 @@ def test_other_models_have_nothing_to_transfer(zoo, tmp_path):
 
 
 def test_a_split_without_the_attribute_has_no_guides(zoo, run, opened, monkeypatch):
-    import zoo.generation.figures as drawings
+    from zoo.generation import figures
 
-    monkeypatch.setattr(drawings, "of_domain", lambda request, model, name: np.arange(5 if name == "image" else 0))
+    monkeypatch.setattr(figures, "of_domain", lambda request, model, name: np.arange(5 if name == "image" else 0))
     done = zoo("generate", f"run={run}", "mode=transfer")
     assert done.code == 2
     assert "there are 0 to choose from" in done.err

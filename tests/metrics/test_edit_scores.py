@@ -103,12 +103,12 @@ def test_outputs_beyond_the_range_are_clamped():
     assert change_share(found) == 1
 
 
-def pictures(*shape):
+def random_images(*shape):
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=GENERATOR)
 
 
 def test_masked_errors_are_relative_to_leaving_the_image_as_it_is():
-    originals, noise = pictures(5, 3, 8, 8), pictures(5, 3, 8, 8)
+    originals, noise = random_images(5, 3, 8, 8), random_images(5, 3, 8, 8)
     truths = originals.clone()
     truths[:, 1, :4] += 100  # of one channel alone, modulo 256
     assert masked_relative_mse(errors(originals, noise, originals, truths)) == 1
@@ -121,10 +121,10 @@ def test_masked_errors_are_relative_to_leaving_the_image_as_it_is():
 
 
 def test_unmasked_errors_are_relative_to_the_reconstructions():
-    originals = pictures(5, 3, 8, 8) // 2
+    originals = random_images(5, 3, 8, 8) // 2
     truths, plain, edits = originals.clone(), originals + 10, originals + 20
     truths[:, :, :4] += 50
-    edits[:, :, :4] = 255  # inside, however wrong
+    edits[:, :, :4] = 255  # masked, however wrong
     plain[:, :, :4] = 255
     found = errors(originals, plain, edits, truths)
     assert unmasked_relative_mse(found) == pytest.approx(4, rel=1e-5)
@@ -132,7 +132,7 @@ def test_unmasked_errors_are_relative_to_the_reconstructions():
 
 
 def test_every_value_is_masked_or_not():
-    originals, plain, edits, truths = pictures(3, 3, 8, 8), pictures(3, 3, 8, 8), pictures(3, 3, 8, 8), pictures(3, 3, 8, 8)
+    originals, plain, edits, truths = (random_images(3, 3, 8, 8) for _ in range(4))
     truths[:, :, ::2] = originals[:, :, ::2]
     found = errors(originals, plain, edits, truths)
     torch.testing.assert_close(found.edit_masked + found.edit_unmasked, ((edits.float() - truths.float()) / 255).square().sum((1, 2, 3)))
@@ -142,5 +142,5 @@ def test_ratios_are_of_sums_over_all_images_and_undefined_where_nothing_changes(
     found = Errors(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 2.0]), torch.tensor([3.0, 0.0]), torch.tensor([1.0, 2.0]))
     assert masked_relative_mse(found) == 0.25
     assert unmasked_relative_mse(found) == 1
-    same = pictures(2, 3, 4, 4)
+    same = random_images(2, 3, 4, 4)
     assert math.isnan(masked_relative_mse(errors(same, same, same, same)))

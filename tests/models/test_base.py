@@ -19,22 +19,22 @@ class Game(Autoencoder):
         super().__init__((1, 2, 2), 2, **options)
         self.autoencoder = nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 4))
         self.critic = nn.Linear(4, 1)
-        self.rests: dict[int, tuple[str, ...]] = {}
+        self.frozen_groups_at: dict[int, tuple[str, ...]] = {}
         self.drawn: list[torch.Tensor] = []
 
     def param_groups(self):
         return {"autoencoder": [*self.autoencoder.parameters()], "critic": [*self.critic.parameters()]}
 
     def frozen_groups(self):
-        return self.rests.get(self.trainer.global_step, ())
+        return self.frozen_groups_at.get(self.trainer.global_step, ())
 
     def terms(self, image, noise):
         """Each parameter group's own objective, written separately."""
         output = self.autoencoder(image)
         detached = {name: p.detach() for name, p in self.critic.named_parameters()}
         g_loss = functional_call(self.critic, detached, (output,)).square().mean()
-        judged = (self.critic(output.detach()) - 1).square().mean() + self.critic(image + 0.1 * noise).square().mean()
-        return (output - image).square().mean() + 0.5 * g_loss, judged
+        d_loss = (self.critic(output.detach()) - 1).square().mean() + self.critic(image + 0.1 * noise).square().mean()
+        return (output - image).square().mean() + 0.5 * g_loss, d_loss
 
     def losses(self, batch):
         image = batch.image.flatten(1)
@@ -84,16 +84,17 @@ class Record(pl.Callback):
         self.norms.append({name: norm.item() for name, norm in pl_module.gradient_norms.items()})
 
 
-def play(steps: int = 6, rests=None, training_config=None, model=None, clip=None, **options) -> tuple[Game, Record]:
+def play(steps: int = 6, frozen_groups_at=None, training_config=None, model=None, gradient_clip_val=None, **options) -> tuple[Game, Record]:
     torch.manual_seed(0)
     model = model or Game(**options)
-    model.rests = rests or {}
+    model.frozen_groups_at = frozen_groups_at or {}
     settings = {"batch_size": 8, "max_images": 8 * steps, "optimizer": lambda groups: torch.optim.Adam(groups, lr=0.01, betas=(0.5, 0.999))}
     model.training_config = TrainingConfig(**(settings | (training_config or {})))
     record = Record()
     trainer = pl.Trainer(
         accelerator="cpu", max_steps=steps, callbacks=[record], logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, num_sanity_val_steps=0, gradient_clip_val=clip,
+        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, num_sanity_val_steps=0,
+        gradient_clip_val=gradient_clip_val,
     )  # fmt: skip
     trainer.fit(model, Data(steps))
     return model, record
@@ -111,7 +112,7 @@ def test_the_one_loss_gives_each_group_its_own_gradient():
 
 
 def test_a_frozen_group_moves_by_exactly_nothing_and_starts_at_one_learning_rate():
-    _, record = play(rests={step: ("critic",) for step in range(4)})
+    _, record = play(frozen_groups_at={step: ("critic",) for step in range(4)})
     torch.manual_seed(0)
     start = dict(Game().named_parameters())
     for name in ("critic.weight", "critic.bias"):
@@ -136,7 +137,7 @@ def test_groups_have_their_own_rates_betas_and_schedules():
 def test_each_group_is_clipped_on_its_own_and_its_norm_is_kept():
     _, free = play(steps=1)
     descent = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=1.0)}
-    _, clipped = play(steps=1, training_config=descent, clip=free.norms[0]["critic"] / 2)
+    _, clipped = play(steps=1, training_config=descent, gradient_clip_val=free.norms[0]["critic"] / 2)
     _, plain = play(steps=1, training_config=descent)
     assert clipped.norms[0] == free.norms[0]
     torch.manual_seed(0)

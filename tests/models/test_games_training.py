@@ -90,19 +90,19 @@ def test_the_vaes_encoder_never_moves():
 
 @pytest.mark.parametrize("pieces", [1, 2])
 def test_outside_of_the_equilibrium_who_is_ahead_is_frozen(pieces):
-    """The costs of a step, over all of its pieces, decide who moves in that very step."""
+    """The losses of the discriminator in a step, over all of its pieces, decide who moves in that very step."""
     model = vaegan(margin=0.02)
-    step, decided, costs = model.training_step, [], []
+    step, decided, d_losses = model.training_step, [], []
 
     def recorded(batch, batch_idx):
         found = step(batch, batch_idx)
-        costs.append([found["d_loss_real"].item(), found["d_loss_fake"].item()])
+        d_losses.append([found["d_loss_real"].item(), found["d_loss_fake"].item()])
         return found
 
     model.training_step = recorded
     record = train(model, steps=12, pieces=pieces, lr=3e-3)
-    for first in range(0, len(costs), pieces):
-        real, fake = (sum(cost[kind] for cost in costs[first : first + pieces]) / pieces for kind in (0, 1))
+    for first in range(0, len(d_losses), pieces):
+        real, fake = (sum(pair[kind] for pair in d_losses[first : first + pieces]) / pieces for kind in (0, 1))
         discriminator, decoder = not (real < 0.66 or fake < 0.66), not (real > 0.70 or fake > 0.70)
         if not (discriminator or decoder):
             discriminator = decoder = True
@@ -184,7 +184,7 @@ def assert_compiled_equals_eager(game: str, backend: str) -> None:
         torch.testing.assert_close(buffer, twin.get_buffer(name))
 
 
-@pytest.mark.parametrize("game", [pytest.param(name, marks=pytest.mark.slow) if "vaegan" in name else name for name in SMALLEST])
+@pytest.mark.parametrize("game", SMALLEST)
 def test_the_losses_are_one_graph(game):
     assert_compiled_equals_eager(game, "aot_eager")
 
@@ -220,7 +220,7 @@ def test_bf16_clipping_and_accumulation_at_once(zoo, hundred, tmp_path, game):
 
 @pytest.mark.parametrize("game", OWN)
 def test_accumulation_equals_one_batch(zoo, hundred, tmp_path, game):
-    """Pairs and domains stay together, and a step's costs are the mean over its pieces."""
+    """Pairs and domains stay together, and a step's losses are the mean over its pieces."""
     for pieces in (1, 2):
         done = zoo("train", *hundred, *OWN[game], f"trainer.accumulate_grad_batches={pieces}", f"hydra.run.dir={pieces}")
         assert done.code == 0, done.err

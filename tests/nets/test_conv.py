@@ -49,4 +49,4 @@ def test_sizes_it_cannot_make_are_refused(size):
 @pytest.mark.parametrize("options", [{"output": "sigmoid"}, {"width": 20}, {"norm": "batch"}])
 def test_bad_options_are_refused(options):
     with pytest.raises(ZooError):
-        ConvBackbone(32, 3, **options).encoder(4)
+        ConvBackbone(32, 3, **options).decoder(4)

@@ -63,13 +63,14 @@ def test_beside_an_ordinary_call_the_parameters_feel_that_call_alone(net, image)
 
 
 def test_autocast_reaches_inside(net, image):
-    """Under bf16 an ordinary call and a frozen one round alike, in either order: autocast keeps casts of weights."""
+    """Under bf16 an ordinary call and a detached one round alike, in either order: autocast keeps casts of weights."""
     net = net.float().eval()
-    single = image.detach().float().requires_grad_()
+    image32 = image.detach().float().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        frozen_first, plain, frozen_last = call_with_detached_params(net, single), net(single), call_with_detached_params(net, single)
-        gradient = torch.autograd.grad(plain.float().sum() + frozen_last.float().sum(), [*net.parameters()])
+        detached_first, plain = call_with_detached_params(net, image32), net(image32)
+        detached_last = call_with_detached_params(net, image32)
+        gradient = torch.autograd.grad(plain.float().sum() + detached_last.float().sum(), [*net.parameters()])
     assert plain.dtype == torch.bfloat16
-    assert torch.equal(frozen_first, plain)
-    assert torch.equal(frozen_last, plain)
+    assert torch.equal(detached_first, plain)
+    assert torch.equal(detached_last, plain)
     assert all(part.abs().max() > 0 for part in gradient)

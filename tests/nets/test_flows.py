@@ -8,11 +8,10 @@ from torch import nn
 from torch.autograd.functional import jacobian
 
 from zoo.errors import ZooError
-from zoo.nets.flows import ActNorm, Coupling, InvertibleConv, Permutation, Split, Squeeze, Step
+from zoo.nets.flows import ActNorm, Coupling, InvertibleConv, Permutation, Split, Step
 
 SHAPE = (4, 4, 6)  # channels, height, width
 LAYERS = {
-    "squeeze": Squeeze,
     "actnorm": lambda: ActNorm(4),
     "conv": lambda: InvertibleConv(4),
     "permutation": lambda: Permutation(4),
@@ -55,7 +54,7 @@ def test_inverse_and_log_determinant(name):
     assert log_det.shape == (3,)
     torch.testing.assert_close(layer.inverse(z), x, rtol=0, atol=1e-10)
     torch.testing.assert_close(log_det, log_det_by_autograd(lambda image: layer(image)[0], x), rtol=0, atol=1e-10)
-    if name in ("squeeze", "permutation", "additive"):
+    if name in ("permutation", "additive"):
         assert not log_det.any()
     else:
         assert log_det.abs().min() > 0.01
@@ -68,7 +67,7 @@ def test_actnorm_of_vectors():
     torch.testing.assert_close(log_det, log_det_by_autograd(lambda row: layer(row)[0], x), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("squeeze", "permutation")])
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "permutation"])
 def test_every_parameter_receives_a_gradient(name):
     layer = layer_of(name)
     z, log_det = layer(images())
@@ -89,14 +88,6 @@ def test_inverse_in_float32_and_under_autocast(name, mixed):
     assert z.dtype == log_det.dtype == back.dtype == torch.float32
     torch.testing.assert_close(back, x, rtol=0, atol=1e-5)
     torch.testing.assert_close(log_det.double(), exact, rtol=0, atol=(1e-3 if mixed else 1e-6) * x[0].numel())
-
-
-def test_squeeze_moves_blocks_of_pixels_into_channels():
-    x = images(2)
-    z = Squeeze()(x)[0]
-    assert z.shape == (2, 16, 2, 3)
-    for c, i, j in [(0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1)]:
-        assert torch.equal(z[:, 4 * c + 2 * i + j], x[:, c, i::2, j::2])
 
 
 def test_actnorm_is_initialised_once():

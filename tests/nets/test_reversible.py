@@ -73,8 +73,8 @@ def test_two_rows_one_after_the_other_in_one_graph(mode):
 def test_frozen_parameters_receive_no_gradient():
     def call_with_detached_params(memory):
         steps = row(memory=memory)
-        steps.rows()[1].requires_grad_(False)
-        steps.rows()[2].coupling.requires_grad_(False)
+        steps.steps[1].requires_grad_(False)
+        steps.steps[2].coupling.requires_grad_(False)
         return outcome(steps, images())
 
     expected = call_with_detached_params("plain")
@@ -120,7 +120,7 @@ def test_each_net_runs_twice_and_in_the_precision_of_the_forward_pass(mixed):
     """Once forward, once in the backward pass, which runs outside of autocast. The gradients of what ran in float32 stay float32."""
     steps, x = row(memory="reversible").float(), images(8).float()
     seen = []
-    for step in steps.rows():
+    for step in steps.steps:
         step.coupling.net.register_forward_hook(lambda net, inputs, output: seen.append(output.dtype))
 
     def gradients(memory):
@@ -143,7 +143,7 @@ def test_parameters_that_changed_since_are_an_error():
     steps = row(memory="reversible")
     loss = steps(images())[0].sum()
     with torch.no_grad():
-        steps.rows()[1].actnorm.shift += 1
+        steps.steps[1].actnorm.shift += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
 

@@ -101,7 +101,7 @@ def test_every_parameter_receives_a_gradient(backbone, discriminator):
     discriminator.zero_grad()
 
 
-def judged(net: Discriminator, image: torch.Tensor) -> torch.Tensor:
+def objective(net: Discriminator, image: torch.Tensor) -> torch.Tensor:
     """A loss with a judging call and a training call, as models make them."""
     logits, features = call_with_detached_params(net, image)
     own, _ = net(image.detach())
@@ -122,7 +122,7 @@ def test_a_judging_call_moves_nothing(small):
 def test_it_compiles_as_one_graph(small):
     image = torch.randn(4, 3, 8, 8, dtype=torch.float64, requires_grad=True)
     inputs = [image, *small.parameters()]
-    eager = torch.autograd.grad(judged(small, image), inputs)
-    compiled = torch.autograd.grad(torch.compile(judged, fullgraph=True, backend="aot_eager")(small, image), inputs)
+    eager = torch.autograd.grad(objective(small, image), inputs)
+    compiled = torch.autograd.grad(torch.compile(objective, fullgraph=True, backend="aot_eager")(small, image), inputs)
     for ours, theirs in zip(compiled, eager, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-MODELS = ("ae", "vae", "vaegan", "gan", "acai", "udt", "glow", "fvae", "two_stage", "cross_ae", "ltae")
 METRICS = ("val/mse", "val/loss")
 VALUES = Path(__file__).with_name("values.json")
 HERE = Path(__file__).resolve().parents[2]
+MODELS = sorted(path.stem for path in (HERE / "conf/model").glob("*.yaml"))
 TOLERANCE = 1e-5  # relative
 PAIRS = 9
 LEAST_RATIO = 0.95  # of images/s
@@ -51,9 +51,9 @@ class Trainer:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(checkout)}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.process: Any = subprocess.Popen([sys.executable, "-c", WORKER], cwd=checkout, env=environment, **pipes)
-        length = "max_images" if "max_images:" in (checkout / "conf/train.yaml").read_text() else "budget"  # its name in the first version
+        first_version = "max_images:" not in (checkout / "conf/train.yaml").read_text()
+        self.length = "budget" if first_version else "max_images"  # the name of the setting
         self.settings = ["batch_size=32", "data.image_size=32", "trainer=cpu", "evaluation.samples=0", "logger=none"]
-        self.length = length
 
     def train(self, model: str, images: int) -> dict[str, Any]:
         """summary.json of one model."""
@@ -82,6 +82,8 @@ def store() -> None:
 def compare() -> bool:
     """Prints each model's numbers beside the stored ones; whether all are equal."""
     known, equal = json.loads(VALUES.read_text()), True
+    if missing := [model for model in MODELS if model not in known]:
+        raise SystemExit(f"{VALUES.name} has no values of {', '.join(missing)}; store them first: python -m tests.references store")
     for model, found in values():
         for name, value in known[model].items():
             difference = abs(found.get(name, float("nan")) - value) / max(abs(value), 1e-12)

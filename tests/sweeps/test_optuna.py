@@ -12,9 +12,9 @@ import zoo.sweeps.jobs as sweep_jobs
 import zoo.train as zoo_train
 from zoo.config.overrides import quoted
 from zoo.errors import ZooError
-from zoo.sweeps.launcher import LocalLauncher
 from zoo.sweeps.local import LocalBackend
 from zoo.sweeps.optuna_sweeper import distribution
+from zoo.sweeps.plugins import LocalLauncher
 
 SIZE = ["max_images=32", "batch_size=32"]
 SEARCH = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.metric=val/mse", "logger=none", "hydra.sweep.dir=found", *SIZE]

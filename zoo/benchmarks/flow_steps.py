@@ -170,7 +170,7 @@ def as_normflows(flow: ImageFlow) -> Any:
     priors, flows, merges = [], [], []
     for level in reversed(range(len(flow.levels))):  # ours
         blocks = []
-        for step in reversed(flow.levels[level].rows()):
+        for step in reversed(flow.levels[level].steps):
             channels, width = len(step.actnorm.shift), step.coupling.net[0].out_channels
             blocks.append(normflows.flows.GlowBlock(channels, width, scale=True, scale_map="sigmoid").to(step.actnorm.shift))
             coupling, mixing, actnorm = blocks[-1].flows

@@ -11,7 +11,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -59,12 +59,13 @@ class CelebA(Source):
         """Raises ZooError for missing, doubled or malformed rows, images without a row, rows without an image, and empty splits."""
         images, attribute_file, *others = self._locate()
         present, self._load = open_images(images)
-        table = read_attributes(attribute_file, self.partial)
-        names = join(present, table.rows, images, attribute_file, self.partial)
+        columns, rows = read_attributes(attribute_file, self.partial)
+        names = join(present, rows, images, attribute_file, self.partial)
         splits = self._splits(names, *others)
-        self._names, self.attribute_names = names, table.columns
+        self._names, self.attribute_names = names, columns
+        attributes = np.frombuffer(b"".join(rows[name] for name in names), np.uint8).reshape(len(names), len(columns))
         digests = {path.name: sha256_of(path) for path in (attribute_file, *others)}
-        return Listing(names, splits, table.values[[table.rows[name] for name in names]], digests=digests)
+        return Listing(names, splits, attributes, digests=digests)
 
     def read(self, start: int, stop: int) -> Chunk:
         if self._load is None:
@@ -83,14 +84,6 @@ class CelebA(Source):
     def _splits(self, names: list[str], *tables: Path) -> np.ndarray:
         """(N,) uint8, positions in SPLITS."""
         return official_splits(names, tables[0])
-
-
-class Attributes(NamedTuple):
-    """A table of attributes: which row belongs to which file."""
-
-    columns: tuple[str, ...]  # A names
-    rows: dict[str, int]  # file name -> row in `values`
-    values: np.ndarray  # (N, A) uint8 in {0, 1}
 
 
 def find(root: Path, names: list[str], expected: str) -> Path:
@@ -160,8 +153,10 @@ def malformed(path: Path, number: int, problem: str) -> ZooError:
     return ZooError(f"{path}, line {number}: {problem}; correct the line, or {RESTORE}.")
 
 
-def read_attributes(path: Path, partial: bool = False) -> Attributes:
+def read_attributes(path: Path, partial: bool = False) -> tuple[tuple[str, ...], dict[str, bytes]]:
     """Reads CelebA's attribute table: number of rows, names of columns, then per file its name and -1 or 1 for each column.
+
+    Returns the names of the A columns, and for each file A bytes in {0, 1}.
 
     Kaggle's .csv has no number, and `image_id` before the names. Raises ZooError for a doubled or malformed row or column, and where the
     number of rows is not the announced one (fewer are allowed if `partial`).
@@ -180,22 +175,20 @@ def read_attributes(path: Path, partial: bool = False) -> Attributes:
         raise malformed(path, number, "the names of the attributes should stand here, each once")
 
     bits = {"1": 1, "-1": 0}
-    rows: dict[str, int] = {}
-    values = bytearray()
+    rows: dict[str, bytes] = {}
     for number, (name, *fields) in lines:
         if len(fields) != len(columns):
             raise malformed(path, number, f"{name} has {len(fields)} values for {len(columns)} attributes")
         if name in rows:
             raise malformed(path, number, f"{name} has a second row")
         try:
-            values += bytes([bits[field] for field in fields])
+            rows[name] = bytes([bits[field] for field in fields])
         except KeyError as error:
             raise malformed(path, number, f"{name} has the value {error.args[0]!r}, but only -1 and 1 are possible") from None
-        rows[name] = len(rows)
     if announced is not None and (len(rows) > announced or (len(rows) < announced and not partial)):
         wrong = f"{path}, line 1: {announced} rows are announced, but {len(rows)} follow"
         raise ZooError(f"{wrong}; {RESTORE}" + (", or pass data.partial=true to use those." if len(rows) < announced else "."))
-    return Attributes(tuple(columns), rows, np.frombuffer(bytes(values), np.uint8).reshape(len(rows), len(columns)))
+    return tuple(columns), rows
 
 
 def read_partition(path: Path) -> dict[str, int]:
@@ -212,7 +205,7 @@ def read_partition(path: Path) -> dict[str, int]:
     return splits
 
 
-def join(present: list[str], rows: dict[str, int], images: Path, table: Path, partial: bool) -> list[str]:
+def join(present: list[str], rows: dict[str, bytes], images: Path, table: Path, partial: bool) -> list[str]:
     """Names of the images to use, sorted: those in both. Raises ZooError where the two differ, unless `partial`, or nothing is common."""
     absent, unlisted = rows.keys() - set(present), set(present) - rows.keys()
     if absent and not partial:

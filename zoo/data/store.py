@@ -16,7 +16,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import closing
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +24,7 @@ import numpy as np
 
 from zoo.data.source import SPLITS, Listing, Source
 from zoo.errors import ZooError
-from zoo.files import locked, sha256_of, sync_folder
+from zoo.files import locked, sha256_of, sync_folder, write_atomically
 from zoo.progress import chunks
 
 STORE_FORMAT = 1
@@ -162,10 +162,8 @@ def _build(source: Source, path: Path, key: dict[str, Any], approve: Callable[[L
             "sources_sha256": sources.hexdigest(),
             "files": files,
         }
-        with open(temporary / "manifest.json", "wb") as file:
-            file.write(json.dumps({**manifest, "sha256": _json_sha256(manifest)}, indent=1).encode())
-            _flush(file)
-        sync_folder(temporary)
+        text = json.dumps({**manifest, "sha256": _json_sha256(manifest)}, indent=1)
+        write_atomically(temporary / "manifest.json", lambda file: file.write(text.encode()))
         if path.exists():  # written by another version or with a broken manifest
             os.rename(path, temporary.with_name(f"{temporary.name}-old"))
         os.rename(temporary, path)
@@ -204,7 +202,8 @@ def _write_images(source: Source, count: int, skip_bad: bool, file: BinaryIO, so
     if bad and skip_bad:
         file.seek(0)
         _write_header(file, (count - len(bad), *shape))  # numpy pads it, so that it keeps its length
-    _flush(file)
+    file.flush()
+    os.fsync(file.fileno())
     return bad
 
 
@@ -216,12 +215,9 @@ def _write_tables(folder: Path, listing: Listing, valid: np.ndarray) -> None:
     tables = {"attributes": listing.attributes, "splits": listing.splits, "factors": listing.factors}
     for name, table in tables.items():
         if table is not None:
-            with open(folder / f"{name}.npy", "wb") as file:
-                np.save(file, table[valid])
-                _flush(file)
-    with open(folder / "names.txt", "wb") as file:
-        file.write("".join(f"{listing.names[i]}\n" for i in valid).encode("utf-8", "surrogateescape"))
-        _flush(file)
+            write_atomically(folder / f"{name}.npy", partial(np.save, arr=table[valid]))
+    names = "".join(f"{listing.names[i]}\n" for i in valid).encode("utf-8", "surrogateescape")
+    write_atomically(folder / "names.txt", lambda file: file.write(names))
 
 
 def _check(source: Source, listing: Listing) -> None:
@@ -279,8 +275,3 @@ def _fits(path: Path, key: dict[str, Any]) -> bool:
 
 def _json_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())

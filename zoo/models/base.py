@@ -302,28 +302,25 @@ class Autoencoder(pl.LightningModule):
 def evaluation_mode(model: Autoencoder, trainer: Any = None) -> Iterator[None]:
     """Inside: eval mode, no gradients, averaged weights where averaging is on; the random state is as before afterwards."""
     averaging = [callback for callback in (trainer.callbacks if trainer else []) if isinstance(callback, WeightAveraging)]
-    training, state = model.training, torch.get_rng_state()
+    training = model.training
     model.eval()
-    for callback in averaging:
-        callback.on_validation_epoch_start(trainer, model)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for callback in averaging:
-            callback.on_validation_epoch_end(trainer, model)
-        model.train(training)
-        torch.set_rng_state(state)
+            callback.on_validation_epoch_start(trainer, model)
+        try:
+            yield
+        finally:
+            for callback in averaging:
+                callback.on_validation_epoch_end(trainer, model)
+            model.train(training)
 
 
 def check_output_range(model: Autoencoder) -> None:
     """Raises ZooError if the decoder cannot make dark pixels: images live in [-1, 1], a sigmoid stays in [0, 1]."""
-    model.eval()  # BatchNorm must not learn from noise
-    with torch.no_grad():
+    with evaluation_mode(model):  # BatchNorm must not learn from noise
         generator = torch.Generator().manual_seed(0)
         wild = 1e5 * torch.randn(64, model.latent_dim, generator=generator).to(model.device)  # fresh weights hardly answer to less
         lowest = model.decode(wild).min().item()
-    model.train()
     if lowest >= 0:
         raise ZooError(
             f"The decoder of {type(model).__name__} never goes below 0, but images are in [-1, 1]; "

@@ -151,8 +151,7 @@ class FVAE(Autoencoder):
             return "the encoder's output"
         if not v.isfinite().all() or not self.log_sigma2().isfinite():
             return "the scales σ₁ and σ₂"
-        found = None if isinstance(self.flow, Identity) else self.flow.first_not_finite(v)  # type: ignore[operator]
-        if found:
+        if found := self.flow.first_not_finite(v):
             return f"the flow, {found}"
         return "" if self.decoder(v).isfinite().all() else "the decoder's output"
 

@@ -85,4 +85,4 @@ class Glow(Autoencoder):
         return -self.negative_log_likelihood(image)[:, None] if self.n_bits == 8 else None  # (B, 1), exact
 
     def locate_nonfinite(self, batch: Batch) -> str:
-        return self.flow.first_not_finite(self.dequantised(batch.image)) or ""  # type: ignore[operator]
+        return self.flow.first_not_finite(self.dequantised(batch.image))

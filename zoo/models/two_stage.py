@@ -30,7 +30,6 @@ from zoo.models.ae import AE
 from zoo.models.base import Autoencoder, evaluation_mode
 from zoo.models.nested import take_over
 from zoo.nets.flows import Flow
-from zoo.nets.latent_flows import first_not_finite
 from zoo.priors.flow import Flow as FlowPrior
 from zoo.priors.flow import standardisation
 from zoo.priors.normal import enough
@@ -160,7 +159,7 @@ class TwoStage(Autoencoder):
         code = at_least_float32(self.encode(batch.image, batch.attributes))
         if not code.isfinite().all():
             return "the codes"
-        found = first_not_finite(self.prior.transform, (code - self.prior.mean) / self.prior.scale)
+        found = self.prior.transform.first_not_finite((code - self.prior.mean) / self.prior.scale)
         return f"the flow, {found}" if found else ""
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:

@@ -5,6 +5,7 @@ flat for the rest of the zoo. Outputs are linear.
 """
 
 import math
+from itertools import pairwise
 
 from torch import nn
 
@@ -29,21 +30,18 @@ class ACAIBackbone:
     def encoder(self, out_features: int) -> nn.Module:
         """An encoder (B, C, H, W) -> (B, out_features)."""
         layers: list[nn.Module] = [nn.Conv2d(self.image_shape[0], self.widths[0], 1)]
-        before = self.widths[0]
-        for width in self.widths[:-1]:
+        for before, width in pairwise([self.widths[0], *self.widths[:-1]]):
             layers += [*convolution(before, width), *convolution(width, width), nn.AvgPool2d(2)]
-            before = width
-        layers += [*convolution(before, self.widths[-1]), nn.Conv2d(self.widths[-1], self.maps(out_features), 3, padding=1)]
+        layers += [*convolution(*self.widths[-2:]), nn.Conv2d(self.widths[-1], self.maps(out_features), 3, padding=1)]
         return initialised(nn.Sequential(*layers, nn.Flatten()))
 
     def decoder(self, latent_dim: int) -> nn.Module:
         """A decoder (B, latent_dim) -> (B, C, H, W)."""
-        before = self.maps(latent_dim)
-        layers: list[nn.Module] = [nn.Unflatten(1, (before, self.latent_width, self.latent_width))]
-        for width in reversed(self.widths[:-1]):
+        maps, last = self.maps(latent_dim), self.widths[0]
+        layers: list[nn.Module] = [nn.Unflatten(1, (maps, self.latent_width, self.latent_width))]
+        for before, width in pairwise([maps, *self.widths[-2::-1]]):
             layers += [*convolution(before, width), *convolution(width, width), nn.Upsample(scale_factor=2)]
-            before = width
-        layers += [*convolution(before, before), nn.Conv2d(before, self.image_shape[0], 3, padding=1)]
+        layers += [*convolution(last, last), nn.Conv2d(last, self.image_shape[0], 3, padding=1)]
         return initialised(nn.Sequential(*layers))
 
     def maps(self, features: int) -> int:

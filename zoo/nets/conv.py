@@ -5,6 +5,8 @@ until 4 to 7 pixels are left, doubling the width at each level up to `max_width`
 depend on its neighbours in the batch, or 2 ranks would not equal 1.
 """
 
+from itertools import pairwise
+
 from torch import nn
 
 from zoo.errors import ZooError
@@ -47,8 +49,6 @@ class ConvBackbone:
     def __init__(
         self, image_size: int, channels: int, width: int = 32, max_width: int = 256, norm: str = "none", output: str = "tanh"
     ) -> None:
-        if output not in ("tanh", "linear"):
-            raise ZooError(f"model.backbone.output is '{output}'; images live in [-1, 1], so it must be 'tanh' or 'linear'.")
         if width < 16 or width % 16:
             raise ZooError(f"model.backbone.width is {width}; it must be a multiple of 16.")
         self.levels = halvings(image_size)
@@ -59,11 +59,10 @@ class ConvBackbone:
     def encoder(self, out_features: int, share: float = 1.0) -> nn.Module:
         """An encoder (B, C, H, W) -> (B, out_features), with this share of the backbone's width."""
         layers: list[nn.Module] = []
-        before = self.image_shape[0]
-        for level, width in enumerate(int(share * width) for width in self.widths):
+        widths = [self.image_shape[0], *(int(share * width) for width in self.widths)]
+        for level, (before, width) in enumerate(pairwise(widths)):
             layers += [nn.Conv2d(before, width, 4, 2, 1), norm(self.norm if level else "none", width), nn.SiLU()]
-            before = width
-        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * self.base**2, out_features))
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * self.base**2, out_features))
 
     def content_encoder(self, out_features: int) -> nn.Module:
         """An encoder whose codes have mean 0 and variance 1 over their features: a discriminator of codes cannot follow a free scale."""
@@ -79,28 +78,23 @@ class ConvBackbone:
         GroupNorm after all but the first convolution, whatever the autoencoder has: without a normalisation the features of VAE-GAN
         would have no scale. It is per image: a result does not depend on its neighbours in the batch.
         """
-        before = [self.image_shape[0], *self.widths]
-        convolutions = [nn.Conv2d(*channels, 4, 2, 1) for channels in zip(before, self.widths, strict=False)]
+        convolutions = [nn.Conv2d(*channels, 4, 2, 1) for channels in pairwise([self.image_shape[0], *self.widths])]
         after = [nn.Sequential(norm("group" if level else "none", width), nn.LeakyReLU(0.2)) for level, width in enumerate(self.widths)]
         head = nn.Sequential(nn.Flatten(), nn.Linear(self.widths[-1] * self.base**2, 1))
         return Discriminator(convolutions, after, head, feature_layer)
 
     def decoder(self, latent_dim: int) -> nn.Module:
         """A decoder (B, latent_dim) -> (B, C, H, W)."""
-        before = self.widths[-1]
-        layers: list[nn.Module] = [
-            nn.Linear(latent_dim, before * self.base**2),
-            nn.Unflatten(1, (before, self.base, self.base)),
-            norm(self.norm, before),
-            nn.SiLU(),
-        ]
-        for width in reversed(self.widths[:-1]):
+        first, last = self.widths[-1], self.widths[0]
+        layers: list[nn.Module] = [nn.Linear(latent_dim, first * self.base**2), nn.Unflatten(1, (first, self.base, self.base))]
+        layers += [norm(self.norm, first), nn.SiLU()]
+        for before, width in pairwise(self.widths[::-1]):
             layers += [nn.ConvTranspose2d(before, width, 4, 2, 1), norm(self.norm, width), nn.SiLU()]
-            before = width
-        layers.append(nn.ConvTranspose2d(before, self.image_shape[0], 4, 2, 1))
-        return nn.Sequential(*layers, last(self.output))
+        return nn.Sequential(*layers, nn.ConvTranspose2d(last, self.image_shape[0], 4, 2, 1), output_layer(self.output))
 
 
-def last(kind: str) -> nn.Module:
+def output_layer(kind: str) -> nn.Module:
     """The last layer of a decoder: "tanh", exactly [-1, 1], or "linear"."""
+    if kind not in ("tanh", "linear"):
+        raise ZooError(f"model.backbone.output is '{kind}'; images live in [-1, 1], so it must be 'tanh' or 'linear'.")
     return nn.Tanh() if kind == "tanh" else nn.Identity()

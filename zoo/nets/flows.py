@@ -8,6 +8,7 @@ factor of 3, the coupling's hidden convolutions have no ActNorm, and images are 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -35,6 +36,30 @@ class Flow(nn.Module, ABC):
         """Sets data-dependent parameters from x (B, ...), and returns z. Call it without gradients."""
         return torch.cat([self(part)[0] for part in x.split(CHUNK)])
 
+    def first_not_finite(self, x: Tensor) -> str:
+        """The first layer that gives something not finite for x (B, ...), as "layer 3 of 8"; "" if none does, or nobody knows."""
+        return ""
+
+
+def through(layers: Iterable[Any], x: Tensor) -> tuple[Tensor, Tensor]:
+    """x through all layers, and the sum of their log-determinants (B,)."""
+    total = torch.zeros((), device=x.device)
+    for layer in layers:
+        x, log_det = layer(x)
+        total = total + log_det
+    return x, total
+
+
+def back_through(layers: Any, z: Tensor) -> Tensor:
+    """z back through all layers."""
+    for layer in reversed(layers):
+        z = layer.inverse(z)
+    return z
+
+
+def finite(*tensors: Tensor) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
 
 def no_log_det(x: Tensor) -> Tensor:
     """The log-determinant of a map that preserves volume: zeros (B,)."""
@@ -53,16 +78,6 @@ def mix_channels(x: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tenso
     """
     with torch.autocast(x.device.type, enabled=False):
         return F.linear(at_least_float32(x).permute(0, 2, 3, 1), matrix, bias).permute(0, 3, 1, 2)  # (B, C, H, W), channels_last
-
-
-class Squeeze(Flow):
-    """Moves each 2×2 block of pixels into channels: (B, C, H, W) <-> (B, 4C, H/2, W/2); §3.6 of RealNVP, 1605.08803."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return F.pixel_unshuffle(x, 2), no_log_det(x)  # (B, 4C, H/2, W/2)
-
-    def inverse(self, z: Tensor) -> Tensor:
-        return F.pixel_shuffle(z, 2)  # (B, C, H, W)
 
 
 class ActNorm(Flow):

@@ -36,8 +36,6 @@ class FVAEBackbone:
             )
         if norm not in ("none", "group", "batch"):
             raise ZooError(f"model.backbone.norm is '{norm}'; it must be 'none', 'group' or 'batch'.")
-        if output not in ("tanh", "linear"):
-            raise ZooError(f"model.backbone.output is '{output}'; images live in [-1, 1], so it must be 'tanh' or 'linear'.")
         if min(squeezes, blocks) < 0 or (width is not None and width < 1):
             raise ZooError(
                 f"model.backbone.squeezes={squeezes} and model.backbone.blocks={blocks} must be at least 0, "
@@ -55,7 +53,7 @@ class FVAEBackbone:
     def decoder(self) -> nn.Module:
         """G: (B, *code_shape) -> (B, C, H, W)."""
         levels = [nn.Sequential(*self._blocks(channels), nn.PixelShuffle(2)) for channels in reversed(self.widths)]
-        return nn.Sequential(*levels, conv.last(self.output))
+        return nn.Sequential(*levels, conv.output_layer(self.output))
 
     def _blocks(self, channels: int) -> list[nn.Module]:
         return [Block(channels, self.width or channels, self.norm) for _ in range(self.blocks)]

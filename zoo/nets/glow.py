@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from zoo.errors import ZooError
 from zoo.losses import at_least_float32
-from zoo.nets.flows import CHUNK, ActNorm, Flow, Split, Squeeze, Step, no_log_det
+from zoo.nets.flows import CHUNK, ActNorm, Flow, Split, Step, finite, no_log_det
 from zoo.nets.reversible import Steps
 
 CHOICES = {
@@ -77,7 +78,6 @@ class ImageFlow(Flow):
         if channels % 2 and not squeeze_first:
             raise ZooError(f"A flow cannot halve {channels} channels; give it an even number of channels or let it squeeze first.")
 
-        self.squeeze = Squeeze()
         self.levels: Any = nn.ModuleList()  # of Steps
         self.splits: Any = nn.ModuleList()  # of Split
         self.shapes = []  # of the parts of z, in their order
@@ -97,8 +97,7 @@ class ImageFlow(Flow):
         """z, flat and in the order in which it leaves the flow, and log_det: (B, C, H, W) -> (B, C·H·W), (B,)."""
         x, total, parts = self.to_flow_dtype(x), no_log_det(x), []
         for level, steps in enumerate(self.levels):
-            x = self.squeezed(x, level)
-            x, log_det = steps(x)  # (B, C, H, W) of this level
+            x, log_det = steps(self.squeezed(x, level))  # (B, C, H, W) of this level
             total = total + log_det
             if level < len(self.splits):
                 x, part, log_det = self.splits[level](x)  # (B, C/2, H, W) each
@@ -117,7 +116,7 @@ class ImageFlow(Flow):
                 x = self.splits[level].inverse(x, parts[level])
             x = self.levels[level].inverse(x)
             if level or self.squeeze_first:
-                x = self.squeeze.inverse(x)
+                x = pixel_shuffle(x, 2)
         return x
 
     def initialize(self, x: Tensor) -> Tensor:
@@ -134,27 +133,27 @@ class ImageFlow(Flow):
         return torch.cat([*parts, self.last.initialize(x).flatten(1)], 1)
 
     @torch.no_grad()
-    def first_not_finite(self, x: Tensor) -> str | None:
-        """The first layer that gives something not finite for x (B, C, H, W), as "level 2, step 7 of 16, coupling"; None if none does."""
+    def first_not_finite(self, x: Tensor) -> str:
+        """The first layer that gives something not finite for x (B, C, H, W), as "level 2, step 7 of 16, coupling"; "" if none does."""
         x, mixing = self.to_flow_dtype(x), "1×1 convolution" if self.permutation == "conv" else "permutation"
         if not finite(x):
             return "the input"
         for level, steps in enumerate(self.levels):
             x, where = self.squeezed(x, level), f"level {level + 1}"
-            for index, step in enumerate(steps.rows()):
+            for index, step in enumerate(steps.steps, 1):
                 for name, layer in (("ActNorm", step.actnorm), (mixing, step.mixing), ("coupling", step.coupling)):
                     x, log_det = layer(x)
                     if not finite(x, log_det):
-                        return f"{where}, step {index + 1} of {len(steps.rows())}, {name}"
+                        return f"{where}, step {index} of {len(steps.steps)}, {name}"
             if level < len(self.splits):
                 x, part, log_det = self.splits[level](x)
                 if not finite(x, part, log_det):
                     return f"{where}, split"
-        return None if finite(*self.last(x)) else "the last ActNorm"
+        return "" if finite(*self.last(x)) else "the last ActNorm"
 
     def squeezed(self, x: Tensor, level: int) -> Tensor:
-        """x at the resolution of a level."""
-        return self.squeeze(x)[0] if level or self.squeeze_first else x
+        """x at the resolution of a level: each 2×2 block of pixels moves into channels, §3.6 of RealNVP, 1605.08803."""
+        return pixel_unshuffle(x, 2) if level or self.squeeze_first else x
 
     @staticmethod
     def to_flow_dtype(x: Tensor) -> Tensor:
@@ -168,7 +167,3 @@ def most_halvings(pixels: int) -> int:
     while pixels > 2 and pixels % 2 == 0:
         pixels, count = pixels // 2, count + 1
     return count
-
-
-def finite(*tensors: Tensor) -> bool:
-    return all(bool(tensor.isfinite().all()) for tensor in tensors)

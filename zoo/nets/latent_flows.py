@@ -8,6 +8,7 @@ iteration approaches the norm from below, and has a state to keep.
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from zuko.transforms import MonotonicAffineTransform
 
 from zoo.errors import ZooError
 from zoo.losses import at_least_float32
-from zoo.nets.flows import ActNorm, Flow
+from zoo.nets.flows import ActNorm, Flow, back_through, finite, through
 
 SLOPE = 0.05  # a coupling scales by 1/20 to 20: no sample is thrown far away
 MARGIN = 1e-4  # below the bound, in logs: above the rounding of float32
@@ -64,7 +65,40 @@ class AffineCoupling(Flow):
             nn.init.zeros_(parameter)
 
 
-class CouplingFlow(Flow):
+class LayeredFlow(Flow):
+    """Flows of latents one after the other."""
+
+    def __init__(self, layers: Sequence[Flow]) -> None:
+        super().__init__()
+        self.layers: Any = nn.ModuleList(layers)
+        self.reset_parameters()
+
+    def initialize(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer.initialize(x)
+        return x
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return through(self.layers, x)
+
+    def inverse(self, z: Tensor) -> Tensor:
+        return back_through(self.layers, z)
+
+    def reset_parameters(self) -> None:
+        """Fresh weights: the identity, until `initialize` is called."""
+        for layer in self.layers:
+            layer.reset_parameters()
+
+    @torch.no_grad()
+    def first_not_finite(self, x: Tensor) -> str:
+        for number, layer in enumerate(self.layers, 1):
+            x, log_det = layer(x)
+            if not finite(x, log_det):
+                return f"layer {number} of {len(self.layers)}"
+        return ""
+
+
+class CouplingFlow(LayeredFlow):
     """Affine couplings: one random half of the dimensions moves the other and is then moved by it, and so on with other halves.
 
     The halves are the same in every net of as many dimensions.
@@ -75,10 +109,7 @@ class CouplingFlow(Flow):
         hidden: Width of the two hidden layers of each coupling's net.
     """
 
-    layers: Any  # nn.ModuleList of AffineCoupling
-
     def __init__(self, dim: int, transforms: int = 8, hidden: int = 128) -> None:
-        super().__init__()
         if dim < 2:
             raise ZooError(f"A coupling flow halves the latent dimensions, but there is {dim}; raise model.latent_dim.")
         if transforms < 2 or hidden < 1:
@@ -86,19 +117,7 @@ class CouplingFlow(Flow):
         generator = Generator().manual_seed(dim)
         halves = [torch.randperm(dim, generator=generator) < dim // 2 for _ in range(0, transforms, 2)]
         parts = [part for half in halves for part in (half, ~half)]
-        self.layers = nn.ModuleList([AffineCoupling(stays, hidden) for stays in parts[:transforms]])
-        self.reset_parameters()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return through(self.layers, x)
-
-    def inverse(self, z: Tensor) -> Tensor:
-        return back_through(self.layers, z)
-
-    def reset_parameters(self) -> None:
-        """Fresh weights: the identity."""
-        for layer in self.layers:
-            layer.reset_parameters()
+        super().__init__([AffineCoupling(stays, hidden) for stays in parts[:transforms]])
 
 
 class ResidualBlock(Flow):
@@ -156,7 +175,7 @@ class ResidualBlock(Flow):
             nn.init.zeros_(parameter)
 
 
-class ResidualFlow(Flow):
+class ResidualFlow(LayeredFlow):
     """Invertible residual network: blocks of ActNorm and x + g(x), and a last ActNorm.
 
     Any number of dimensions works, but the exact log-determinant makes it slow, and its memory grows with batch · hidden · dim · blocks.
@@ -168,49 +187,13 @@ class ResidualFlow(Flow):
         lipschitz: Bound of each block's Lipschitz constant, above 0 and below 1. Raises ZooError if it is not, or anything else is below 1.
     """
 
-    layers: Any  # nn.ModuleList of ActNorm and ResidualBlock in turn
-
     def __init__(self, dim: int, blocks: int = 10, hidden: int = 64, lipschitz: float = 0.9) -> None:
-        super().__init__()
         if not 0 < lipschitz < 1:
             raise ZooError(f"A residual flow is invertible for lipschitz between 0 and 1, not for {lipschitz}; use 0.9 or another one.")
         if dim < 1 or blocks < 1 or hidden < 1:
             raise ZooError(f"A residual flow of {blocks} blocks of width {hidden} over {dim} dimensions is empty; give at least 1 of each.")
         layers = [layer for _ in range(blocks) for layer in (ActNorm(dim), ResidualBlock(dim, hidden, lipschitz))]
-        self.layers = nn.ModuleList([*layers, ActNorm(dim)])
-        self.reset_parameters()
-
-    def initialize(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer.initialize(x)
-        return x
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return through(self.layers, x)
-
-    def inverse(self, z: Tensor) -> Tensor:
-        return back_through(self.layers, z)
-
-    def reset_parameters(self) -> None:
-        """Fresh weights: the identity, until `initialize` is called."""
-        for layer in self.layers:
-            layer.reset_parameters()
-
-
-def through(layers: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """x through all layers, and the sum of their log-determinants."""
-    total = at_least_float32(x).new_zeros(len(x))
-    for layer in layers:
-        x, log_det = layer(x)
-        total = total + log_det
-    return x, total
-
-
-def back_through(layers: Any, z: Tensor) -> Tensor:
-    """z back through all layers."""
-    for layer in reversed(layers):
-        z = layer.inverse(z)
-    return z
+        super().__init__([*layers, ActNorm(dim)])
 
 
 def log_norm_bound(weight: Tensor) -> Tensor:
@@ -225,13 +208,3 @@ def log_norm_bound(weight: Tensor) -> Tensor:
         norm = gram.norm().clamp_min(1e-30)
         gram, log_scale = (gram / norm) @ (gram / norm), 2 * (log_scale + norm.log())
     return (log_scale + gram.norm().clamp_min(1e-30).log()) / 2 ** (SQUARINGS + 1)
-
-
-@torch.no_grad()
-def first_not_finite(flow: Any, x: Tensor) -> str | None:
-    """The first layer that gives something not finite for finite x (B, dim), as "layer 3 of 8"; None if none does."""
-    for number, layer in enumerate(flow.layers, 1):
-        x, log_det = layer(x)
-        if not (x.isfinite().all() and log_det.isfinite().all()):
-            return f"layer {number} of {len(flow.layers)}"
-    return None

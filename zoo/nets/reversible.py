@@ -7,6 +7,7 @@ plain ones.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from zoo.nets.flows import Flow, Step
+from zoo.nets.flows import Flow, Step, back_through, through
 
 
 class Steps(Flow):
@@ -26,33 +27,24 @@ class Steps(Flow):
 
     def __init__(self, steps: list[Step], memory: str = "plain") -> None:
         super().__init__()
-        self.steps, self.memory = nn.ModuleList(steps), memory
+        self.steps: Any = nn.ModuleList(steps)
+        self.memory = memory
 
     def initialize(self, x: Tensor) -> Tensor:
-        for step in self.rows():
+        for step in self.steps:
             x = step.initialize(x)
         return x
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         memory = self.memory if torch.is_grad_enabled() else "plain"
         if memory == "reversible":
-            return Reversible.apply(self.rows(), x, *self.parameters())
-        total = torch.zeros((), device=x.device)
-        for step in self.rows():
-            if memory == "checkpoint":
-                x, log_det = checkpoint(step, x, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x, log_det = step(x)
-            total = total + log_det
-        return x, total
+            return Reversible.apply(list(self.steps), x, *self.parameters())
+        if memory == "checkpoint":
+            return through((partial(checkpoint, step, use_reentrant=False, preserve_rng_state=False) for step in self.steps), x)
+        return through(self.steps, x)
 
     def inverse(self, z: Tensor) -> Tensor:
-        for step in reversed(self.rows()):
-            z = step.inverse(z)
-        return z
-
-    def rows(self) -> list[Step]:
-        return list(self.steps)  # type: ignore[arg-type]
+        return back_through(self.steps, z)
 
 
 class Reversible(torch.autograd.Function):
@@ -63,10 +55,7 @@ class Reversible(torch.autograd.Function):
         kind = x.device.type
         ctx.steps, ctx.parameters = steps, parameters
         ctx.autocast = {"device_type": kind, "enabled": torch.is_autocast_enabled(kind), "dtype": torch.get_autocast_dtype(kind)}
-        total = torch.zeros((), device=x.device)
-        for step in steps:
-            x, log_det = step(x)
-            total = total + log_det
+        x, total = through(steps, x)
         ctx.save_for_backward(x, *parameters)  # saved parameters are watched: one changed before the backward pass is an error
         return x, total
 

@@ -5,6 +5,8 @@ From 128 pixels on six convolutions halve the image, below that five: InstanceNo
 that the decoder takes is exactly the published concatenation of the two maps' channels. Biases that InstanceNorm removes are left out.
 """
 
+from itertools import pairwise
+
 from torch import nn
 
 from zoo.errors import ZooError
@@ -40,13 +42,11 @@ class UDTBackbone:
 
     def decoder(self, latent_dim: int) -> nn.Module:
         """A decoder (B, latent_dim) -> (B, C, H, W): widths …, 128, 64, 32, then the image."""
-        before = self.maps(latent_dim)
-        layers: list[nn.Module] = [nn.Unflatten(1, (before, self.base, self.base))]
-        for level in reversed(range(self.levels - 1)):
-            width = self.width * 2**level
+        maps = self.maps(latent_dim)
+        layers: list[nn.Module] = [nn.Unflatten(1, (maps, self.base, self.base))]
+        for before, width in pairwise([maps, *(self.width * 2**level for level in reversed(range(self.levels - 1)))]):
             layers += [nn.ConvTranspose2d(before, width, 4, 2, 1, bias=False), nn.InstanceNorm2d(width), nn.ReLU()]
-            before = width
-        return nn.Sequential(*layers, nn.ConvTranspose2d(before, self.image_shape[0], 4, 2, 1), nn.Tanh())
+        return nn.Sequential(*layers, nn.ConvTranspose2d(self.width, self.image_shape[0], 4, 2, 1), nn.Tanh())
 
     def maps(self, features: int) -> int:
         """Channels of the map that holds so many features."""
@@ -62,8 +62,6 @@ class UDTBackbone:
 
     def _encoder(self, widths: list[int]) -> nn.Module:
         layers: list[nn.Module] = []
-        before = self.image_shape[0]
-        for width in widths:
+        for before, width in pairwise([self.image_shape[0], *widths]):
             layers += [nn.Conv2d(before, width, 4, 2, 1, bias=False), nn.InstanceNorm2d(width), nn.LeakyReLU(0.2)]
-            before = width
         return nn.Sequential(*layers, nn.Flatten())

@@ -4,6 +4,8 @@ As in the code, layers before BatchNorm have no bias, and weights start at U(±1
 With BatchNorm an image's result depends on its neighbours: as published, real and fake images must be one batch of the discriminator's.
 """
 
+from itertools import pairwise
+
 from torch import nn
 
 from zoo.errors import ZooError
@@ -26,30 +28,24 @@ class VAEGANBackbone:
     def encoder(self, out_features: int) -> nn.Module:
         """An encoder (B, C, 64, 64) -> (B, out_features); the last layer is linear."""
         layers: list[nn.Module] = []
-        before = self.image_shape[0]
-        for width in (64, 128, 256):
+        for before, width in pairwise((self.image_shape[0], 64, 128, 256)):
             layers += [nn.Conv2d(before, width, 5, 2, 2, bias=False), *normalised(width)]
-            before = width
         layers += [nn.Flatten(), *dense(256 * 8 * 8, 1024), nn.Linear(1024, out_features)]
         return initialised(nn.Sequential(*layers))
 
     def decoder(self, latent_dim: int) -> nn.Module:
         """A decoder (B, latent_dim) -> (B, C, 64, 64)."""
         layers: list[nn.Module] = [*dense(latent_dim, 256 * 8 * 8), nn.Unflatten(1, (256, 8, 8))]
-        before = 256
-        for width in (256, 128, 32):
+        for before, width in pairwise((256, 256, 128, 32)):
             layers += [nn.ConvTranspose2d(before, width, 5, 2, 2, output_padding=1, bias=False), *normalised(width)]
-            before = width
-        return initialised(nn.Sequential(*layers, nn.Conv2d(before, self.image_shape[0], 5, padding=2), nn.Tanh()))
+        return initialised(nn.Sequential(*layers, nn.Conv2d(32, self.image_shape[0], 5, padding=2), nn.Tanh()))
 
     def discriminator(self, feature_layer: int) -> nn.Module:
         """A discriminator (B, C, 64, 64) -> logits (B,) and features (B, F) of convolution 1 to 4 (published: 4, F = 256·8·8)."""
         convolutions, after = [nn.Conv2d(self.image_shape[0], 32, 5, padding=2)], [nn.Sequential(nn.ReLU())]
-        before = 32
-        for width in (128, 256, 256):
+        for before, width in pairwise((32, 128, 256, 256)):
             convolutions.append(nn.Conv2d(before, width, 5, 2, 2, bias=False))
             after.append(nn.Sequential(*normalised(width)))
-            before = width
         head = nn.Sequential(nn.Flatten(), *dense(256 * 8 * 8, 512), nn.Linear(512, 1))
         return initialised(Discriminator(convolutions, after, head, feature_layer))
 

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 
 from zoo.config.overrides import takes_several
 from zoo.errors import ZooError, nearest
-from zoo.sweeps.grid_sweeper import ParamsSweeper
+from zoo.sweeps.plugins import ParamsSweeper
 
 DIRECTIONS = ("minimize", "maximize")
 
