@@ -8,6 +8,7 @@ depend on its neighbours in the batch, or 2 ranks would not equal 1.
 from torch import nn
 
 from zoo.errors import ZooError
+from zoo.nets.described import Described
 from zoo.nets.discriminator import Discriminator
 
 
@@ -33,7 +34,7 @@ def norm(kind: str, width: int) -> nn.Module:
     raise ZooError(f"model.backbone.norm is '{kind}'; it must be 'group' or 'none'.")
 
 
-class ConvBackbone:
+class ConvBackbone(Described):
     """Makes matching encoders, decoders and image discriminators for one image shape.
 
     Args:
