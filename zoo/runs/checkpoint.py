@@ -70,7 +70,9 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
         reason = (str(error) or "it ends too early").splitlines()[0][:80]
         raise ZooError(f"The checkpoint {path} is damaged ({reason}); use an earlier one of the run.") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or not isinstance(checkpoint.get("zoo"), dict):
-        raise ZooError(f"The checkpoint {path} does not hold a model of the zoo; use one that was written by zoo.train or with such a model.")
+        raise ZooError(
+            f"The checkpoint {path} was not written by zoo.train, nor by a Trainer of one of the zoo's models; use one that was."
+        )
     return checkpoint
 
 
