@@ -97,7 +97,7 @@ class Autoencoder(Method):
             with torch.no_grad():
                 self.initialize(self._first_images())
             broadcast(self.state_dict().values())  # rounding may differ between devices
-        data: Any = self.trainer.datamodule
+        data: Any = getattr(self.trainer, "datamodule", None)
         names = getattr(getattr(data, "store", None), "attribute_names", None)
         if self.alone and names:
             self.set_attribute_names(names)
@@ -119,7 +119,7 @@ class Autoencoder(Method):
         return Batch(*(torch.cat(column)[:INITIAL] for column in zip(*parts, strict=True)))
 
     def on_train_start(self) -> None:
-        data: Any = self.trainer.datamodule
+        data: Any = getattr(self.trainer, "datamodule", None)
         if hasattr(data, "read"):
             with torch.no_grad():
                 self.prepare_data_cache(data.read)
