@@ -1,10 +1,13 @@
 """What a loader yields and a model's losses receive, and how its images turn from uint8 into float and back."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from zoo.errors import ZooError
 
 
 class Batch(NamedTuple):
@@ -13,6 +16,48 @@ class Batch(NamedTuple):
     image: Tensor  # (B, C, H, W)
     attributes: Tensor  # (B, A) in {0, 1}, or one-hot classes
     index: Tensor  # type: ignore[assignment]  # (B,) int64, position in the store; hides tuple.index
+
+    def to(self, device: torch.device) -> "Batch":
+        """On another device."""
+        return Batch(*(part.to(device) for part in self))
+
+
+def as_batch(given: Any) -> Batch:
+    """What anybody's loader yields, as a float batch: a `Batch`, images (B, C, H, W), (images, labels, …) or {"image": …, "attributes": …}.
+
+    Images are uint8 or float in [-1, 1]. Labels (B, A) in {0, 1} become attributes, others are left out. Raises ZooError.
+    """
+    if isinstance(given, Batch):
+        return given if given.image.is_floating_point() else to_float(given)
+    image, labels = parts_of(given)
+    if not isinstance(image, Tensor) or image.ndim != 4 or not (image.is_floating_point() or image.dtype == torch.uint8):
+        what = f"{image.dtype!s} {tuple(image.shape)}" if isinstance(image, Tensor) else f"a {type(given).__name__}"
+        raise ZooError(
+            f"A batch is {what}; models take images (B, C, H, W), uint8 or float in [-1, 1]: alone, first of a tuple, or a dict's 'image'."
+        )
+    attributes = labels if isinstance(labels, Tensor) and labels.ndim == 2 else image.new_zeros(len(image), 0, dtype=torch.uint8)
+    batch = Batch(image, attributes, torch.arange(len(image), device=image.device))
+    return batch if image.is_floating_point() else to_float(batch)
+
+
+def parts_of(given: Any) -> tuple[Any, Any]:
+    """The images and the labels of what anybody's loader yields, as they are; None for what is not there."""
+    if isinstance(given, Mapping):
+        return given.get("image"), given.get("attributes")
+    parts = given if isinstance(given, tuple | list) else (given,)
+    return parts[0] if parts else None, parts[1] if len(parts) > 1 else None
+
+
+def check_range(image: Tensor) -> None:
+    """Raises ZooError for float images that are not in [-1, 1], or look as if they were in [0, 1]."""
+    low, high = image.min().item(), image.max().item()
+    if not -1.001 <= low <= high <= 1.001:  # also if one is not a number
+        raise ZooError(f"The images of the first batch lie in [{low:g}, {high:g}]; give uint8, or float in [-1, 1].")
+    if low >= 0 and high > low:
+        raise ZooError(
+            f"The images of the first batch lie in [{low:g}, {high:g}], but models take [-1, 1]; multiply by 2 and subtract 1 "
+            "(torchvision: Normalize(0.5, 0.5) after ToTensor), or give uint8."
+        )
 
 
 def to_unit_range(images: Tensor) -> Tensor:

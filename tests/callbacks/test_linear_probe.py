@@ -24,7 +24,8 @@ from zoo.data.loader import BatchLoader
 from zoo.data.module import DataModule
 from zoo.data.store import prepare
 from zoo.errors import ZooError
-from zoo.models.base import Autoencoder, TrainingConfig
+from zoo.models.base import Autoencoder
+from zoo.models.training_config import TrainingConfig
 from zoo.runs import checkpoint
 from zoo.runs.layout import FORMAT
 from zoo.training.loggers import CsvLogger

@@ -9,7 +9,8 @@ from zoo.batch import Batch
 from zoo.callbacks import prior_fitter
 from zoo.callbacks.collapse_warning import are_alike
 from zoo.callbacks.prior_fitter import PriorFitter
-from zoo.evaluation import validation
+from zoo.models import method
+from zoo.models.ae import AE
 from zoo.nets.latent_flows import CouplingFlow
 from zoo.priors import Flow, Gaussian
 
@@ -37,7 +38,7 @@ def test_averaging_the_weights_does_not_wash_a_flow_prior_out(monkeypatch, needs
         model.prior.fit(torch.randn(50, 2, generator=torch.Generator().manual_seed(0)).cumsum(1))
         fitted.update({name: value.clone() for name, value in model.state_dict().items()})
 
-    monkeypatch.setattr(prior_fitter, "fit_prior", fit_prior)
+    model.fit_prior = lambda loader: fit_prior(model, loader)
     monkeypatch.setattr(prior_fitter, "evaluation_mode", averaged)
     monkeypatch.setattr(prior_fitter, "is_due", lambda *_: True)
     trainer = SimpleNamespace(datamodule=SimpleNamespace(loader=lambda *_, **__: None))
@@ -60,16 +61,10 @@ def test_reconstructions_are_alike_if_they_differ_by_less_than_2_percent_of_the_
 
 
 def test_every_tensor_of_a_fitted_prior_is_broadcast(monkeypatch):
-    class Fitted:
-        def latents_for_prior(self, image, attributes):
-            return image
-
-    monkeypatch.setattr(validation.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(validation.dist, "broadcast", lambda tensor, rank: tensor.fill_(rank + 1))
+    monkeypatch.setattr(method.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(method.dist, "broadcast", lambda tensor, rank: tensor.fill_(rank + 1))
     for prior in (Gaussian(3), Flow(3)):
-        model = Fitted()
-        model.prior = prior
-        monkeypatch.setattr(prior, "fit", lambda latents, seed: None)
-        monkeypatch.setattr(validation.torch, "cat", lambda parts: parts)
-        validation.fit_prior(model, [])
+        model = AE(image_size=8, channels=1, latent_dim=3, prior=prior)
+        with torch.no_grad():
+            model.fit_prior([torch.rand(64, 1, 8, 8) * 2 - 1])
         assert all((tensor == 1).all() for tensor in [*prior.parameters(), *prior.buffers()] if tensor.is_floating_point())

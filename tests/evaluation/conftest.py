@@ -24,7 +24,7 @@ def context(faces, tmp_path_factory):
     def make(model=None, **settings) -> EvalContext:
         if model is None:
             torch.manual_seed(0)
-            model = VAE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8)
+            model = VAE(backbone=ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8)
         return EvalContext(model.eval(), faces, **({"features": classifier_of(faces, cache), "cache": cache} | settings))
 
     return make

@@ -12,7 +12,8 @@ from zoo.data.store import prepare
 from zoo.evaluation.context import EvalContext
 from zoo.evaluation.descriptors import INVARIANCE_IMAGES
 from zoo.metrics.relative_distance import relative_distance
-from zoo.models.base import Autoencoder, seed_of
+from zoo.models.base import Autoencoder
+from zoo.models.training_config import seed_of
 from zoo.nets.perturbations import PERTURBATIONS
 
 

@@ -25,7 +25,7 @@ def linear_gaussian() -> tuple[VAE, torch.Tensor]:
         encoder=lambda outputs: nn.Sequential(nn.Flatten(), encoder),
         decoder=lambda inputs: nn.Sequential(decoder, nn.Unflatten(1, (1, 3, 4))),
     )
-    return VAE(backbone, LATENT, gamma=GAMMA).double(), weight
+    return VAE(backbone=backbone, latent_dim=LATENT, gamma=GAMMA).double(), weight
 
 
 def test_with_the_exact_posterior_every_log_weight_is_the_log_likelihood():

@@ -148,7 +148,7 @@ def test_priors_are_those_that_are_named_in_the_order_of_tables(context, monkeyp
 @torch.no_grad()
 def test_codes_without_a_flow_prior_are_told_and_still_measured(context):
     torch.manual_seed(0)
-    model = AE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8)
+    model = AE(backbone=ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8)
     last = model.encoder[-1]
     last.weight[3], last.bias[3] = 0, 0.5
     measured = context(model, count=64, priors=("mixture", "flow"))
@@ -162,7 +162,7 @@ def test_an_own_flow_is_fitted_anew_to_the_weights_at_hand(context):
     torch.manual_seed(0)
     own = Flow(8, CouplingFlow(8, 2, 8), steps=20)
     own.fit(torch.randn(100, 8) * 100)
-    model = AE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8, prior=own)
+    model = AE(backbone=ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8, prior=own)
     measured = context(model, count=64, priors=("gaussian", "flow"))
     numbers = evaluate(measured, ["latent_nll"])
     assert list(numbers) == [f"samples/{prior}/latent_nll@64" for prior in ("flow", "gaussian")]
@@ -202,7 +202,7 @@ def test_classes_are_probed_and_clustered_with_their_own_labels(tmp_path, digits
 def test_lines_are_scored_by_the_metrics_of_acai(tmp_path):
     store = prepare(Lines(train=32, val=16, test=64), tmp_path)
     torch.manual_seed(0)
-    model = AE(ConvBackbone(image_size=32, channels=1, width=16), latent_dim=8).eval()
+    model = AE(backbone=ConvBackbone(image_size=32, channels=1, width=16), latent_dim=8).eval()
     measured = EvalContext(model, store)
     numbers = evaluate(measured, ["mean_distance", "line_smoothness", "line_undefined"])
     codes = model.encode(measured.batch(measured.positions("test", None)).image)
@@ -236,7 +236,7 @@ def test_without_labels_nothing_is_measured_in_feature_space(context):
 @torch.no_grad()
 def test_a_model_that_cannot_encode_is_measured_by_its_samples_only(context):
     torch.manual_seed(0)
-    model = AE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8)
+    model = AE(backbone=ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8)
     model.can_encode = False
     numbers = evaluate(context(model, count=64))
     assert {name.split("/")[0] for name in numbers} == {"samples"}

@@ -19,7 +19,7 @@ def numbers(store_path, cache):
 
     torch.manual_seed(0)
     store = Store.open(store_path)
-    model = VAE(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8).eval()
+    model = VAE(backbone=ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8).eval()
     torch.manual_seed(dist.get_rank() if dist.is_initialized() else 7)  # nothing may depend on it
     return evaluate(EvalContext(model, store, features=classifier_of(store, cache), cache=cache))
 

@@ -204,7 +204,7 @@ def test_as_many_pairs_as_asked_for(faces, monkeypatch):
 @torch.no_grad()
 def test_in_the_protocol_every_number_is_named_after_its_count(context, faces):
     torch.manual_seed(0)
-    model = UDT(ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8, attribute_dim=2, domain="Eyeglasses")
+    model = UDT(backbone=ConvBackbone(image_size=32, channels=3, width=16), latent_dim=8, attribute_dim=2, domain="Eyeglasses")
     model.set_attribute_names(faces.attribute_names)
     measured = context(model)
     numbers = evaluate(measured, ["transfer"])
@@ -232,7 +232,7 @@ def test_where_hardly_anyone_has_the_attribute_nothing_is_measured(tmp_path):
         source = Quadrants()
         source.bits[80:, 1] = np.arange(80) < rich
         store = prepare(source, tmp_path / f"{rich}")
-        model = UDT(ConvBackbone(image_size=8, channels=1, width=16), latent_dim=4, attribute_dim=1, domain="B")
+        model = UDT(backbone=ConvBackbone(image_size=8, channels=1, width=16), latent_dim=4, attribute_dim=1, domain="B")
         model.set_attribute_names(store.attribute_names)
         context = EvalContext(model, store, features=KnownClassifier(store.attribute_names, brightness))
         assert transfer(context) == []

@@ -14,8 +14,9 @@ from tests.data.makers import make_mnist
 from tests.models.test_base import Batches
 from zoo.batch import Batch
 from zoo.models.acai import ACAI
-from zoo.models.base import Autoencoder, TrainingConfig
+from zoo.models.base import Autoencoder
 from zoo.models.gan import GAN
+from zoo.models.training_config import TrainingConfig
 from zoo.models.udt import UDT
 from zoo.models.vae import VAE
 from zoo.models.vaegan import VAEGAN
@@ -69,29 +70,29 @@ class BatchNormBackbone:
 
 def acai(backbone: Any = None, latent_dim: int = 8, **options: Any) -> ACAI:
     torch.manual_seed(0)
-    return ACAI(backbone or conv(), latent_dim, **options)
+    return ACAI(backbone=backbone or conv(), latent_dim=latent_dim, **options)
 
 
 def udt(backbone: Any = None, latent_dim: int = 8, attribute_dim: int = 2, **options: Any) -> UDT:
     torch.manual_seed(0)
-    model = UDT(backbone or conv(), latent_dim, attribute_dim, domain=NAMES[1], **options)
+    model = UDT(backbone=backbone or conv(), latent_dim=latent_dim, attribute_dim=attribute_dim, domain=NAMES[1], **options)
     model.set_attribute_names(NAMES)
     return model
 
 
 def gan(backbone: Any = None, latent_dim: int = 4, **options: Any) -> GAN:
     torch.manual_seed(0)
-    return GAN(backbone or conv(), latent_dim, **options)
+    return GAN(backbone=backbone or conv(), latent_dim=latent_dim, **options)
 
 
 def vae(backbone: Any = None, latent_dim: int = 4, **options: Any) -> VAE:
     torch.manual_seed(1)
-    return VAE(backbone or conv(), latent_dim, **options)
+    return VAE(backbone=backbone or conv(), latent_dim=latent_dim, **options)
 
 
 def vaegan(backbone: Any = None, latent_dim: int = 4, gamma: float = 0.01, feature_layer: int = 2, **options: Any) -> VAEGAN:
     torch.manual_seed(0)
-    return VAEGAN(backbone or conv(), latent_dim, gamma, feature_layer, **options)
+    return VAEGAN(backbone=backbone or conv(), latent_dim=latent_dim, gamma=gamma, feature_layer=feature_layer, **options)
 
 
 GAMES: dict[str, Callable[..., Any]] = {"acai": acai, "udt": udt, "gan": gan, "vaegan": vaegan}

@@ -9,7 +9,8 @@ from torch.func import functional_call
 
 from zoo.batch import Batch
 from zoo.errors import ZooError
-from zoo.models.base import Autoencoder, TrainingConfig, seed_of
+from zoo.models.base import Autoencoder
+from zoo.models.training_config import TrainingConfig, seed_of
 
 
 class Game(Autoencoder):
@@ -78,9 +79,11 @@ class Record(pl.Callback):
     def __init__(self):
         self.weights, self.rates, self.norms = [], [], []
 
+    def on_train_batch_start(self, trainer, *_):
+        self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
     def on_train_batch_end(self, trainer, pl_module, *_):
         self.weights.append({name: p.detach().clone() for name, p in pl_module.named_parameters()})
-        self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
         self.norms.append({name: norm.item() for name, norm in pl_module.gradient_norms.items()})
 
 

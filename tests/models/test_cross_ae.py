@@ -26,7 +26,7 @@ FLIPS = {"hflip": 1, "vflip": 1, "hvflip": 1}
 
 def ae(backbone=None, latent_dim: int = 4, seed: int = 1) -> AE:
     torch.manual_seed(seed)
-    return AE(backbone or conv(), latent_dim)
+    return AE(backbone=backbone or conv(), latent_dim=latent_dim)
 
 
 def cross(autoencoder: Autoencoder | None = None, perturbations: dict[str, float] = FLIPS, **options) -> CrossAE:

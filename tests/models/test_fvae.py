@@ -15,12 +15,11 @@ from zoo.config.check import check
 from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError
 from zoo.losses import bits_per_dim
-from zoo.models.base import check_output_range
 from zoo.models.fvae import FVAE
 from zoo.nets.flows import Flow
 from zoo.nets.fvae import FVAEBackbone, Identity
 from zoo.nets.glow import ImageFlow
-from zoo.runs.build import build_model
+from zoo.runs.build import build_model, check_output_range
 
 SMALL = {"image_size": 4, "channels": 1, "squeezes": 1, "blocks": 1, "width": 8}
 FLOW = {"levels": 2, "depth": 2, "width": 8, "squeeze_first": False}
@@ -29,7 +28,7 @@ FLOW = {"levels": 2, "depth": 2, "width": 8, "squeeze_first": False}
 def fvae(backbone: dict | None = None, flow: dict | None = FLOW, wild: float = 0.1, **options) -> FVAE:
     """A small f-VAE in float64, its zeros moved by `wild`."""
     torch.manual_seed(0)
-    model = FVAE(FVAEBackbone(**SMALL | (backbone or {})), flow and partial(ImageFlow, **FLOW | flow), **options).double()
+    model = FVAE(backbone=FVAEBackbone(**SMALL | (backbone or {})), flow=flow and partial(ImageFlow, **FLOW | flow), **options).double()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -157,7 +156,9 @@ class Scaled(Flow):
 
 def linear(a: float, sigma1: float, sigma2: float, gain: float) -> tuple[FVAE, torch.Tensor, torch.Tensor]:
     """x = v + σ₂ noise, v ~ N(0, a²): a model whose likelihood N(0, a² + σ₂²) is known, images, and their log p(x)."""
-    model = FVAE(FVAEBackbone(4, 1, squeezes=1, blocks=0, output="linear"), partial(Scaled, a=a), sigma1, sigma2).double()
+    model = FVAE(
+        backbone=FVAEBackbone(4, 1, squeezes=1, blocks=0, output="linear"), flow=partial(Scaled, a=a), sigma1=sigma1, sigma2=sigma2
+    ).double()
     model.encoder = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4, 4, 1, bias=False)).double()
     model.encoder[1].weight.data.copy_(gain * torch.eye(4)[:, :, None, None])
     image = images(model, 6).image
@@ -283,7 +284,7 @@ def test_locate_nonfinite_names_the_part(broken, reason):
 
 def test_it_learns_sixteen_images():
     torch.manual_seed(0)
-    model = FVAE(FVAEBackbone(8, 1, squeezes=1, blocks=2, width=16), partial(ImageFlow, **FLOW | {"width": 16}))
+    model = FVAE(backbone=FVAEBackbone(8, 1, squeezes=1, blocks=2, width=16), flow=partial(ImageFlow, **FLOW | {"width": 16}))
     groups = [{"params": p, "lr": 0.05 if name == "scale" else 5e-3} for name, p in model.param_groups().items()]
     smooth, bits = learn_sixteen_images(model, groups, 150)
     assert bits[-1] < bits[0] - 2.5

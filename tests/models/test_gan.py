@@ -121,7 +121,7 @@ def test_samples_at_step_0_are_those_of_the_vae(backbone):
 
 
 REFUSED = {
-    "kind": (lambda: AE(conv(), 4), "VAE.*but pretrain is a AE.*model=vae"),
+    "kind": (lambda: AE(backbone=conv(), latent_dim=4), "VAE.*but pretrain is a AE.*model=vae"),
     "image size": (lambda: vae(conv(32)), "images of 1×32×32.*1×16×16.*data.image_size"),
     "channels": (lambda: vae(conv(channels=3)), "images of 3×16×16.*1×16×16"),
     "latent size": (lambda: vae(latent_dim=5), "from 5 dimensions.*from 4 dimensions.*model.latent_dim"),

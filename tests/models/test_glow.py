@@ -9,10 +9,10 @@ from tests.models.flows import KEY, darkest, images, learn_sixteen_images, losse
 from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import bits_per_dim
-from zoo.models.base import check_output_range
 from zoo.models.glow import Glow
 from zoo.nets.glow import ImageFlow
 from zoo.priors import StandardNormal
+from zoo.runs.build import check_output_range
 
 GREYS = torch.arange(256, dtype=torch.float64)
 

@@ -13,7 +13,7 @@ SIGMA, WEIGHT = 0.3, 0.7
 
 def ltae(variant: str = "S", latent_dim: int = 5, **options) -> LTAE:
     torch.manual_seed(0)
-    model = LTAE(conv(), latent_dim, variant=variant, **options).double()
+    model = LTAE(backbone=conv(), latent_dim=latent_dim, variant=variant, **options).double()
     with torch.no_grad():  # away from where L = z
         model.alpha.uniform_(0.5, 2)
         model.beta.uniform_(-1, 1)
@@ -69,7 +69,7 @@ def test_targets_feel_neither_scale_nor_shift_of_codes_nor_neighbours(variant):
 
 def test_at_first_the_code_is_that_of_the_encoder_and_later_its_transform_without_noise():
     torch.manual_seed(0)
-    fresh, model = LTAE(conv(), 5, sigma=9.0), ltae(sigma=9.0)
+    fresh, model = LTAE(backbone=conv(), latent_dim=5, sigma=9.0), ltae(sigma=9.0)
     image = batch_for(fresh).image
     torch.testing.assert_close(fresh.encode(image), fresh.encoder(image))
     image = image.double()
@@ -94,7 +94,7 @@ def test_two_ranks_feel_the_noise_of_one(variant):
 def test_codes_of_a_fresh_encoder_are_standardised_over_images_before_the_first_step():
     """Else they are all alike, and their normalised form is one for all."""
     torch.manual_seed(0)
-    model = LTAE(conv(), 5).double()
+    model = LTAE(backbone=conv(), latent_dim=5).double()
     batch = batch_for(model, 40)
     before = model.encode(batch.image).detach()
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_samples_come_from_the_standard_normal_or_from_a_fitted_gaussian():
 @pytest.mark.parametrize("variant", ["S", "M"])
 def test_it_learns_sixteen_images_and_draws_codes_to_their_targets(variant):
     torch.manual_seed(0)
-    model = LTAE(conv(), 8, variant=variant)
+    model = LTAE(backbone=conv(), latent_dim=8, variant=variant)
     batch = batch_for(model, 16)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for step in range(150):
@@ -135,12 +135,12 @@ def test_it_learns_sixteen_images_and_draws_codes_to_their_targets(variant):
 
 def test_the_same_under_bf16_autocast_and_compiled():
     torch.manual_seed(0)
-    assert_same_under_bf16_and_compiled(LTAE(conv(), 5))
+    assert_same_under_bf16_and_compiled(LTAE(backbone=conv(), latent_dim=5))
 
 
 def test_a_backbone_whose_encoder_does_not_end_with_a_linear_layer_is_refused():
     with pytest.raises(ZooError, match="encoders of a ACAIBackbone do not end with a linear layer"):
-        LTAE(ACAIBackbone(16, 1), 16)
+        LTAE(backbone=ACAIBackbone(16, 1), latent_dim=16)
 
 
 @pytest.mark.parametrize(("options", "sentence"), [
@@ -151,4 +151,4 @@ def test_a_backbone_whose_encoder_does_not_end_with_a_linear_layer_is_refused():
 ])  # fmt: skip
 def test_refused(options, sentence):
     with pytest.raises(ZooError, match=sentence):
-        LTAE(conv(), **{"latent_dim": 4, **options})
+        LTAE(backbone=conv(), **{"latent_dim": 4, **options})

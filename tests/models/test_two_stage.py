@@ -42,7 +42,7 @@ class Toy(Flow):
 
 def ae(backbone=None, latent_dim: int = DIM) -> AE:
     torch.manual_seed(3)
-    return AE(backbone or conv(), latent_dim)
+    return AE(backbone=backbone or conv(), latent_dim=latent_dim)
 
 
 def two_stage(autoencoder=None, start: bool = True, **options) -> TwoStage:

@@ -7,9 +7,9 @@ from torch.distributions import Normal, kl_divergence
 from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.models.ae import AE
-from zoo.models.base import check_output_range
 from zoo.models.vae import VAE
 from zoo.nets.conv import ConvBackbone
+from zoo.runs.build import check_output_range
 
 BACKBONE = {"image_size": 32, "channels": 1, "width": 16, "max_width": 32}
 
@@ -22,7 +22,7 @@ def images(count: int = 4, dtype: torch.dtype = torch.float64) -> Batch:
 
 def vae(**options) -> VAE:
     torch.manual_seed(0)
-    return VAE(ConvBackbone(**BACKBONE), latent_dim=3, **options).double()
+    return VAE(backbone=ConvBackbone(**BACKBONE), latent_dim=3, **options).double()
 
 
 def written_out(model: VAE, batch: Batch, noise: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -97,7 +97,7 @@ def test_interpolation_starts_and_ends_at_its_codes():
 
 def test_ae_loss_and_gradient_equal_the_written_objective():
     torch.manual_seed(0)
-    model, batch = AE(ConvBackbone(**BACKBONE), latent_dim=3).double(), images()
+    model, batch = AE(backbone=ConvBackbone(**BACKBONE), latent_dim=3).double(), images()
     loss = model.losses(batch)["loss"]
     expected = ((batch.image - model.decoder(model.encoder(batch.image))) ** 2).sum() / (4 * 1024)
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
@@ -110,7 +110,7 @@ def test_ae_loss_and_gradient_equal_the_written_objective():
 @pytest.mark.parametrize("method", [AE, VAE])
 def test_overfits_sixteen_images(method):
     torch.manual_seed(0)
-    model = method(ConvBackbone(**BACKBONE), latent_dim=16)
+    model = method(backbone=ConvBackbone(**BACKBONE), latent_dim=16)
     smooth = torch.nn.functional.interpolate(torch.rand(16, 1, 4, 4) * 2 - 1, size=32, mode="bicubic").clamp(-1, 1)
     batch = Batch(smooth, torch.zeros(16, 0), torch.arange(16))
     model.initialize(batch)
@@ -134,7 +134,7 @@ def test_a_bad_gamma_is_refused(gamma):
 def test_a_decoder_that_ends_in_a_sigmoid_is_refused():
     for seed in range(20):  # whatever the first weights are
         torch.manual_seed(seed)
-        check_output_range(AE(ConvBackbone(128, 1, width=16, max_width=32), latent_dim=3))
+        check_output_range(AE(backbone=ConvBackbone(128, 1, width=16, max_width=32), latent_dim=3))
     model = vae().float()
     check_output_range(model)
     model.decoder.append(torch.nn.Sigmoid())

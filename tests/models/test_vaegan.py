@@ -25,6 +25,7 @@ from tests.models.games import (
     vaegan,
 )
 from zoo.errors import ZooError
+from zoo.models.training_config import TrainingConfig
 from zoo.models.vaegan import CHOICES
 from zoo.nets.vaegan import VAEGANBackbone
 
@@ -174,6 +175,7 @@ def playing(model, pieces: int = 1, others: tuple[float, float] | None = None):
         assert reduce_op == "mean"
         return d_losses if others is None else (d_losses + torch.tensor(others)) / 2
 
+    model.training_config = TrainingConfig(batch_size=8, max_images=8)
     model.trainer = SimpleNamespace(accumulate_grad_batches=pieces, strategy=SimpleNamespace(reduce=reduce))
     return model
 

@@ -171,7 +171,7 @@ GAMES = {
 def optimizers_of(model: Autoencoder) -> dict[str, torch.optim.Optimizer]:
     """One optimizer per parameter group, with the settings that the parameter group has in the one optimizer."""
     options = model.group_options
-    return {name: model.training_config.optimizer([{"params": own, **options.get(name, {})}]) for name, own in model.param_groups().items()}
+    return {name: model.optimizer_of([{"params": own, **options.get(name, {})}]) for name, own in model.param_groups().items()}
 
 
 def recomputing_step(model: Autoencoder, optimizers: dict[str, torch.optim.Optimizer], game: Game, batch: Batch, mixed: bool) -> Tensor:

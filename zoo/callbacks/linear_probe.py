@@ -30,7 +30,8 @@ from zoo.data.loader import subset
 from zoo.data.module import DataModule
 from zoo.errors import ZooError
 from zoo.features.classifier_training import varying
-from zoo.models.base import evaluation_mode, seed_of
+from zoo.models.base import evaluation_mode
+from zoo.models.training_config import seed_of
 
 PROBE = 21  # key of a random stream
 REPORTED = 20  # evaluations at the end of training that the result is the median of

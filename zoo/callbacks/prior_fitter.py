@@ -5,7 +5,6 @@ from typing import Any
 import pytorch_lightning as pl
 
 from zoo.callbacks.clock import Pauses, is_due
-from zoo.evaluation.validation import fit_prior
 from zoo.models.base import evaluation_mode
 
 
@@ -20,6 +19,6 @@ class PriorFitter(pl.Callback):
             return
         with Pauses.counted():
             with evaluation_mode(pl_module, trainer):
-                fit_prior(pl_module, trainer.datamodule.loader("train", limit=self.images, shared=True))
+                pl_module.fit_prior(trainer.datamodule.loader("train", limit=self.images, shared=True))
                 fitted = {name: value.clone() for name, value in pl_module.prior.state_dict().items()}
             pl_module.prior.load_state_dict(fitted)  # into the raw model, too: averaging the weights on must not wash the prior out

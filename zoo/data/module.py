@@ -95,11 +95,22 @@ class DataModule(pl.LightningDataModule):
             )
         return self._train
 
+    def val_dataloader(self) -> BatchLoader:
+        return self.loader("val")
+
+    def test_dataloader(self) -> BatchLoader:
+        return self.loader("test")
+
+    def predict_dataloader(self) -> BatchLoader:
+        return self.loader("test")
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch  # the loader has put it there
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """uint8 -> float in [-1, 1], and half of the training images mirrored; into one reused buffer."""
+        """uint8 -> float in [-1, 1]; half of the training images mirrored, into one reused buffer."""
+        if self.trainer is not None and not self.trainer.training:
+            return to_float(batch)
         if self._buffer is None or self._buffer.shape != batch.image.shape:
             self._buffer = torch.empty(batch.image.shape, device=batch.image.device)
         flips = self._train.flips if self.flip and self._train is not None else None

@@ -7,7 +7,7 @@ from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import LINE_IMAGES, PATHS
 from zoo.metrics.line_scores import mean_distance_and_smoothness
 from zoo.metrics.paths import path_smoothness
-from zoo.models.base import seed_of
+from zoo.models.training_config import seed_of
 from zoo.runs.measurements import Measurement
 
 LINES = ("mean_distance", "line_smoothness", "line_smoothness_unbiased", "line_undefined")

@@ -7,7 +7,7 @@ from zoo.evaluation.context import EvalContext
 from zoo.evaluation.descriptors import INVARIANCE_IMAGES
 from zoo.evaluation.interpolations import partners_of
 from zoo.metrics.relative_distance import relative_distance
-from zoo.models.base import seed_of
+from zoo.models.training_config import seed_of
 from zoo.nets.perturbations import PERTURBATIONS, fitting
 from zoo.runs.measurements import Measurement
 

@@ -13,7 +13,7 @@ from zoo.evaluation.descriptors import METRICS
 from zoo.metrics.kernel import kernel_distance
 from zoo.metrics.laplacian_energy import laplacian_energy
 from zoo.metrics.manifold import manifold_scores
-from zoo.models.base import seed_of
+from zoo.models.training_config import seed_of
 from zoo.priors import Flow, Gaussian, Mixture, Prior
 from zoo.progress import busy
 from zoo.runs.measurements import Measurement

@@ -29,7 +29,7 @@ from zoo.metrics.edit_scores import (
     unmasked_relative_mse,
 )
 from zoo.metrics.probes import linear_probe_attributes, mlp_probe_attribute, reduce
-from zoo.models.base import seed_of
+from zoo.models.training_config import seed_of
 from zoo.models.udt import UDT
 from zoo.progress import busy
 from zoo.runs.measurements import Measurement

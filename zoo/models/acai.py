@@ -18,8 +18,8 @@ from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import at_least_float32, mean_squared_error
 from zoo.models.base import Autoencoder
+from zoo.models.parts import backbone_of
 from zoo.nets.acai import ACAIBackbone
-from zoo.nets.conv import ConvBackbone
 from zoo.nets.detached_call import call_with_detached_params
 from zoo.priors import Gaussian
 
@@ -37,8 +37,16 @@ class ACAI(Autoencoder):
     batch_multiple = 2
 
     def __init__(
-        self, backbone: ACAIBackbone | ConvBackbone, latent_dim: int, adv_weight: float | None = None, reg: float = 0.2, **options: Any
+        self,
+        image_size: int | None = None,
+        channels: int | None = None,
+        latent_dim: int = 32,
+        backbone: Any = "conv",
+        adv_weight: float | None = None,
+        reg: float = 0.2,
+        **options: Any,
     ) -> None:
+        backbone = backbone_of(backbone, image_size, channels)
         if adv_weight is None:
             adv_weight = 0.5 if isinstance(backbone, ACAIBackbone) else 0.1
         if adv_weight < 0 or not 0 <= reg <= 1:

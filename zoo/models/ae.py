@@ -13,14 +13,22 @@ from torch import Tensor
 from zoo.batch import Batch
 from zoo.losses import mean_squared_error
 from zoo.models.base import Autoencoder
-from zoo.nets.conv import ConvBackbone
+from zoo.models.parts import backbone_of
 from zoo.priors import Gaussian
 
 
 class AE(Autoencoder):
     """Deterministic autoencoder. `backbone` makes its encoder and decoder, and knows the image shape; `options` as in Autoencoder."""
 
-    def __init__(self, backbone: ConvBackbone, latent_dim: int, **options: Any) -> None:
+    def __init__(
+        self,
+        image_size: int | None = None,
+        channels: int | None = None,
+        latent_dim: int = 32,
+        backbone: Any = "conv",
+        **options: Any,
+    ) -> None:
+        backbone = backbone_of(backbone, image_size, channels)
         options.setdefault("prior", Gaussian(latent_dim))
         super().__init__(backbone.image_shape, latent_dim, **options)
         self.encoder = backbone.encoder(latent_dim)

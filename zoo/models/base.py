@@ -1,206 +1,66 @@
-"""The contract of every model of the zoo, and what all of them share: parameter groups, noise by position, the clock.
+"""The base class of every model: a method (zoo.models.method), and how any Lightning Trainer trains and measures it.
 
-A model is its losses: `losses(batch)` returns one scalar whose gradient gives every parameter its own objective, so that one
-forward pass, one backward pass and one optimizer step train adversarial methods too. What a parameter group must not feel is
-detached by the model; what differs between parameter groups (learning rate, betas, schedule, clipping) is kept here.
+One loss, one backward pass, one optimizer: what differs between parameter groups (learning rate, betas, schedule, clipping) is kept here,
+and so is the clock of images seen. In zoo.train the model's TrainingConfig says how it is trained, and callbacks log and validate; in
+anybody's Trainer the model is `alone`: it logs by self.log, counts images, and takes what the loader yields.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.callbacks import WeightAveraging
-from torch import Generator, Tensor, nn
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, get_total_norm
+from torch.optim.lr_scheduler import LambdaLR
 
-from zoo.batch import Batch
+from zoo.batch import Batch, as_batch, check_range, parts_of
 from zoo.errors import ZooError
-from zoo.priors import Prior, StandardNormal
+from zoo.metrics.reconstruction import psnr, squared_error
+from zoo.models.means import Means
+from zoo.models.method import VALIDATION, Method, broadcast
+from zoo.models.training_config import Schedule
+from zoo.nets.described import name_of
 
-Schedule = Callable[[float], float]  # share of max_images already seen -> factor on the learning rate
+INITIAL = 1024  # training images that data-dependent parameters start from
 REMEDY = (  # for training that diverged
     "lower the learning rate (optimizer.lr, or model.param_groups.<name>.lr) or set trainer.gradient_clip_val=1, "
     "and start anew or resume from the last checkpoint."
 )
 
 
-@dataclass
-class TrainingConfig:
-    """How a model is trained, beside its method."""
+class Autoencoder(Method):
+    """What the methods inherit from. Arguments as in Method."""
 
-    batch_size: int  # global: images per optimizer step over all ranks and accumulation
-    max_images: int  # of this stage
-    optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
-    schedule: Schedule = lambda spent: 1.0
-    group_schedules: dict[str, Schedule] = field(default_factory=dict)
-    images_before: int = 0  # images that earlier stages have seen: a part of max_images of the whole method
-    seed: int = 0
-    compile: bool = False
-
-
-def seed_of(*key: int) -> int:
-    """A 63-bit seed from integers (splitmix64 on each, chained): neighbouring keys give unrelated streams."""
-    state = 0
-    for part in key:
-        state = (state + part + 0x9E3779B97F4A7C15) % 2**64  # a negative part is a number modulo 2**64
-        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
-        state ^= state >> 31
-    return state >> 1
-
-
-class Autoencoder(pl.LightningModule):
-    """Base class. A method overrides `losses`, `encode` and `decode`; `param_groups`, `frozen_groups`, `initialize` where it needs them.
-
-    Args, which a method hands on as `options` where it says nothing else:
-        image_shape: (channels, height, width).
-        latent_dim: Dimensions of the flat latent.
-        prior: Density over latents that `sample` draws from; N(0, I) by default.
-        param_groups: Per parameter group, what differs from the optimizer's settings: lr, betas, weight_decay, …
-    """
-
-    can_encode = True
-    reads_attributes = False  # whether `encode` looks at them
-    batch_multiple = 1  # images on a device come in multiples of it: 2 where neighbours form pairs
-    check_finite_loss = False  # whether each loss is looked at before it moves a weight: flows, where one bad log-determinant spoils all
-    training_config: TrainingConfig
-    decoder: nn.Module
-
-    def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        latent_dim: int,
-        prior: Prior | None = None,
-        param_groups: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> None:
-        super().__init__()
-        channels, height, width = image_shape  # a list, where it comes from a checkpoint
-        self.image_shape = (channels, height, width)
-        self.latent_dim = latent_dim
-        self.original_values = math.prod(self.image_shape)  # of an image without what it is padded with; the data say
-        self.prior = prior if prior is not None else StandardNormal(latent_dim)
-        self.group_options = {name: dict(options) for name, options in (param_groups or {}).items()}
-        self.provenance: dict[str, Any] = {}  # configuration and versions, for the checkpoint
-        self.gradient_norms: dict[str, Tensor] = {}
-        self.log_gradient_norms = True
-        # The clock is a tensor, not a buffer: a Python number would recompile the loss, a buffer would be averaged by EMA.
-        self.images_seen = torch.zeros((), dtype=torch.int64)
-        self._first_row, self._rows, self._global_rows = torch.zeros((), dtype=torch.int64), 0, 0  # of the batch at hand
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.save_hyperparameters(self.arguments())
         self._losses = self.losses
+        self._terms, self._scores = Means(), Means()  # of training since they were logged; of an evaluation
+        self._in_range = False  # whether a batch was looked at
+        self.images_counted = 0  # of its training, where no settings say how many a step takes
+        self.images_per_step = 0  # of the last step, over all ranks and pieces
 
-    # What a method is -------------------------------------------------------------------------------------------------
+    def setup(self, stage: str) -> None:
+        """In a Trainer without zoo.train, the seed is Lightning's (seed_everything), or drawn once."""
+        if self.alone:
+            given = os.environ.get("PL_GLOBAL_SEED")
+            drawn = int(given) if given else torch.seed() % 2**32
+            self.training_config.seed = self.trainer.strategy.broadcast(drawn)
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The training losses of a float batch: "loss" is minimised, every other scalar is logged under its own name."""
-        raise NotImplementedError
+    @property
+    def alone(self) -> bool:
+        """Whether anybody's Trainer trains the model, rather than zoo.train, whose callbacks log and validate."""
+        return not self.training_config.batch_size
 
-    def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
-        """The deterministic code of each image: (B, C, H, W) in [-1, 1] -> (B, latent_dim)."""
-        raise NotImplementedError
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """(B, latent_dim) -> (B, C, H, W); values beyond [-1, 1] are clamped where images are shown or measured. By `decoder`."""
-        return self.decoder(latent)
-
-    def param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameter groups by name, each trainable parameter in exactly one. One group by default."""
-        return {"autoencoder": [parameter for parameter in self.parameters() if parameter.requires_grad]}
-
-    def frozen_groups(self) -> Iterable[str]:
-        """Names of the parameter groups that are frozen in this step (warm-up, gating). Asked after the backward pass; ranks must agree."""
-        return ()
-
-    def initialize(self, batch: Batch) -> None:
-        """Sets what depends on the data, once before the first step, from up to 1,024 float training images; same on all ranks."""
-
-    def prepare_data_cache(self, read: Callable[[str], Iterable[Batch]]) -> None:
-        """Looks at the data before the first step of every session: a resumed one, too, as what is kept here is in no checkpoint.
-
-        `read("train")` or "val" gives the split once, in float batches in the order of the store, all of it on every rank.
-        """
-
-    def set_attribute_names(self, names: tuple[str, ...]) -> None:
-        """Says what the columns of `attributes` are called, once before training. Raises ZooError if one is missed."""
-
-    def start_from(self, trained: "Autoencoder | None") -> None:
-        """Takes over what an earlier stage has trained, if there was one, before the first step. Raises ZooError if it does not fit."""
-        if trained is not None:
-            raise ZooError(f"{type(self).__name__} has no earlier stage; leave pretrain out.")
-
-    def locate_nonfinite(self, batch: Batch) -> str:
-        """What makes the loss of this batch not finite, for example the first layer whose output is not; "" if nobody knows."""
-        return ""
-
-    # What every method can do -----------------------------------------------------------------------------------------
-
-    def reconstruct(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
-        return self.decode(self.encode(image, attributes))
-
-    def sample(self, count: int, generator: Generator | None = None) -> Tensor:
-        """Draws images (count, C, H, W)."""
-        return self.decode(self.prior.sample(count, generator))
-
-    def interpolate(self, latent_a: Tensor, latent_b: Tensor, steps: int) -> Tensor:
-        """Decodes the straight lines from a to b, both ends included: (B, latent_dim) × 2 -> (B, steps, C, H, W)."""
-        weight = torch.linspace(0, 1, steps, device=latent_a.device, dtype=latent_a.dtype)[None, :, None]
-        line = torch.lerp(latent_a[:, None], latent_b[:, None], weight)  # (B, steps, latent_dim)
-        return self.decode(line.flatten(0, 1)).unflatten(0, (-1, steps))
-
-    def latents_for_prior(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:
-        """The latents a fitted prior should follow: codes here, posterior samples for a VAE. (B, C, H, W) -> (B, latent_dim)."""
-        return self.encode(image, attributes)
-
-    def log_weights(self, image: Tensor, draws: int) -> Tensor | None:
-        """log p(x, z) - log q(z|x) in nats for posterior draws z: (B, C, H, W) in [-1, 1] -> (B, draws); a flow's exact log p(x): (B, 1).
-
-        Their mean estimates the ELBO, their log-mean-exp the tighter importance-weighted bound. None without a likelihood.
-        """
-        return None
-
-    # Randomness belongs to the position in the global batch -------------------------------------------------------------
-
-    def set_batch_rng(self, key: tuple[int, ...], first_row: int, rows: int, global_rows: int) -> None:
-        """Says where the coming batch stands: its `rows` begin at `first_row` of a global batch of `global_rows`; reseeds from `key`.
-
-        No generator state needs saving for an exact resume, and 2 ranks draw what 1 rank draws.
-        """
-        self._rng_position = (key, first_row, rows, global_rows)
-        if self.device.type == "cpu":
-            torch.default_generator.manual_seed(seed_of(*key))  # torch.manual_seed does the same, 0.6 ms slower
-        else:
-            torch.manual_seed(seed_of(*key))
-        self._first_row.fill_(first_row)
-        self._rows, self._global_rows = rows, global_rows
-
-    def normal(self, count: int, *shape: int) -> Tensor:
-        """N(0, 1) draws (count, *shape): this rank's rows of the draws for the whole global batch."""
-        return self._draw(torch.randn, count, shape)
-
-    def uniform(self, count: int, *shape: int) -> Tensor:
-        """U[0, 1) draws (count, *shape): this rank's rows of the draws for the whole global batch."""
-        return self._draw(torch.rand, count, shape)
-
-    def _draw(self, draw: Callable[..., Tensor], count: int, shape: tuple[int, ...]) -> Tensor:
-        if self._global_rows and count != self._rows:
-            raise ValueError(f"{count} rows of noise for a batch of {self._rows}: other ranks would draw the same rows")
-        drawn = draw(self._global_rows or count, *shape, device=self.device, dtype=self.dtype)
-        if len(drawn) == count:
-            return drawn
-        return drawn.index_select(0, self._first_row + torch.arange(count, device=drawn.device))
-
-    def linear_warmup(self, images: int) -> Tensor:
-        """Grows from 0 to 1 over the first `images` images, then stays: scalar tensor. Always 1 if `images` is 0."""
-        return (self.images_seen.float() / images).clamp(max=1) if images else torch.ones((), device=self.device)
-
-    # Training: one loss, one backward, one optimizer ---------------------------------------------------------------------
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> Any:
+        """The optimizer, and where there is a schedule, a LambdaLR of one closure for each parameter group, stepped after each step."""
+        training_config = self.training_config
         param_groups = self.param_groups()
         for name in [*self.group_options, *self.training_config.group_schedules]:
             if name not in param_groups:
@@ -211,48 +71,139 @@ class Autoencoder(pl.LightningModule):
         if sorted(trained) != sorted({id(p) for p in self.parameters() if p.requires_grad}):
             raise AssertionError(f"{type(self).__name__}.param_groups() must hold every trainable parameter exactly once")
         groups = [{"params": parameters, "name": name, **self.group_options.get(name, {})} for name, parameters in param_groups.items()]
-        optimizer = self.training_config.optimizer(groups)
-        for group in optimizer.param_groups:
-            group["initial_lr"] = group["lr"]
-        return optimizer
+        optimizer = self.optimizer_of(groups)
+        if training_config.schedule is None:
+            return optimizer
+        factors = [self._factor(training_config.group_schedules.get(name, training_config.schedule)) for name in param_groups]
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factors), "interval": "step"}}
+
+    def optimizer_of(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """The optimizer of parameter groups: that of the training settings, or the one that the model was made with."""
+        return (self.training_config.optimizer or partial(self.optimizer, lr=self.lr))(groups)
+
+    def _factor(self, schedule: Schedule) -> Callable[[int], float]:
+        """The factor on a learning rate by steps: a closure, which a checkpoint does not hold."""
+        return lambda step: schedule(step * self.training_config.batch_size / self.training_config.max_images)
 
     def on_fit_start(self) -> None:
         self.images_seen, self._first_row = self.images_seen.to(self.device), self._first_row.to(self.device)
-        self._losses = self.losses
+        self._losses, self._in_range = self.losses, False
         if self.training_config.compile:
             import torch._inductor.config as inductor
 
             inductor.fallback_random = True  # compiled draws equal eager ones
             self._losses = torch.compile(self.losses, fullgraph=True)
+        if self.trainer.ckpt_path is None and not self.images_counted:
+            with torch.no_grad():
+                self.initialize(self._first_images())
+            broadcast(self.state_dict().values())  # rounding may differ between devices
+        data: Any = getattr(self.trainer, "datamodule", None)
+        names = getattr(getattr(data, "store", None), "attribute_names", None)
+        if self.alone and names:
+            self.set_attribute_names(names)
+
+    def _first_images(self) -> Batch:
+        """Up to 1,024 training images as a float batch on the device: those of the zoo's data, or the first batches of another loader."""
+        trainer: Any = self.trainer
+        if hasattr(trainer.datamodule, "some_images"):
+            return trainer.datamodule.some_images("train", INITIAL)
+        trainer.fit_loop.setup_data()  # otherwise done later; the loader is there then
+        loader, parts, count = trainer.train_dataloader, [], 0
+        with isolate_rng():
+            for given in loader:
+                parts.append(self._checked(given).to(self.device))
+                count += len(parts[-1].image)
+                if count >= INITIAL:
+                    break
+            iter(loader)  # workers that persist begin again
+        return Batch(*(torch.cat(column)[:INITIAL] for column in zip(*parts, strict=True)))
 
     def on_train_start(self) -> None:
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if hasattr(data, "read"):
+            with torch.no_grad():
+                self.prepare_data_cache(data.read)
+        for scheduler in self.trainer.lr_scheduler_configs if self.training_config.schedule else ():
+            scheduler.scheduler.step(scheduler.scheduler.last_epoch)  # a larger max_images stretches the schedule from here on
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         trainer: Any = self.trainer
-        data = trainer.datamodule
-        with torch.no_grad():
-            if trainer.global_step == 0:
-                self.initialize(data.some_images("train", 1024))
-                if trainer.world_size > 1:  # rounding may differ between devices
-                    for tensor in self.state_dict().values():
-                        dist.broadcast(tensor, 0)
-            self.prepare_data_cache(data.read)
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        training_config, trainer = self.training_config, self.trainer
-        seen = trainer.global_step * training_config.batch_size
+        batch_size = self.training_config.batch_size
+        pieces, rows = trainer.accumulate_grad_batches, len(parts_of(batch)[0])
+        seen = trainer.global_step * batch_size if batch_size else self.images_counted
         self.images_seen.fill_(seen)
-        pieces = trainer.accumulate_grad_batches
-        rows = training_config.batch_size // (trainer.world_size * pieces)
-        first_row = (trainer.global_rank * pieces + batch_idx % pieces) * rows
-        self.set_batch_rng((training_config.seed, seen), first_row, rows, training_config.batch_size)
-        for group in trainer.optimizers[0].param_groups:
-            schedule = training_config.group_schedules.get(group["name"], training_config.schedule)
-            group["lr"] = group["initial_lr"] * schedule(seen / training_config.max_images)
+        position, self.images_per_step = trainer.global_rank * pieces + batch_idx % pieces, rows * trainer.world_size * pieces
+        self.set_batch_rng((self.training_config.seed, seen), position * rows, rows, self.images_per_step)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+    def share_spent(self) -> float:
+        """The part of this training that lies behind; 0 where the Trainer knows no end."""
+        training_config, step = self.training_config, self.trainer.global_step
+        if not self.alone:
+            return step * training_config.batch_size / training_config.max_images
+        total = self.trainer.estimated_stepping_batches
+        return step / total if total > 0 else 0.0
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        batch = self._checked(batch)
         losses = self._losses(batch)
         if self.check_finite_loss:
             self._stop_unless_finite(losses["loss"], batch)
+        if self.alone:
+            self.images_counted += len(batch.image) * self.trainer.world_size
+            self._log_terms(losses, batch_idx)
         return losses
+
+    def _checked(self, given: Any) -> Batch:
+        """A float batch of what a loader yields. Raises ZooError if the first one's images are not in [-1, 1]."""
+        batch = as_batch(given)
+        if not self._in_range and batch.image is parts_of(given)[0] and not isinstance(given, Batch):
+            check_range(batch.image)
+        self._in_range = True
+        return batch
+
+    def _log_terms(self, losses: dict[str, Tensor], batch_idx: int) -> None:
+        """Logs the means of the loss terms since the last time, at steps where the Trainer writes."""
+        trainer: Any = self.trainer
+        self._terms.add(losses)
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        self.log_gradient_norms = stepped and (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        if self.log_gradient_norms:
+            self.log_dict({f"train/{name}": mean for name, mean in self._terms.take().items()})
+
+    # Measuring under Lightning ------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Adds up every loss term, and `mse` (per value on [0, 1]) and `psnr` (dB) where the model can encode."""
+        batch = self._checked(batch)
+        count, position = len(batch.image), batch_idx * self.trainer.world_size + self.trainer.global_rank
+        self.set_batch_rng((VALIDATION, position), 0, count, count)
+        self._scores.add(self.scores(batch), count)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    test_step = validation_step
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test")
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Reconstructions (B, C, H, W); of a model that cannot encode as many samples."""
+        batch = self._checked(batch)
+        return self.reconstruct(batch.image, batch.attributes) if self.can_encode else self.sample(len(batch.image))
+
+    def scores(self, batch: Batch) -> dict[str, Tensor]:
+        """Means over the batch of every loss term, and of `mse` and `psnr`: scalars."""
+        scores = dict(self.losses(batch))
+        if self.can_encode:
+            error = squared_error(batch.image, self.reconstruct(batch.image, batch.attributes))
+            scores |= {"mse": error.double().mean(), "psnr": psnr(error).double().mean()}
+        return scores
+
+    def _log_scores(self, split: str) -> None:
+        self.log_dict({f"{split}/{name}": mean for name, mean in self._scores.take().items()})
+
+    # One step -----------------------------------------------------------------------------------------------------------
 
     def _stop_unless_finite(self, loss: Tensor, batch: Batch) -> None:
         """Raises ZooError on all ranks if the loss of one of them is not finite; no weight has moved yet."""
@@ -295,7 +246,15 @@ class Autoencoder(pl.LightningModule):
                 self.gradient_norms[group["name"]] = get_total_norm([p.grad for p in moving if p.grad is not None], foreach=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["zoo"] = self.provenance
+        checkpoint["zoo"] = self.provenance or {"model": name_of(type(self))}
+        if self.alone:
+            checkpoint["zoo"] |= {"images_seen": self.images_counted, "seed": self.training_config.seed, "terms": self._terms.state_dict()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        about = checkpoint.get("zoo", {})
+        if "terms" in about:
+            self.images_counted, self.training_config.seed = about["images_seen"], about["seed"]
+            self._terms.load_state_dict(about["terms"])
 
 
 @contextmanager
@@ -313,16 +272,3 @@ def evaluation_mode(model: Autoencoder, trainer: Any = None) -> Iterator[None]:
             for callback in averaging:
                 callback.on_validation_epoch_end(trainer, model)
             model.train(training)
-
-
-def check_output_range(model: Autoencoder) -> None:
-    """Raises ZooError if the decoder cannot make dark pixels: images live in [-1, 1], a sigmoid stays in [0, 1]."""
-    with evaluation_mode(model):  # BatchNorm must not learn from noise
-        generator = torch.Generator().manual_seed(0)
-        wild = 1e5 * torch.randn(64, model.latent_dim, generator=generator).to(model.device)  # fresh weights hardly answer to less
-        lowest = model.decode(wild).min().item()
-    if lowest >= 0:
-        raise ZooError(
-            f"The decoder of {type(model).__name__} never goes below 0, but images are in [-1, 1]; "
-            f"end it with tanh or a linear layer, not a sigmoid."
-        )

@@ -24,9 +24,12 @@ from zoo.errors import ZooError
 from zoo.losses import at_least_float32, mean_squared_error
 from zoo.metrics.relative_distance import relative_distance
 from zoo.models.base import Autoencoder
-from zoo.models.nested import take_over
+from zoo.models.nested import refuse_untrained, take_over
+from zoo.models.parts import built
 from zoo.nets.perturbations import Perturbations
 from zoo.priors import Gaussian
+
+PERTURBATIONS = {"hflip": 1.0, "vflip": 1.0, "hvflip": 1.0}
 
 
 class CrossAE(Autoencoder):
@@ -44,13 +47,14 @@ class CrossAE(Autoencoder):
     def __init__(
         self,
         autoencoder: Autoencoder,
-        perturbations: Mapping[str, float],
+        perturbations: Mapping[str, float] = PERTURBATIONS,
         train: str = "encoder",
         ordinary: float = 0.0,
         control: bool = False,
         latent_dim: int | None = None,
         **options: Any,
     ) -> None:
+        autoencoder = built(autoencoder, "autoencoder")
         if train not in ("encoder", "both"):
             raise ZooError(f"model.train is '{train}'; it must be 'encoder' or 'both'.")
         if ordinary < 0:
@@ -90,6 +94,11 @@ class CrossAE(Autoencoder):
 
     def start_from(self, trained: Autoencoder | None) -> None:
         take_over(self.autoencoder, trained)
+
+    def on_fit_start(self) -> None:
+        if self.alone:
+            refuse_untrained(self)
+        super().on_fit_start()
 
     def set_attribute_names(self, names: tuple[str, ...]) -> None:
         self.autoencoder.set_attribute_names(names)

@@ -17,6 +17,7 @@ Unlike the paper's code, images are dequantised: without it the likelihood has n
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,9 +28,13 @@ from zoo.errors import ZooError
 from zoo.losses import LEVEL, at_least_float32, bits_per_dim
 from zoo.models.base import Autoencoder
 from zoo.models.glow import STREAM
+from zoo.models.parts import backbone_of, built
 from zoo.nets.flows import Flow, zero_conv
 from zoo.nets.fvae import FVAEBackbone, Identity
+from zoo.nets.glow import ImageFlow
 from zoo.priors import StandardNormal
+
+DEFAULT_FLOW = partial(ImageFlow, levels=None, depth=4, width=64, scale="tanh", squeeze_first=False)
 
 
 class FVAE(Autoencoder):
@@ -52,8 +57,10 @@ class FVAE(Autoencoder):
 
     def __init__(
         self,
-        backbone: FVAEBackbone,
-        flow: Callable[[tuple[int, int, int]], Flow] | None,
+        image_size: int | None = None,
+        channels: int | None = None,
+        backbone: FVAEBackbone | None = None,
+        flow: Callable[[tuple[int, int, int]], Flow] | None = DEFAULT_FLOW,
         sigma1: float | str = "learned",
         sigma2: float | str = "learned",
         start: float = 1.0,
@@ -63,6 +70,9 @@ class FVAE(Autoencoder):
         temperature: float = 1.0,
         **options: Any,
     ) -> None:
+        if backbone is None and image_size is not None:
+            backbone = FVAEBackbone(image_size, channels or 3, squeezes=2, blocks=3, width=48)
+        backbone = backbone_of(backbone, image_size, channels)
         dimensions = math.prod(backbone.image_shape)
         super().__init__(backbone.image_shape, dimensions, StandardNormal(dimensions, temperature), **options)
         for name, sigma, words in (("sigma1", sigma1, ("learned", "image")), ("sigma2", sigma2, ("learned",))):
@@ -72,6 +82,7 @@ class FVAE(Autoencoder):
             raise ZooError(f"model.floor={floor} must be at least 0 and below model.start={start}, where learned scales begin.")
         self.code_shape = backbone.code_shape
         self.encoder, self.decoder = backbone.encoder(), backbone.decoder()
+        flow = built(flow, "flow")
         self.flow = flow(self.code_shape) if flow else Identity(self.code_shape)
         self.scales = zero_conv(self.code_shape[0], self.code_shape[0]) if sigma1 == "image" else None  # log σ₁ from E(x)
         self.floor = floor if sigma2 == "learned" else 0.0

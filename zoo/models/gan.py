@@ -19,10 +19,9 @@ from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import at_least_float32, mean_squared_error
 from zoo.models.base import Autoencoder
+from zoo.models.parts import backbone_of
 from zoo.models.vae import VAE
-from zoo.nets.conv import ConvBackbone
 from zoo.nets.discriminator import discriminate_frozen
-from zoo.nets.vaegan import VAEGANBackbone
 
 
 class GAN(Autoencoder):
@@ -41,13 +40,16 @@ class GAN(Autoencoder):
 
     def __init__(
         self,
-        backbone: ConvBackbone | VAEGANBackbone,
-        latent_dim: int,
+        image_size: int | None = None,
+        channels: int | None = None,
+        latent_dim: int = 32,
+        backbone: Any = "conv",
         discriminator_warmup: float = 0.0,
         reconstruction_weight: float = 0.0,
         reconstruction_decay_images: int = 0,
         **options: Any,
     ) -> None:
+        backbone = backbone_of(backbone, image_size, channels)
         super().__init__(backbone.image_shape, latent_dim, **options)
         if not 0 <= discriminator_warmup < 1:
             raise ZooError(
@@ -100,9 +102,8 @@ class GAN(Autoencoder):
         return {"generator": [*self.generator.parameters()], "discriminator": [*self.discriminator.parameters()]}
 
     def frozen_groups(self) -> Iterable[str]:
-        images = self.trainer.global_step * self.training_config.batch_size
         begun = next(self.generator.parameters()) in self.trainer.optimizers[0].state
-        return ("generator",) if images < self.discriminator_warmup * self.training_config.max_images and not begun else ()
+        return ("generator",) if self.share_spent() < self.discriminator_warmup and not begun else ()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         real, count = batch.image, len(batch.image)

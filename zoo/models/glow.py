@@ -8,6 +8,7 @@ the image. With n_bits < 8 images keep their highest bits only, as in the paper'
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -16,10 +17,14 @@ from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import LEVEL, at_least_float32, bits_per_dim
 from zoo.models.base import Autoencoder
+from zoo.models.parts import built
 from zoo.nets.flows import Flow
+from zoo.nets.glow import ImageFlow
 from zoo.priors import StandardNormal
 
 STREAM = 61  # key of the random stream that the first images are dequantised with
+
+DEFAULT_FLOW = partial(ImageFlow, levels=None, depth=6, width=64, scale="tanh")
 
 
 class Glow(Autoencoder):
@@ -37,8 +42,8 @@ class Glow(Autoencoder):
     def __init__(
         self,
         image_size: int,
-        channels: int,
-        flow: Callable[[tuple[int, int, int]], Flow],
+        channels: int = 3,
+        flow: Callable[[tuple[int, int, int]], Flow] = DEFAULT_FLOW,
         n_bits: int = 8,
         temperature: float = 1.0,
         **options: Any,
@@ -47,7 +52,7 @@ class Glow(Autoencoder):
             raise ZooError(f"model.n_bits={n_bits} must be a whole number from 1 to 8.")
         shape = (channels, image_size, image_size)
         super().__init__(shape, math.prod(shape), StandardNormal(math.prod(shape), temperature), **options)
-        self.flow = flow(shape)
+        self.flow = built(flow, "flow")(shape)
         self.n_bits, self.bin = n_bits, LEVEL * 2 ** (8 - n_bits)
 
     def initialize(self, batch: Batch) -> None:

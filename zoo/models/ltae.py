@@ -25,7 +25,7 @@ from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import at_least_float32, mean_squared_error
 from zoo.models.base import Autoencoder
-from zoo.nets.conv import ConvBackbone
+from zoo.models.parts import backbone_of
 from zoo.priors import Gaussian
 
 EPSILON = 1e-5  # least variance, and least range, of a code
@@ -43,8 +43,17 @@ class LTAE(Autoencoder):
     """
 
     def __init__(
-        self, backbone: ConvBackbone, latent_dim: int, variant: str = "S", sigma: float = 0.05, weight: float = 1.0, **options: Any
+        self,
+        image_size: int | None = None,
+        channels: int | None = None,
+        latent_dim: int = 32,
+        backbone: Any = "conv",
+        variant: str = "S",
+        sigma: float = 0.05,
+        weight: float = 1.0,
+        **options: Any,
     ) -> None:
+        backbone = backbone_of(backbone, image_size, channels)
         if variant not in ("S", "M"):
             raise ZooError(f"model.variant is '{variant}'; it must be S (standardised codes) or M (min-max).")
         if latent_dim < 2:

@@ -1,7 +1,17 @@
 """What methods with a trained autoencoder inside them share: how it takes over the weights of an earlier stage."""
 
+from typing import Any
+
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder
+
+
+def refuse_untrained(model: Any) -> None:
+    """Raises ZooError unless this training goes on with another, or the autoencoder inside the model has been trained."""
+    if model.trainer.ckpt_path is None and not model.images_counted and not model.autoencoder.images_counted:
+        raise ZooError(
+            f"{type(model).__name__} needs an earlier stage: a trained autoencoder. Train it first, or give autoencoder=zoo.load(RUN)."
+        )
 
 
 def take_over(own: Autoencoder, trained: Autoencoder | None) -> None:

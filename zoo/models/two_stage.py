@@ -28,7 +28,8 @@ from zoo.errors import ZooError
 from zoo.losses import at_least_float32, mean_squared_error
 from zoo.models.ae import AE
 from zoo.models.base import Autoencoder, evaluation_mode
-from zoo.models.nested import take_over
+from zoo.models.nested import refuse_untrained, take_over
+from zoo.models.parts import built
 from zoo.nets.flows import Flow
 from zoo.priors.flow import Flow as FlowPrior
 from zoo.priors.flow import standardisation
@@ -58,21 +59,24 @@ class TwoStage(Autoencoder):
     def __init__(
         self,
         autoencoder: Autoencoder,
-        latent_dim: int,
-        flow: Flow,
+        latent_dim: int | None = None,
+        flow: Flow | None = None,
         joint: bool = False,
         check_every_images: int = 5_000,
         patience: int = 10,
         **options: Any,
     ) -> None:
+        autoencoder = built(autoencoder, "autoencoder")
         refuse_unless_encoder(autoencoder)
-        if latent_dim != autoencoder.latent_dim:
+        if latent_dim not in (None, autoencoder.latent_dim):
             raise ZooError(f"model.latent_dim={latent_dim} is not that of model.autoencoder, {autoencoder.latent_dim}; set it to that.")
         if joint and not isinstance(autoencoder, AE):
             raise ZooError(f"model.joint=true trains a plain AE by its squared error, not a {type(autoencoder).__name__}; leave it out.")
         if check_every_images < 1 or patience < 1:
             raise ZooError(f"model.check_every_images={check_every_images} and model.patience={patience} must be at least 1.")
-        super().__init__(autoencoder.image_shape, latent_dim, prior=FlowPrior(latent_dim, flow), **options)
+        latent_dim = autoencoder.latent_dim
+        prior = FlowPrior(latent_dim, built(flow, "flow"))
+        super().__init__(autoencoder.image_shape, latent_dim, prior, **options)
         self.autoencoder = autoencoder.requires_grad_(joint)
         self.autoencoder.prior.requires_grad_(False)
         self.prior.transform.requires_grad_(True)
@@ -95,6 +99,11 @@ class TwoStage(Autoencoder):
         if not self.joint:
             self.autoencoder.eval()
         return self
+
+    def on_fit_start(self) -> None:
+        if self.alone and not self.joint:
+            refuse_untrained(self)
+        super().on_fit_start()
 
     def set_attribute_names(self, names: tuple[str, ...]) -> None:
         self.autoencoder.set_attribute_names(names)
@@ -173,9 +182,9 @@ class TwoStage(Autoencoder):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Then a look at the held-out codes, if it is due: here, as what watches and saves the step comes right after it."""
         super().optimizer_step(*args, **kwargs)
-        steps, batch_size = self.trainer.global_step + 1, self.training_config.batch_size  # this one does not count yet
-        last = steps >= self.trainer.max_steps
-        if not self.joint and (last or steps * batch_size // self.check_every_images > (steps - 1) * batch_size // self.check_every_images):
+        steps, images = self.trainer.global_step + 1, self.images_per_step  # this one does not count yet
+        last = steps >= self.trainer.estimated_stepping_batches
+        if len(self.held_out) and (last or steps * images // self.check_every_images > (steps - 1) * images // self.check_every_images):
             self._check(steps, last)
 
     def _check(self, steps: int, last: bool) -> None:
@@ -195,7 +204,7 @@ class TwoStage(Autoencoder):
         if ended:
             self._go_back()  # of averaged weights above, of those that are trained here
             self._end(steps)
-        seen = self.training_config.images_before + steps * self.training_config.batch_size
+        seen = self.training_config.images_before + steps * self.images_per_step
         for logger in self.trainer.loggers:
             logger.log_metrics({"images_seen": seen, "train/held_out_nll": nll}, step=seen)
 
@@ -205,10 +214,10 @@ class TwoStage(Autoencoder):
 
     def _end(self, steps: int) -> None:
         """Makes this step the last one, for all callbacks."""
-        if steps < self.trainer.max_steps:
+        if steps < self.trainer.estimated_stepping_batches:
             self.trainer.should_stop = True
             if self.trainer.is_global_zero:
-                seen = self.training_config.images_before + steps * self.training_config.batch_size
+                seen = self.training_config.images_before + steps * self.images_per_step
                 best = f"the flow is the best one, of {self.best_nll:.4g} nats"
                 print(
                     f"Training ended early, after {seen:,} images: held-out codes got no likelier in {self.stale} looks; {best}.",
@@ -220,6 +229,7 @@ class TwoStage(Autoencoder):
         checkpoint["early_stopping"] = {"best": self.best, "best_nll": self.best_nll, "stale": self.stale}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
         state = checkpoint["early_stopping"]
         self.best = {name: value.to(self.device) for name, value in state["best"].items()}
         self.best_nll, self.stale = state["best_nll"], state["stale"]

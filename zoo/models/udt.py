@@ -26,10 +26,9 @@ from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import at_least_float32
 from zoo.models.base import Autoencoder
-from zoo.nets.conv import ConvBackbone
+from zoo.models.parts import backbone_of
 from zoo.nets.detached_call import call_with_detached_params
 from zoo.nets.discriminator import code_discriminator
-from zoo.nets.udt import UDTBackbone
 from zoo.priors import Mixture
 
 
@@ -51,10 +50,12 @@ class UDT(Autoencoder):
 
     def __init__(
         self,
-        backbone: ConvBackbone | UDTBackbone,
-        latent_dim: int,
-        attribute_dim: int,
-        domain: str | int,
+        image_size: int | None = None,
+        channels: int | None = None,
+        latent_dim: int = 32,
+        backbone: Any = "conv",
+        attribute_dim: int = 4,
+        domain: str | int = "Eyeglasses",
         adv_weight: float = 0.001,
         kl_weight: float = 0.0,
         **options: Any,
@@ -65,6 +66,7 @@ class UDT(Autoencoder):
             if weight < 0:
                 raise ZooError(f"model.{name}={weight} must not be below 0.")
         options.setdefault("prior", Mixture(latent_dim))
+        backbone = backbone_of(backbone, image_size, channels)
         super().__init__(backbone.image_shape, latent_dim, **options)
         self.content_dim, self.attribute_dim = latent_dim - attribute_dim, attribute_dim
         self.content = backbone.content_encoder(self.content_dim)
@@ -72,6 +74,7 @@ class UDT(Autoencoder):
         self.decoder = backbone.decoder(latent_dim)
         self.discriminator = code_discriminator(self.content_dim)
         self.domain, self.adv_weight, self.kl_weight = str(domain), adv_weight, kl_weight
+        self.named = False  # whether the data have said which column that is
         self.register_buffer("column", torch.zeros((), dtype=torch.int64))  # of the domain in a batch's attributes
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -79,9 +82,20 @@ class UDT(Autoencoder):
         return {"autoencoder": [p for net in nets for p in net.parameters()], "discriminator": [*self.discriminator.parameters()]}
 
     def set_attribute_names(self, names: tuple[str, ...]) -> None:
+        self.named = True
         if self.domain not in names:
             raise ZooError(f"model.domain={self.domain} is not an attribute of the data; they have: {', '.join(names) or 'none'}.")
         self.column.fill_(names.index(self.domain))
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if not self.named:
+            if not self.domain.isdigit():
+                raise ZooError(
+                    f"UDT needs two domains: images without and with {self.domain}. Give domain=COLUMN, its number among the attributes "
+                    "(B, A) in {0, 1} that your loader yields after the images, or use zoo.data's DataModule."
+                )
+            self.column.fill_(int(self.domain))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         rich = self.rich(batch.attributes)  # (B,)
@@ -109,6 +123,8 @@ class UDT(Autoencoder):
 
     def rich(self, attributes: Tensor) -> Tensor:
         """The domain of each image, 1 rich and 0 poor: (B, A) -> (B,) float."""
+        if not attributes.shape[1]:
+            raise ZooError("UDT needs two domains, but the batches hold images alone; let the loader yield (images, attributes).")
         return attributes.index_select(1, self.column[None])[:, 0].to(self.dtype)
 
     def encode(self, image: Tensor, attributes: Tensor | None = None) -> Tensor:

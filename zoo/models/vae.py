@@ -18,7 +18,7 @@ from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import at_least_float32, gaussian_nll, kl_to_standard_normal
 from zoo.models.base import Autoencoder
-from zoo.nets.conv import ConvBackbone
+from zoo.models.parts import backbone_of
 
 
 class VAE(Autoencoder):
@@ -35,14 +35,17 @@ class VAE(Autoencoder):
 
     def __init__(
         self,
-        backbone: ConvBackbone,
-        latent_dim: int,
+        image_size: int | None = None,
+        channels: int | None = None,
+        latent_dim: int = 32,
+        backbone: Any = "conv",
         gamma: float | str = "learned",
         gamma_lr: float = 0.01,
         beta: float = 1.0,
         kl_warmup: int = 0,
         **options: Any,
     ) -> None:
+        backbone = backbone_of(backbone, image_size, channels)
         super().__init__(backbone.image_shape, latent_dim, **options)
         if gamma != "learned" and not (isinstance(gamma, int | float) and gamma > 0):
             raise ZooError(f"model.gamma is {gamma!r}; it must be 'learned' or a positive standard deviation.")

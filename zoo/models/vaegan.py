@@ -22,11 +22,10 @@ from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import at_least_float32, kl_to_standard_normal
 from zoo.models.base import Autoencoder
+from zoo.models.parts import backbone_of
 from zoo.models.vae import moments, reparameterised
-from zoo.nets.conv import ConvBackbone
 from zoo.nets.detached_call import call_with_detached_params
 from zoo.nets.discriminator import discriminate_frozen
-from zoo.nets.vaegan import VAEGANBackbone
 
 CHOICES = {
     "objective": ("non_saturating", "minimax"),
@@ -54,10 +53,12 @@ class VAEGAN(Autoencoder):
 
     def __init__(
         self,
-        backbone: ConvBackbone | VAEGANBackbone,
-        latent_dim: int,
-        gamma: float,
-        feature_layer: int,
+        image_size: int | None = None,
+        channels: int | None = None,
+        latent_dim: int = 32,
+        backbone: Any = "conv",
+        gamma: float = 0.01,
+        feature_layer: int = -1,
         objective: str = "non_saturating",
         reconstruction: str = "features",
         pixel_scale: float = 0.2,
@@ -65,6 +66,7 @@ class VAEGAN(Autoencoder):
         margin: float | None = None,
         **options: Any,
     ) -> None:
+        backbone = backbone_of(backbone, image_size, channels)
         super().__init__(backbone.image_shape, latent_dim, **options)
         for name, value in (("objective", objective), ("reconstruction", reconstruction), ("fakes", fakes)):
             if value not in CHOICES[name]:

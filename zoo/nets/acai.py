@@ -10,11 +10,12 @@ from itertools import pairwise
 from torch import nn
 
 from zoo.errors import ZooError
+from zoo.nets.described import Described
 
 SLOPE = 0.2  # of LeakyReLU
 
 
-class ACAIBackbone:
+class ACAIBackbone(Described):
     """Makes ACAI's encoders and decoders: `latent_width` times a power of two pixels, `width` channels at first, doubled at each scale."""
 
     def __init__(self, image_size: int, channels: int, width: int = 16, latent_width: int = 4) -> None:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from torch import nn
 
 from zoo.errors import ZooError
+from zoo.nets.described import Described
 from zoo.nets.discriminator import Discriminator
 
 
@@ -35,7 +36,7 @@ def norm(kind: str, width: int) -> nn.Module:
     raise ZooError(f"model.backbone.norm is '{kind}'; it must be 'group' or 'none'.")
 
 
-class ConvBackbone:
+class ConvBackbone(Described):
     """Makes matching encoders, decoders and image discriminators for one image shape.
 
     Args:

@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from zoo.errors import ZooError
 from zoo.losses import at_least_float32
+from zoo.nets.described import Described
 
 CHUNK = 32  # images that `initialize` passes through a layer at once: it sees up to 1,024, more than training ever holds
 
 
-class Flow(nn.Module, ABC):
+class Flow(Described, nn.Module, ABC):
     """An invertible map with a tractable Jacobian."""
 
     @abstractmethod

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from zoo.errors import ZooError
 from zoo.nets import conv
+from zoo.nets.described import Described
 from zoo.nets.flows import Flow
 
 
-class FVAEBackbone:
+class FVAEBackbone(Described):
     """Makes E and G for one image shape. With squeezes=0 and output=linear both are the identity.
 
     Args:

@@ -10,9 +10,10 @@ from itertools import pairwise
 from torch import nn
 
 from zoo.errors import ZooError
+from zoo.nets.described import Described
 
 
-class UDTBackbone:
+class UDTBackbone(Described):
     """Makes UDT's encoders and decoder, `width` channels at first, for 64 or 96 pixels, or a multiple of 64 from 128 on."""
 
     def __init__(self, image_size: int, channels: int, width: int = 32) -> None:

@@ -9,12 +9,13 @@ from itertools import pairwise
 from torch import nn
 
 from zoo.errors import ZooError
+from zoo.nets.described import Described
 from zoo.nets.discriminator import Discriminator
 
 SIZE = 64  # pixels
 
 
-class VAEGANBackbone:
+class VAEGANBackbone(Described):
     """Makes VAE-GAN's encoder, decoder and discriminator for images of 64×64 pixels and 1 or 3 channels. Raises ZooError for others."""
 
     def __init__(self, image_size: int = SIZE, channels: int = 3) -> None:

@@ -4,8 +4,10 @@ from abc import ABC, abstractmethod
 
 from torch import Generator, Tensor, nn
 
+from zoo.nets.described import Described
 
-class Prior(nn.Module, ABC):
+
+class Prior(Described, nn.Module, ABC):
     """A density over (B, dim) latents, the standard normal until it is fitted. What it learns is in its state dict."""
 
     def __init__(self, dim: int) -> None:
@@ -17,6 +19,10 @@ class Prior(nn.Module, ABC):
 
     def fit(self, latents: Tensor, seed: int = 0) -> None:
         """Fits the density to latents (N, dim)."""
+
+    def is_fitted(self) -> bool:
+        """Whether `fit` has been called."""
+        return True
 
     @abstractmethod
     def sample(self, count: int, generator: Generator | None = None) -> Tensor:

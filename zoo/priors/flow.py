@@ -54,6 +54,9 @@ class Flow(Prior):
         self.register_buffer("fitted", torch.tensor(False))
         self.register_buffer("held_out_nll", torch.zeros(()))  # of the last fit, nats per latent
 
+    def is_fitted(self) -> bool:
+        return bool(self.fitted)
+
     @torch.no_grad()
     def fit(self, latents: Tensor, seed: int = 0) -> None:
         """Fits F anew from fresh weights. What it draws depends on the seed alone, and the global random state stays as it is.

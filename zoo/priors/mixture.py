@@ -39,6 +39,9 @@ class Mixture(Prior):
         self.means.copy_(torch.as_tensor(mixture.means_) * scale)
         self.scale_trils.copy_(torch.linalg.cholesky(torch.as_tensor(mixture.covariances_).double()) * scale)
 
+    def is_fitted(self) -> bool:
+        return bool(self.means.any())
+
     def sample(self, count: int, generator: Generator | None = None) -> Tensor:
         device = generator.device if generator is not None else self.means.device
         which = torch.multinomial(self.weights.to(device), count, replacement=True, generator=generator).to(self.means.device)

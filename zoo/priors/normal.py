@@ -66,6 +66,9 @@ class Gaussian(Prior):
         self.mean.copy_(latents.mean(0))
         self.scale_tril.copy_(torch.linalg.cholesky(covariance + jitter * torch.eye(self.dim, dtype=torch.float64)))
 
+    def is_fitted(self) -> bool:
+        return bool(self.mean.any())
+
     def sample(self, count: int, generator: Generator | None = None) -> Tensor:
         return self.mean + normal_draws(count, self.dim, self.mean, generator) @ self.scale_tril.T
 

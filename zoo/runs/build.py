@@ -8,7 +8,8 @@ from zoo.config.instantiate import build
 from zoo.config.schema import ResolvedSettings, TrainSettings
 from zoo.data.module import DataModule
 from zoo.errors import ZooError
-from zoo.models.base import Autoencoder, TrainingConfig, check_output_range
+from zoo.models.base import Autoencoder, evaluation_mode
+from zoo.models.training_config import TrainingConfig
 
 
 def build_model(node: dict[str, Any]) -> Any:
@@ -66,3 +67,16 @@ def build_trainable(settings: ResolvedSettings) -> Autoencoder:
     except (TypeError, ValueError, RuntimeError) as error:
         raise ZooError(f"The optimizer {optimizer['_target_']} does not take these settings ({error}); see conf/optimizer.") from None
     return model.to(memory_format=torch.channels_last) if settings.trainer.channels_last else model
+
+
+def check_output_range(model: Autoencoder) -> None:
+    """Raises ZooError if the decoder cannot make dark pixels: images live in [-1, 1], a sigmoid stays in [0, 1]."""
+    with evaluation_mode(model):  # BatchNorm must not learn from noise
+        generator = torch.Generator().manual_seed(0)
+        wild = 1e5 * torch.randn(64, model.latent_dim, generator=generator).to(model.device)  # fresh weights hardly answer to less
+        lowest = model.decode(wild).min().item()
+    if lowest >= 0:
+        raise ZooError(
+            f"The decoder of {type(model).__name__} never goes below 0, but images are in [-1, 1]; "
+            f"end it with tanh or a linear layer, not a sigmoid."
+        )

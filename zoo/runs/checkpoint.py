@@ -39,7 +39,19 @@ def save(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint, checked first. Raises ZooError if it is missing, damaged, or holds anything but tensors and plain containers."""
+    """Reads a checkpoint of zoo.train, checked first. Raises ZooError if it is missing, damaged, of another kind or format."""
+    checkpoint = read(path, device)
+    if "config" not in checkpoint["zoo"]:
+        raise ZooError(f"The checkpoint {path} was not written by zoo.train; use one that was.")
+    check_format(checkpoint["zoo"].get("format", 1), f"The checkpoint {path}")
+    return checkpoint
+
+
+def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Reads a checkpoint of one of the zoo's models by any Trainer.
+
+    Raises ZooError if it is missing, damaged, or holds anything but tensors and plain containers, or another model.
+    """
     if not path.is_file():
         raise ZooError(f"There is no checkpoint {path}; name a run's folder or a .ckpt file in its {CHECKPOINTS}/ folder.")
     sidecar = digest_file(path)
@@ -57,9 +69,10 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = (str(error) or "it ends too early").splitlines()[0][:80]
         raise ZooError(f"The checkpoint {path} is damaged ({reason}); use an earlier one of the run.") from None
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "config" not in checkpoint.get("zoo", {}):
-        raise ZooError(f"The checkpoint {path} was not written by zoo.train; use one that was.")
-    check_format(checkpoint["zoo"].get("format", 1), f"The checkpoint {path}")
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or not isinstance(checkpoint.get("zoo"), dict):
+        raise ZooError(
+            f"The checkpoint {path} was not written by zoo.train, nor by a Trainer of one of the zoo's models; use one that was."
+        )
     return checkpoint
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.config.check import check
+from zoo.config.instantiate import build
 from zoo.config.schema import TrainSettings
 from zoo.data.module import DataModule
 from zoo.errors import ZooError
@@ -75,6 +76,7 @@ def open_run(name: str | Path, device: str = "cpu", option: str = "run") -> Run:
     model.load_state_dict(state["state_dict"])
     images_seen = state["global_step"] * settings.batch_size
     model.images_seen.fill_(images_seen)  # on the clock of its own stage
+    model.images_counted = images_seen
     spent = total_spent(settings, images_seen, state["training_metrics"]["train_seconds"], about.get("pretrain", {}))
     return Run(model.to(device).eval(), settings, path, about.get("command", "unknown"), about["versions"], spent)
 
@@ -83,13 +85,23 @@ def load(run_or_checkpoint: str | Path, device: str = "cpu") -> Autoencoder:
     """A trained model in eval mode, with averaged weights if averaging was on; `zoo.load`.
 
     Args:
-        run_or_checkpoint: A run's folder (its newest good checkpoint is taken) or a .ckpt file.
+        run_or_checkpoint: A run's folder (its newest good checkpoint is taken) or a .ckpt file, also of a plain Trainer.
         device: Where to put it.
 
     Raises:
         ZooError: There is no checkpoint, or it is damaged, holds code, or does not fit its own configuration.
     """
-    return open_run(Path(run_or_checkpoint), device).model
+    path = Path(run_or_checkpoint)
+    if not path.is_file():
+        return open_run(path, device).model
+    state = checkpoint.read(path)
+    if "config" in state["zoo"]:
+        return open_run(path, device).model
+    model = build({"_target_": state["zoo"].get("model"), **state.get("hyper_parameters", {})})
+    fit_weights(model, state, path)
+    model.load_state_dict(state["state_dict"])
+    model.images_counted = state["zoo"].get("images_seen", 0)
+    return model.to(device).eval()
 
 
 def fit_weights(model: Autoencoder, state: dict[str, Any], path: Path, key: str = "state_dict") -> None:
