@@ -5,8 +5,9 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import filelock
 
@@ -28,12 +29,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
-    """Writes a temporary file beside `path`, fsyncs it and renames it into place; leaves nothing on failure."""
+def write_atomically(path: Path, content: str | bytes | memoryview | Callable[[BinaryIO], Any]) -> None:
+    """Writes a temporary file beside `path`, fsyncs it and renames it into place; leaves nothing on failure.
+
+    `content` is what the file holds, or a function that writes it to the open file.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
