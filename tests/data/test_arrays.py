@@ -125,10 +125,3 @@ def test_a_pickle_cannot_run_code(tmp_path, protocol):
     with pytest.raises(ZooError, match=r"asks for \w+\.mkdir"):
         CIFAR10(tmp_path).scan()
     assert not canary.exists()
-
-
-def test_svhn_without_scipy_says_what_to_install(tmp_path, monkeypatch):
-    make_svhn(tmp_path)
-    monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
-    with pytest.raises(ZooError, match="pip install scipy"):
-        SVHN(tmp_path).scan()

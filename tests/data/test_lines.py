@@ -155,6 +155,8 @@ def test_source_refuses_other_sizes():
         Lines(image_size=64)
     with pytest.raises(ZooError, match="at least one"):
         Lines(val=0)
+    with pytest.raises(ZooError, match="a seed from 0"):
+        Lines(10, 5, 5, seed=2**64)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -309,12 +309,12 @@ def test_too_little_room_is_seen_before_building(tmp_path, monkeypatch):
     assert folders(tmp_path / "cache") == []
 
 
-@pytest.mark.parametrize("call", ["write_atomically", "_write_tables", "sync_folder"])
+@pytest.mark.parametrize("call", ["os.fsync", "zoo.data.store._write_tables", "zoo.data.store.write_atomically", "zoo.files.sync_folder"])
 def test_a_disk_that_fills_up_meanwhile(tmp_path, monkeypatch, call):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, call, full)
+    monkeypatch.setattr(call, full)
     with pytest.raises(ZooError, match=r"needs .* MB .*data\.cache=DIR"):
         prepare(Toy(), tmp_path)
     assert folders(tmp_path) == []

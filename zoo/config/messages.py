@@ -17,6 +17,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError, nearest
 
+MISTAKES = (ZooError, HydraException, OmegaConfBaseException)  # a user's
 # Errors of the file system that are no bug of ours.
 UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
 
@@ -26,11 +27,7 @@ def user_errors(config_name: str) -> Iterator[None]:
     """Turns a user's mistake inside into one sentence on stderr and exit code 2."""
     try:
         yield
-    except ZooError as error:
-        print_error(str(error))
-    except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
-        print_error(missing_value(error))
-    except (HydraException, OmegaConfBaseException) as error:
+    except MISTAKES as error:
         print_error(explain(error, config_name, sys.argv[1:]))
     except OSError as error:
         if error.errno not in UNUSABLE:
@@ -48,13 +45,6 @@ def print_error(sentence: str) -> None:
         print(f"zoo: {sentence}", file=sys.stderr)
 
 
-def missing_value(error: OmegaConfBaseException) -> str:
-    """The sentence for a setting that has no default."""
-    if (error.full_key or "").startswith("data"):
-        return "The setting data.root has no default; give data.root=DIR, the folder that holds the data set."
-    return f"The setting {error.full_key} has no default; give {error.full_key}=…."
-
-
 def flat_keys(node: Any, prefix: str = "") -> list[str]:
     """All dotted keys of a config, inner nodes included."""
     if not isinstance(node, dict):
@@ -66,8 +56,14 @@ def flat_keys(node: Any, prefix: str = "") -> list[str]:
 
 
 def explain(error: Exception, config_name: str, overrides: list[str]) -> str:
-    """One sentence for what Hydra or OmegaConf refused, with the nearest valid name."""
+    """One sentence for what we, Hydra or OmegaConf refused, with the nearest valid name."""
     text = str(error)
+    if isinstance(error, ZooError):
+        return text
+    if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
+        if (error.full_key or "").startswith("data"):
+            return "The setting data.root has no default; give data.root=DIR, the folder that holds the data set."
+        return f"The setting {error.full_key} has no default; give {error.full_key}=…."
     if isinstance(error, OverrideParseException):
         return f"'{error.override}' is not an override; write key=value, and quote values with spaces or special characters."
     if isinstance(error, MissingConfigException) and (found := re.search(r"Could not find '([^']+)/([^'/]+)'", text)):

@@ -116,8 +116,6 @@ class Arrays(Source):
                 raise ValueError(f"{len(labels)} labels for images {images.shape} of {images.dtype}")
             if labels.min() < 0 or labels.max() >= len(self.layout.classes):
                 raise ValueError(f"labels from {labels.min()} to {labels.max()}")
-        except ImportError as error:
-            raise ZooError(f"data={self.name} needs SciPy to read .mat files: pip install scipy.") from error
         except Exception as error:  # what pickle, gzip and SciPy raise for damaged files is of any kind
             raise ZooError(f"{where} in {paths[0].parent} is damaged or truncated ({error}): download it again.") from error
         digests |= {path.name: hashlib.sha256(data).hexdigest() for path, data in zip(paths, contents, strict=True)}
@@ -164,7 +162,7 @@ def _parse_cifar10(files: list[bytes]) -> Part:
 
 
 def _parse_svhn(files: list[bytes]) -> Part:
-    from scipy.io import loadmat  # only SVHN needs it
+    from scipy.io import loadmat  # slow to import, and only SVHN needs it
 
     content = loadmat(BytesIO(files[0]))
     return content["X"].transpose(3, 2, 0, 1), content["y"].reshape(-1).astype(int) % 10  # (32, 32, 3, N); 10 means digit 0

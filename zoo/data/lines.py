@@ -6,8 +6,6 @@ The paper trains on an infinite stream of random angles; here 262,144 stored ima
 in for it. Values are rounded to 8 bits.
 """
 
-import hashlib
-import json
 from typing import Any
 
 import numpy as np
@@ -38,8 +36,8 @@ class Lines(Source):
     def __init__(self, train: int = 262_144, val: int = 5_000, test: int = 5_000, seed: int = 0, image_size: int = SIZE) -> None:
         if image_size != SIZE:
             raise ZooError(f"data=lines is drawn at 32×32 only, but data.image_size={image_size}: leave it out, or choose other data.")
-        if min(train, val, test) < 1 or seed < 0:
-            raise ZooError("data=lines needs at least one image in data.source.train, val and test, and a seed of 0 or more.")
+        if min(train, val, test) < 1 or not 0 <= seed < 2**64:
+            raise ZooError("data=lines needs at least one image in data.source.train, val and test, and a seed from 0 to 2**64 - 1.")
         self.image_size, self.counts, self.seed = image_size, (train, val, test), seed
         # Raw bits of Philox, which numpy keeps the same for all versions; one stream per split, so a larger split keeps its first lines.
         # Far from the loader's keys (seed, epoch): from the same bits an epoch's order would be the order of the angles.
@@ -55,9 +53,6 @@ class Lines(Source):
             "drawing": "acai draw_line, rounded to 8 bits",
             "version": 2,
         }
-
-    def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps(self.settings()).encode()).hexdigest()
 
     def scan(self) -> Listing:
         names = [f"{split}/{row:06d}" for split, count in zip(SPLITS, self.counts, strict=True) for row in range(count)]

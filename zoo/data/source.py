@@ -1,5 +1,7 @@
 """The contract between a data set on disk (or in the program) and the packed store."""
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
@@ -39,9 +41,12 @@ class Source(ABC):
     def settings(self) -> dict[str, Any]:
         """Everything beside the files that decides the pixels (crop, size, filter, decoder with version, seed), as JSON."""
 
-    @abstractmethod
     def fingerprint(self) -> str:
-        """A cheap hash that changes when the files do (names, sizes, times). Raises ZooError if they are not there."""
+        """A cheap hash that changes when the files do (names, sizes, times); of what is drawn, that of the settings, in their order.
+
+        Raises ZooError if files are not there.
+        """
+        return hashlib.sha256(json.dumps(self.settings()).encode()).hexdigest()
 
     @abstractmethod
     def scan(self) -> Listing:

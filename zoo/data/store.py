@@ -24,7 +24,7 @@ import numpy as np
 
 from zoo.data.source import SPLITS, Listing, Source
 from zoo.errors import ZooError
-from zoo.files import locked, sha256_of, sync_folder, write_atomically
+from zoo.files import locked, read_json, sha256_of, sync_folder, write_atomically
 from zoo.progress import chunks
 
 STORE_FORMAT = 1
@@ -51,9 +51,8 @@ class Store:
     @classmethod
     def open(cls, path: Path, verify: bool = False) -> "Store":
         """Opens a store: checks sizes, with `verify` every sha256. Raises ZooError if there is none, or a file is missing or damaged."""
-        path = Path(path)
         manifest = _read_manifest(path)
-        if manifest is None:
+        if not manifest:
             raise ZooError(f"there is no store of format {STORE_FORMAT} in {path}: prepare the data first (python -m zoo.prepare).")
         remedy = f"the store is damaged: delete the folder {path} and start again, it will be built anew."
         for name, file in manifest["files"].items():
@@ -114,7 +113,6 @@ def prepare(
     name. Of several processes at once one builds and the others wait. Raises ZooError for bad images, a damaged store, a full
     disk or a folder that cannot be written to.
     """
-    cache = Path(cache)
     key = {"format": STORE_FORMAT, "settings": source.settings(), "fingerprint": source.fingerprint(), "skip_bad": skip_bad}
     path = cache / f"{source.name}-{source.image_size}-{_json_sha256(key)[:12]}"
     if not _fits(path, key):
@@ -258,19 +256,16 @@ def _disk_full(cache: Path, needed: int) -> ZooError:
     )
 
 
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest, or None if there is none, it is of another format, or it does not match its own sha256."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        digest = manifest.pop("sha256")
-        return manifest if manifest["format"] == STORE_FORMAT and digest == _json_sha256(manifest) else None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return None
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest; empty if there is none, it is of another format, or it does not match its own sha256."""
+    manifest = read_json(folder / "manifest.json")
+    digest = manifest.pop("sha256", None)
+    return manifest if manifest.get("format") == STORE_FORMAT and digest == _json_sha256(manifest) else {}
 
 
 def _fits(path: Path, key: dict[str, Any]) -> bool:
     manifest = _read_manifest(path)
-    return manifest is not None and _json_sha256({name: manifest.get(name) for name in key}) == _json_sha256(key)
+    return _json_sha256({name: manifest.get(name) for name in key}) == _json_sha256(key)
 
 
 def _json_sha256(value: Any) -> str:

@@ -21,12 +21,10 @@ from typing import Any
 
 import filelock
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from zoo.config.check import check
-from zoo.config.messages import explain, missing_value
+from zoo.config.messages import MISTAKES, explain
 from zoo.config.overrides import is_flag, quoted, takes_several
 from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
@@ -117,15 +115,9 @@ def job_errors(title: str, overrides: list[str]) -> Iterator[None]:
     """Turns what is wrong with a job's settings into a ZooError that names the job."""
     try:
         yield
-    except ZooError as error:
-        sentence = str(error)
-    except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
-        sentence = missing_value(error)
-    except (HydraException, OmegaConfBaseException) as error:
+    except MISTAKES as error:
         sentence = explain(error, "train", overrides)
-    else:
-        return
-    raise ZooError(f"{sentence.rstrip('.')} (job {title})." if title else sentence)
+        raise ZooError(f"{sentence.rstrip('.')} (job {title})." if title else sentence) from error
 
 
 def register_jobs(folder: Path, jobs: list[Job]) -> None:

@@ -5,8 +5,6 @@ are functions of that row, so the *same* face can be drawn again with other glas
 CelebA: Liu et al. 2015 (1411.7766), whose attribute names are used where they mean the same.
 """
 
-import hashlib
-import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -202,11 +200,8 @@ class Faces(Source):
 
     def settings(self) -> dict[str, Any]:
         train, val, test = self.counts
-        return {"source": self.name, "drawing": DRAWING_VERSION, "image_size": self.image_size, "seed": self.seed,
-                "train": train, "val": val, "test": test}  # fmt: skip
-
-    def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()
+        return {"drawing": DRAWING_VERSION, "image_size": self.image_size, "seed": self.seed, "source": self.name,
+                "test": test, "train": train, "val": val}  # fmt: skip
 
     @cached_property
     def factors(self) -> np.ndarray:
