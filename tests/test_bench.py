@@ -115,7 +115,7 @@ def test_recomputing_steps_each_group_by_its_own_objective(name):
     (model, batch), (other, _) = small_game(name), small_game(name)
     start = {group_name: [p.detach().clone() for p in parameters] for group_name, parameters in model.param_groups().items()}
     model.set_batch_rng((1, 2), 0, 4, 4)
-    step(model, model.configure_optimizers(), batch, mixed=False)
+    step(model, model.build_optimizer(), batch, mixed=False)
     other.set_batch_rng((1, 2), 0, 4, 4)
     recomputing_step(other, optimizers_of(other), GAMES[name], batch, mixed=False)
     for turn, group_name in enumerate(GAMES[name].objectives):
@@ -175,7 +175,7 @@ def test_a_step_of_every_kind_of_model_can_be_clocked(model):
     small = ["model.flow.width=8", "model.flow.depth=1"] if model in ("glow", "fvae") else []
     config = train_settings(f"model={model}", "data.image_size=32", *small)
     ready_model = ready(config, torch.device("cpu"))
-    optimizer = ready_model.configure_optimizers()
+    optimizer = ready_model.build_optimizer()
     before = [parameter.detach().clone() for group in optimizer.param_groups for parameter in group["params"]]
     step(ready_model, optimizer, random_batch(4, 32, torch.device("cpu")), mixed=False)
     after = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -28,8 +28,8 @@ def test_anything_else_is_refused_before_it_is_called(target):
 
 
 def test_a_users_mistake_inside_a_constructor_stays_one_sentence():
-    with pytest.raises(ZooError, match="sigmoid"):
-        build({"_target_": "zoo.nets.conv.ConvBackbone", "image_size": 32, "channels": 1, "output": "sigmoid"})
+    with pytest.raises(ZooError, match="multiple of 16"):
+        build({"_target_": "zoo.nets.conv.ConvBackbone", "image_size": 32, "channels": 1, "width": 7})
 
 
 def test_nearest_names():

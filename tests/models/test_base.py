@@ -204,7 +204,7 @@ def test_groups_must_hold_every_parameter_once():
     model.training_config = TrainingConfig(8, 8, torch.optim.Adam)
     model.param_groups = lambda: {"autoencoder": [*model.autoencoder.parameters()]}
     with pytest.raises(AssertionError, match="exactly once"):
-        model.configure_optimizers()
+        model.build_optimizer()
 
 
 def test_seeds_of_neighbours_are_unrelated():

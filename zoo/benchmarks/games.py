@@ -199,7 +199,7 @@ def measure_games(seconds: float, print_progress: Callable[[str], None]) -> list
         print_progress(f"games: {title}, batch {BATCH_SIZE}")
         batch = random_batch(settings.batch_size, settings.data.image_size, device)
         model, other = ready(settings, device), ready(settings, device)
-        optimizer, optimizers = model.configure_optimizers(), optimizers_of(other)
+        optimizer, optimizers = model.build_optimizer(), optimizers_of(other)
         takes = {
             "ours": partial(step, model, optimizer, batch, mixed),
             "ordinary": partial(recomputing_step, other, optimizers, GAMES[name], batch, mixed),

@@ -67,7 +67,7 @@ def ready(settings: ResolvedSettings, device: torch.device) -> Autoencoder:
     """The model of resolved settings, as it is before its first step on random batches."""
     model = build_trainable(settings).to(device).train()
     model.set_attribute_names(ATTRIBUTE_NAMES)
-    model.on_fit_start()
+    model.place_losses()
     with torch.no_grad():
         model.initialize(random_batch(PROBE, settings.data.image_size, device))
     model.set_batch_rng((settings.seed,), 0, 0, 0)  # a flow has drawn noise for that batch; the coming ones have other sizes
@@ -186,13 +186,13 @@ def run_turns(settings: ResolvedSettings, model: Autoencoder, source: RandomImag
     interval = max(1, settings.log_every_images // settings.batch_size)  # steps
 
     plain = copy.deepcopy(model).to(device)
-    plain.on_fit_start()
+    plain.place_losses()
     loader = BatchLoader(data.store, "train", settings.batch_size, storage="mmap")
     floats = [to_float(batch, loader.flips) for batch in itertools.islice(loader, 8)]
     batches = itertools.cycle([Batch(*(part.clone().to(device) for part in batch)) for batch in floats])
     with torch.no_grad():
         plain.initialize(next(batches))
-    optimizer = plain.configure_optimizers()
+    optimizer = plain.build_optimizer()
     bare = (step(plain, optimizer, batch, mixed) for batch in batches)
 
     block = interval if device.type == "cuda" else 1
@@ -240,7 +240,7 @@ def measure_model(name: str, size: int, batch_size: int, seconds: float, modes: 
     for mode in modes:
         settings.compile = mode == "compiled"
         model = ready(settings, device)
-        optimizer = model.configure_optimizers()
+        optimizer = model.build_optimizer()
         takes[mode] = partial(step, model, optimizer, mixed=mixed)
         resident[mode] = partial(resident_bytes, model, optimizer)
 

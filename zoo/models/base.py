@@ -56,11 +56,19 @@ class Autoencoder(Method):
     @property
     def alone(self) -> bool:
         """Whether anybody's Trainer trains the model, rather than zoo.train, whose callbacks log and validate."""
-        return not self.training_config.batch_size
+        return self._trainer is not None and not self.training_config.batch_size
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and where there is a schedule, a LambdaLR of one closure for each parameter group, stepped after each step."""
-        training_config = self.training_config
+        training_config, optimizer = self.training_config, self.build_optimizer()
+        if training_config.schedule is None:
+            return optimizer
+        schedules = [training_config.group_schedules.get(group["name"], training_config.schedule) for group in optimizer.param_groups]
+        scheduler = LambdaLR(optimizer, [self._factor(schedule) for schedule in schedules])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def build_optimizer(self) -> torch.optim.Optimizer:
+        """The one optimizer of all parameter groups. Raises ZooError for settings of a group that the model does not have."""
         param_groups = self.param_groups()
         for name in [*self.group_options, *self.training_config.group_schedules]:
             if name not in param_groups:
@@ -71,11 +79,7 @@ class Autoencoder(Method):
         if sorted(trained) != sorted({id(p) for p in self.parameters() if p.requires_grad}):
             raise AssertionError(f"{type(self).__name__}.param_groups() must hold every trainable parameter exactly once")
         groups = [{"params": parameters, "name": name, **self.group_options.get(name, {})} for name, parameters in param_groups.items()]
-        optimizer = self.optimizer_of(groups)
-        if training_config.schedule is None:
-            return optimizer
-        factors = [self._factor(training_config.group_schedules.get(name, training_config.schedule)) for name in param_groups]
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factors), "interval": "step"}}
+        return self.optimizer_of(groups)
 
     def optimizer_of(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """The optimizer of parameter groups: that of the training settings, or the one that the model was made with."""
@@ -85,7 +89,8 @@ class Autoencoder(Method):
         """The factor on a learning rate by steps: a closure, which a checkpoint does not hold."""
         return lambda step: schedule(step * self.training_config.batch_size / self.training_config.max_images)
 
-    def on_fit_start(self) -> None:
+    def place_losses(self) -> None:
+        """Puts the clock on the model's device, and compiles the losses where the training settings say so."""
         self.images_seen, self._first_row = self.images_seen.to(self.device), self._first_row.to(self.device)
         self._losses, self._in_range = self.losses, False
         if self.training_config.compile:
@@ -93,6 +98,9 @@ class Autoencoder(Method):
 
             inductor.fallback_random = True  # compiled draws equal eager ones
             self._losses = torch.compile(self.losses, fullgraph=True)
+
+    def on_fit_start(self) -> None:
+        self.place_losses()
         if self.trainer.ckpt_path is None and not self.images_counted:
             with torch.no_grad():
                 self.initialize(self._first_images())

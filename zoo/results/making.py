@@ -116,7 +116,7 @@ def seconds_of(settings: ResolvedSettings) -> float:
     """About how long a run with these settings trains, over all stages, on random images."""
     device, mixed = device_of(settings)
     model = ready(settings, device)
-    optimizer, batch = model.configure_optimizers(), random_batch(settings.batch_size, settings.data.image_size, device)
+    optimizer, batch = model.build_optimizer(), random_batch(settings.batch_size, settings.data.image_size, device)
     milliseconds = [clocked(lambda batch: step(model, optimizer, batch, mixed), batch) for _ in range(STEPS)]
     seconds = statistics.median(milliseconds[1:]) / 1000 * settings.max_images / settings.batch_size
     if settings.pretrain.model is None:

@@ -63,7 +63,7 @@ def build_trainable(settings: ResolvedSettings) -> Autoencoder:
         )
     check_output_range(model)
     try:
-        model.configure_optimizers()  # refuses unknown parameter groups and options now rather than after the run's folder is written
+        model.build_optimizer()  # refuses unknown parameter groups and options now rather than after the run's folder is written
     except (TypeError, ValueError, RuntimeError) as error:
         raise ZooError(f"The optimizer {optimizer['_target_']} does not take these settings ({error}); see conf/optimizer.") from None
     return model.to(memory_format=torch.channels_last) if settings.trainer.channels_last else model
