@@ -154,7 +154,7 @@ def test_normflows_gives_the_likelihood_of_our_weights():
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
     found.sum().backward()
     expected.sum().backward()
-    step, (coupling, mixing, _) = flow.levels[0].rows()[0], peer.flows[1][-2].flows
+    step, (coupling, mixing, _) = flow.levels[0].steps[0], peer.flows[1][-2].flows
     for ours, theirs in zip(step.coupling.net[:4].parameters(), coupling.flows[1].param_map.net[:4].parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(step.mixing.lu.grad.diagonal(), mixing.log_S.grad, rtol=1e-9, atol=1e-9)

@@ -44,7 +44,7 @@ def test_a_flow_that_diverges_names_its_layer_and_leaves_a_good_checkpoint(zoo, 
 
     def spoilt(model, batch):
         if model.images_seen >= 40:
-            model.flow.levels[1].rows()[1].coupling.net[4].bias.data.fill_(float("nan"))
+            model.flow.levels[1].steps[1].coupling.net[4].bias.data.fill_(float("nan"))
         return good(model, batch)
 
     monkeypatch.setattr(Glow, "losses", spoilt)
