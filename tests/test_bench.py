@@ -168,7 +168,7 @@ def test_training_rows_hang_together(found):
         assert row["peak_memory_mib"] is None or row["peak_memory_mib"] > 1  # the weights alone are more
 
 
-@pytest.mark.parametrize("model", ["glow", "fvae", "two_stage", "cross_ae"])  # fragile ones, and those with a model inside
+@pytest.mark.parametrize("model", ["glow", "fvae", "two_stage", "cross_ae"])  # with checked losses, or a model inside
 def test_a_step_of_every_kind_of_model_can_be_clocked(model):
     small = ["model.flow.width=8", "model.flow.depth=1"] if model in ("glow", "fvae") else []
     config = train_settings(f"model={model}", "data.image_size=32", *small)
