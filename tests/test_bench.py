@@ -156,7 +156,7 @@ def test_normflows_gives_the_likelihood_of_our_weights():
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
     found.sum().backward()
     expected.sum().backward()
-    step, (coupling, mixing, _) = flow.levels[0].rows()[0], peer.flows[1][-2].flows
+    step, (coupling, mixing, _) = flow.levels[0].steps[0], peer.flows[1][-2].flows
     for ours, theirs in zip(step.coupling.net[:4].parameters(), coupling.flows[1].param_map.net[:4].parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(step.mixing.lu.grad.diagonal(), mixing.log_S.grad, rtol=1e-9, atol=1e-9)
@@ -170,7 +170,7 @@ def test_training_rows_hang_together(found):
         assert row["peak_memory_mib"] is None or row["peak_memory_mib"] > 1  # the weights alone are more
 
 
-@pytest.mark.parametrize("model", ["glow", "fvae", "two_stage", "cross_ae"])  # fragile ones, and those with a model inside
+@pytest.mark.parametrize("model", ["glow", "fvae", "two_stage", "cross_ae"])  # with checked losses, or a model inside
 def test_a_step_of_every_kind_of_model_can_be_clocked(model):
     small = ["model.flow.width=8", "model.flow.depth=1"] if model in ("glow", "fvae") else []
     config = train_settings(f"model={model}", "data.image_size=32", *small)

@@ -153,7 +153,7 @@ def test_pieces_of_a_batch_make_the_step_of_the_whole():
 
 @pytest.mark.parametrize("classes", [True, False])
 def test_it_is_the_layer_that_one_would_train_by_hand_on_the_same_batches(tmp_path, classes):
-    """The model rests (learning rate 0, fixed statistics), so codes stay what they are."""
+    """The model does not move (learning rate 0, fixed statistics), so codes stay what they are."""
     source, model, steps = Visible(classes), new(), 40  # 30 steps an epoch
     model.encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 6))
     probe = ConcurrentProbe(0.01, every=160)

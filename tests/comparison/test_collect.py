@@ -171,7 +171,7 @@ def test_an_evaluation_of_older_weights_does_not_count(tmp_path):
     assert any(note.startswith("a has been trained on since it was evaluated") for note in found.notes)
 
 
-def test_budgets_and_commits_may_differ_and_are_said(tmp_path):
+def test_max_images_and_commits_may_differ_and_are_named(tmp_path):
     make_run(tmp_path / "a", "ae", metrics=of(1))
     make_run(tmp_path / "b", metrics=of(2), seen=5000, config={"max_images": 5000}, summary={"versions": {"commit": "def"}})
     found = compare([tmp_path])

@@ -108,7 +108,7 @@ def test_a_collapsed_encoder_is_noted_not_praised(context):
     assert any("invariance/distance@64 is not defined" in note for note in collapsed.notes)
 
 
-def test_attributes_are_told_to_a_model_that_reads_them(context, faces):
+def test_attributes_are_given_to_a_model_that_reads_them(context, faces):
     seen = []
 
     class Reader(Known):

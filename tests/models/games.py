@@ -286,7 +286,7 @@ def same_metrics(one: Path, other: Path, game: str) -> int:
         for row, twin in zip(csv.DictReader(first), csv.DictReader(second), strict=True):
             assert abs(float(row["train/loss"]) - float(twin["train/loss"])) < 1e-4 * max(1.0, abs(float(row["train/loss"])))
             for group_name in GROUPS[game]:
-                name = f"train/gradient_norm/{group_name}"  # of who rests there is none
+                name = f"train/gradient_norm/{group_name}"  # a frozen group has none
                 assert bool(row[name]) == bool(twin[name])
                 assert not row[name] or math.isclose(float(row[name]), float(twin[name]), rel_tol=1e-3), (name, row[name], twin[name])
                 frozen += not row[name]

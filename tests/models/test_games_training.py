@@ -67,7 +67,7 @@ def test_a_frozen_generator_moves_by_exactly_nothing_and_starts_at_one_learning_
     assert all(steps[name] == step + 1 for step, steps in enumerate(record.steps) for name in steps if name.startswith("discriminator"))
 
 
-def test_a_generator_that_has_moved_never_rests_again():
+def test_a_generator_that_has_moved_is_never_frozen_again():
     """A resumed run may have a max_images of which the images seen are but a small share."""
     model = gan(discriminator_warmup=0.5)
     train(model, steps=4)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from zoo.errors import ZooError
 from zoo.nets.conv import ConvBackbone, halvings
@@ -46,7 +47,14 @@ def test_sizes_it_cannot_make_are_refused(size):
         halvings(size)
 
 
-@pytest.mark.parametrize("options", [{"output": "sigmoid"}, {"width": 20}, {"norm": "batch"}])
+def test_groups_divide_a_width_that_is_no_multiple_of_16():
+    backbone = ConvBackbone(32, 1, width=112, max_width=100, norm="group")
+    assert [layer.num_groups for layer in backbone.encoder(4).modules() if isinstance(layer, nn.GroupNorm)] == [2, 2]
+    assert backbone.discriminator(1)(torch.zeros(1, 1, 32, 32))[0].shape == (1,)
+    assert ConvBackbone(32, 1, width=112, norm="group").attribute_encoder(4)(torch.zeros(1, 1, 32, 32)).shape == (1, 4)
+
+
+@pytest.mark.parametrize("options", [{"output": "sigmoid"}, {"width": 20}, {"norm": "batch"}, {"max_width": 0}])
 def test_bad_options_are_refused(options):
     with pytest.raises(ZooError):
-        ConvBackbone(32, 3, **options).decoder(4)
+        ConvBackbone(32, 3, **options).encoder(4)

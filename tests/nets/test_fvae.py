@@ -72,4 +72,4 @@ def test_the_identity_as_a_flow():
 )
 def test_bad_settings_are_refused(options, sentence):
     with pytest.raises(ZooError, match=sentence):
-        FVAEBackbone(**{"image_size": 32, "channels": 3, "squeezes": 2, "blocks": 1} | options).decoder()
+        FVAEBackbone(**{"image_size": 32, "channels": 3, "squeezes": 2, "blocks": 1} | options)

@@ -113,7 +113,7 @@ def test_one_command_trains_both_stages_on_one_max_images(both):
     assert not (first / "pretrain").exists()
 
 
-def test_the_generator_rests_for_a_share_of_the_second_stage(both):
+def test_the_generator_is_frozen_for_a_share_of_the_second_stage(both):
     assert [row["train/gradient_norm/generator"] == "" for row in rows(both)] == [True, False, False, False]  # 0.25 · 32 images
 
 

@@ -5,6 +5,7 @@ until 4 to 7 pixels are left, doubling the width at each level up to `max_width`
 depend on its neighbours in the batch, or 2 ranks would not equal 1.
 """
 
+import math
 from itertools import pairwise
 
 from torch import nn
@@ -30,7 +31,7 @@ def halvings(image_size: int) -> int:
 def norm(kind: str, width: int) -> nn.Module:
     """The normalisation layer `kind` ("group" or "none") for `width` channels."""
     if kind == "group":
-        return nn.GroupNorm(max(1, width // 16), width)
+        return nn.GroupNorm(math.gcd(max(1, width // 16), width), width)  # groups of 16 channels, or of some more that divide the width
     if kind == "none":
         return nn.Identity()
     raise ZooError(f"model.backbone.norm is '{kind}'; it must be 'group' or 'none'.")
@@ -50,8 +51,11 @@ class ConvBackbone(Described):
     def __init__(
         self, image_size: int, channels: int, width: int = 32, max_width: int = 256, norm: str = "none", output: str = "tanh"
     ) -> None:
+        output_layer(output)  # refuses a sigmoid
         if width < 16 or width % 16:
             raise ZooError(f"model.backbone.width is {width}; it must be a multiple of 16.")
+        if max_width < 1:
+            raise ZooError(f"model.backbone.max_width is {max_width}; it must be at least 1.")
         self.levels = halvings(image_size)
         self.widths = [min(width * 2**level, max_width) for level in range(self.levels)]
         self.base = image_size // 2**self.levels

@@ -35,6 +35,7 @@ class FVAEBackbone(Described):
                 f"model.backbone.squeezes={squeezes} halves the image so often, but {image_size} pixels are no multiple of {2**squeezes}; "
                 f"lower model.backbone.squeezes or change data.image_size."
             )
+        conv.output_layer(output)  # refuses a sigmoid
         if norm not in ("none", "group", "batch"):
             raise ZooError(f"model.backbone.norm is '{norm}'; it must be 'none', 'group' or 'batch'.")
         if min(squeezes, blocks) < 0 or (width is not None and width < 1):
