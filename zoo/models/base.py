@@ -131,8 +131,10 @@ class Autoencoder(Method):
         if hasattr(data, "read"):
             with torch.no_grad():
                 self.prepare_data_cache(data.read)
-        for scheduler in self.trainer.lr_scheduler_configs if self.training_config.schedule else ():
-            scheduler.scheduler.step(scheduler.scheduler.last_epoch)  # a larger max_images stretches the schedule from here on
+        if self.training_config.schedule and self.trainer.ckpt_path is not None:
+            scheduler: Any = self.trainer.lr_scheduler_configs[0].scheduler
+            for group, rate, factor in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+                group["lr"] = rate * factor(scheduler.last_epoch)  # a larger max_images stretches the schedule from here on
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         trainer: Any = self.trainer
