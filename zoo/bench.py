@@ -100,7 +100,7 @@ def selected(settings: BenchSettings) -> tuple[set[str], list[str], Path | None]
     for name in asked:
         if name not in SECTIONS:
             raise ZooError(f"sections={name} cannot be measured; {nearest(str(name), list(SECTIONS))}")
-    known = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
+    known = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml") if path.stem != "custom")
     models = known if settings.models is None else [settings.models] if isinstance(settings.models, str) else settings.models
     for name in models:
         if name not in known:

@@ -9,7 +9,7 @@ CASES = {
     "modle=vae": ["no setting 'modle'", "did you mean 'model'"],
     "optimizer.lrr=1": ["no setting 'optimizer.lrr'", "did you mean 'optimizer.lr'"],
     "model.latent_dimm=3": ["model.latent_dim'"],
-    "+model.extra=3": ["nothing reads", "without the plus"],
+    "+model.extra=3": ["zoo.models.vae.VAE takes no argument 'extra'", "beta"],
     "model={a": ["is not an override"],
     "data=celeba": ["data.root=DIR"],
     "batch_size=100000": ["batch size 100000 is larger than the 36 images", "lower batch_size"],

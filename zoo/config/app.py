@@ -10,7 +10,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from zoo.config.instantiate import conf_dir
+from zoo.config.instantiate import conf_dir, take_trusted
 from zoo.config.messages import user_errors
 from zoo.errors import ZooError
 
@@ -23,6 +23,7 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             with user_errors(config_name):
+                take_trusted(config)
                 return task(config)
         except SystemExit:
             remove_if_empty(folder)
@@ -46,8 +47,8 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def refuse_new_keys(overrides: list[str]) -> None:
-    """`+key=value` would add a setting that nothing reads. Raises ZooError."""
+    """`+key=value` would add a setting that nothing reads, unless it is an argument of a class. Raises ZooError."""
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
-        if override.startswith("+") and not key.startswith(("hydra", "experiment", "model.param_groups.")):
+        if override.startswith("+") and not key.startswith(("hydra", "experiment", "model.", "optimizer.", "scheduler.", "data.source.")):
             raise ZooError(f"'{override}' would add a setting that nothing reads; settings exist already, so write it without the plus.")

@@ -24,6 +24,7 @@ def check(config: DictConfig | dict[str, Any], kind: type[Node] = TrainSettings)
         ZooError: A value has another type or lies outside of its range, or a setting is missing or unknown.
     """
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True) if isinstance(config, DictConfig) else config
+    plain.pop("trusted", None)  # followed by the command (zoo.config.instantiate.take_trusted)
     try:
         return kind.model_validate(plain)
     except ValidationError as error:

@@ -1,16 +1,21 @@
 """Reading configurations: where conf/ lies, what may be instantiated, and sentences for what does not fit."""
 
+import inspect
 import json
+import os
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from hydra.utils import get_class, get_object, instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, nearest
 
 ALLOWED = ("zoo.", "torch.optim.", "torch.nn.")
+_trusted: set[str] = set()  # further packages, modules or classes, in this process
 
 
 def conf_dir() -> Path:
@@ -32,8 +37,20 @@ def build(config: Any, **arguments: Any) -> Any:
     except InstantiationException as error:
         if isinstance(error.__cause__, ZooError):
             raise error.__cause__ from None
+        if sentence := unknown_argument(error):
+            raise ZooError(sentence) from None
         reason = f" ({error.__cause__})" if error.__cause__ else ""
         raise ZooError(f"The configuration does not fit: {str(error).splitlines()[0]}{reason}.") from error
+
+
+def unknown_argument(error: InstantiationException) -> str:
+    """The sentence for an argument that a class does not take, with the nearest that it takes; "" for another error."""
+    called, unknown = re.search(r"target '([\w.]+)'", str(error)), re.search(r"keyword argument '(\w+)'", str(error.__cause__))
+    if not called or not unknown:
+        return ""
+    kinds: Any = get_class(called[1]).__mro__
+    known = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters} - {"self", "args", "kwargs", "options"}
+    return f"{called[1]} takes no argument '{unknown[1]}'; {nearest(unknown[1], sorted(known))}"
 
 
 def check_node(node: Any) -> None:
@@ -49,14 +66,46 @@ def check_node(node: Any) -> None:
         raise ZooError(f"The configuration holds the unresolved value '{node}'; write the value itself.")
 
 
+def trust(names: Iterable[str]) -> None:
+    """Lets classes of these packages or modules, or these classes, be instantiated in this process, too."""
+    _trusted.update(map(str, names))
+
+
+def take_trusted(config: DictConfig) -> None:
+    """Takes `trusted` out of a composed configuration and follows it: it is for this process, and never comes from a run's folder."""
+    with read_write(config), open_dict(config):
+        trust(config.pop("trusted", None) or ())
+
+
+def targets_of(node: Any) -> Iterator[str]:
+    """Every `_target_` in nested dicts and lists."""
+    if isinstance(node, dict):
+        yield from [node["_target_"]] if isinstance(node.get("_target_"), str) else []
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from targets_of(child)
+
+
+def allowed() -> tuple[str, ...]:
+    """How the full names of classes begin that may be instantiated; $ZOO_TRUSTED names packages, too, with commas between."""
+    further = _trusted | {name.strip() for name in os.environ.get("ZOO_TRUSTED", "").split(",") if name.strip()}
+    return (*ALLOWED, *(f"{name}." for name in sorted(further)))
+
+
 def check_target(target: Any) -> None:
-    """Raises ZooError unless `target` names a class that is defined in the zoo, torch.nn or torch.optim (not one merely imported there)."""
-    refused = ZooError(f"The configuration asks for '{target}', which may not be instantiated; only classes of {', '.join(ALLOWED)} may.")
-    if not isinstance(target, str) or not target.startswith(ALLOWED):
+    """Raises ZooError unless `target` names a class that is defined in the zoo, torch.nn, torch.optim or what is trusted."""
+    package = str(target).partition(".")[0]
+    refused = ZooError(
+        f"The configuration asks for '{target}', which may not be instantiated; only classes of {', '.join(allowed())} may. "
+        f"If it is yours, add trusted=[{package}] (in Python zoo.load(…, trusted=['{package}']))."
+    )
+    if not isinstance(target, str) or not f"{target}.".startswith(allowed()):
         raise refused
     try:
         found = get_object(target)
     except (ImportError, ValueError, AttributeError) as error:
-        raise ZooError(f"The configuration asks for '{target}', which does not exist ({error}).") from None
-    if not isinstance(found, type) or not f"{found.__module__}.".startswith(ALLOWED):
+        raise ZooError(f"The configuration asks for '{target}', which does not exist ({' '.join(str(error).split())}).") from None
+    here = target in _trusted or f"{getattr(found, '__module__', '')}.".startswith(allowed())  # not merely imported there
+    if not isinstance(found, type) or not here:
         raise refused

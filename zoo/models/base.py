@@ -59,8 +59,10 @@ class Autoencoder(Method):
         return self._trainer is not None and not self.training_config.batch_size
 
     def configure_optimizers(self) -> Any:
-        """The optimizer, and where there is a schedule, a LambdaLR of one closure for each parameter group, stepped after each step."""
+        """The optimizer, and a scheduler that is stepped after each step; of a schedule: a LambdaLR, with a closure for each group."""
         training_config, optimizer = self.training_config, self.build_optimizer()
+        if training_config.scheduler is not None:
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": training_config.scheduler(optimizer), "interval": "step"}}
         if training_config.schedule is None:
             return optimizer
         schedules = [training_config.group_schedules.get(group["name"], training_config.schedule) for group in optimizer.param_groups]

@@ -16,7 +16,8 @@ class TrainingConfig:
     batch_size: int = 0  # global: images per optimizer step over all ranks and accumulation; 0: images are counted
     max_images: int = 0  # of this stage; 0: max_steps or max_epochs of the Trainer
     optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer] | None = None  # None: the one that the model was made with
-    schedule: Schedule | None = None
+    schedule: Schedule | None = None  # the zoo's, on the clock of images
+    scheduler: Callable[[torch.optim.Optimizer], Any] | None = None  # or one of torch, stepped after each optimizer step
     group_schedules: dict[str, Schedule] = field(default_factory=dict)
     images_before: int = 0  # images that earlier stages have seen: a part of max_images of the whole method
     seed: int = 0

@@ -1,10 +1,13 @@
 """From the settings of a run to its data and its model."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from hydra.utils import get_class
 
-from zoo.config.instantiate import build
+from zoo.config.instantiate import build, check_target
 from zoo.config.schema import ResolvedSettings, TrainSettings
 from zoo.data.module import DataModule
 from zoo.errors import ZooError
@@ -43,14 +46,21 @@ def build_data(settings: TrainSettings) -> DataModule:
 def build_trainable(settings: ResolvedSettings) -> Autoencoder:
     """The model of resolved settings with its TrainingConfig, ready for the Trainer. Raises ZooError."""
     model = build_model(settings.model)
-    optimizer = settings.optimizer.model_dump()
+    if not isinstance(model, Autoencoder):
+        target = settings.model["_target_"]
+        raise ZooError(f"model._target_={target} is no model: it must be a subclass of zoo.models.Autoencoder (see CONTRIBUTING.md).")
+    optimizer, scheduler = settings.optimizer.model_dump(), settings.scheduler.model_dump(exclude_unset=True)
+    of_torch = scheduler["_target_"].startswith("torch.optim.lr_scheduler.")
     # A fused step cannot be clipped under the fp16 scaler, and not every optimizer has one.
-    fused = {"fused": True} if settings.trainer.precision != "16-mixed" and "Adam" in optimizer["_target_"] else {}
+    check_target(optimizer["_target_"])
+    has_fused = "fused" in inspect.signature(get_class(optimizer["_target_"])).parameters
+    fused = {"fused": True} if settings.trainer.precision != "16-mixed" and has_fused else {}
     model.training_config = TrainingConfig(
         batch_size=settings.batch_size,
         max_images=settings.max_images,
         optimizer=build(optimizer | {"_partial_": True}, **fused),
-        schedule=build(settings.scheduler.model_dump()),
+        schedule=None if of_torch else build(scheduler),
+        scheduler=torch_scheduler(scheduler) if of_torch else None,
         group_schedules={name: options.pop("scheduler") for name, options in model.group_options.items() if "scheduler" in options},
         seed=settings.seed,
         compile=settings.compile,
@@ -66,7 +76,22 @@ def build_trainable(settings: ResolvedSettings) -> Autoencoder:
         model.build_optimizer()  # refuses unknown parameter groups and options now rather than after the run's folder is written
     except (TypeError, ValueError, RuntimeError) as error:
         raise ZooError(f"The optimizer {optimizer['_target_']} does not take these settings ({error}); see conf/optimizer.") from None
+    try:
+        model.configure_optimizers()
+    except (TypeError, ValueError, KeyError) as error:
+        raise ZooError(f"The scheduler {scheduler['_target_']} does not take these settings ({error}); see conf/scheduler.") from None
     return model.to(memory_format=torch.channels_last) if settings.trainer.channels_last else model
+
+
+def torch_scheduler(node: dict[str, Any]) -> Callable[[torch.optim.Optimizer], Any]:
+    """Makes a scheduler of torch of the optimizer; those in its list `schedulers` are made first. Raises ZooError."""
+    if node["_target_"].endswith("ReduceLROnPlateau"):
+        raise ZooError("scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau is not supported by zoo.train; use another one.")
+    inner = [torch_scheduler(one) for one in node.get("schedulers", ())]
+    own = build({name: value for name, value in node.items() if name != "schedulers"} | {"_partial_": True})
+    if not inner:
+        return own
+    return lambda optimizer: own(optimizer, schedulers=[make(optimizer) for make in inner])
 
 
 def check_output_range(model: Autoencoder) -> None:

@@ -1,10 +1,11 @@
 """From a checkpoint to a model, and to the data it was trained on."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.config.check import check
-from zoo.config.instantiate import build
+from zoo.config.instantiate import build, trust
 from zoo.config.schema import TrainSettings
 from zoo.data.module import DataModule
 from zoo.errors import ZooError
@@ -81,16 +82,18 @@ def open_run(name: str | Path, device: str = "cpu", option: str = "run") -> Run:
     return Run(model.to(device).eval(), settings, path, about.get("command", "unknown"), about["versions"], spent)
 
 
-def load(run_or_checkpoint: str | Path, device: str = "cpu") -> Autoencoder:
+def load(run_or_checkpoint: str | Path, device: str = "cpu", trusted: Iterable[str] = ()) -> Autoencoder:
     """A trained model in eval mode, with averaged weights if averaging was on; `zoo.load`.
 
     Args:
         run_or_checkpoint: A run's folder (its newest good checkpoint is taken) or a .ckpt file, also of a plain Trainer.
         device: Where to put it.
+        trusted: Packages of your own whose classes it may hold.
 
     Raises:
         ZooError: There is no checkpoint, or it is damaged, holds code, or does not fit its own configuration.
     """
+    trust(trusted)
     path = Path(run_or_checkpoint)
     if not path.is_file():
         return open_run(path, device).model

@@ -24,6 +24,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from zoo.config.check import check
+from zoo.config.instantiate import take_trusted
 from zoo.config.messages import MISTAKES, explain
 from zoo.config.overrides import is_flag, quoted, takes_several
 from zoo.config.schema import TrainSettings
@@ -97,6 +98,7 @@ def compose_jobs(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]]
             own = loader.load_sweep_config(config, overrides)
             with read_write(own), open_dict(own):
                 del own["hydra"]
+            take_trusted(own)
             open_pretrained(own)
             settings = check(own)
         if settings.logger.kind == "wandb" and settings.logger.group is None:
@@ -156,7 +158,9 @@ def changed_setting(job: Job) -> str:
 def overrides_to_start(job: Job) -> list[str]:
     """The overrides that a job's process is given now: its own, or where it goes on. Clears away what it left without a checkpoint."""
     if has_checkpoint(job.folder):  # the run keeps its settings, but for the devices that this launcher gives
-        return [f"resume={quoted(job.folder)}", *(f"trainer.{name}={getattr(job.settings.trainer, name)}" for name in PLACEMENT)]
+        trusted = [override for override in job.overrides if override.startswith("trusted=")]
+        placement = (f"trainer.{name}={getattr(job.settings.trainer, name)}" for name in PLACEMENT)
+        return [f"resume={quoted(job.folder)}", *placement, *trusted]
     extra = []
     if job.settings.logger.kind == "wandb":
         extra = [f"logger.group={quoted(str(job.settings.logger.group))}"]

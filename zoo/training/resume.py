@@ -56,7 +56,7 @@ def resumed_settings(run: Path, overrides: list[str], defaults: DictConfig | Non
             config[key] = defaults[key]  # type: ignore[index]
     for override in overrides:
         key, _, value = override.partition("=")
-        if key == "resume":
+        if key in ("resume", "trusted"):
             continue
         if not key.startswith(CHANGEABLE) or (OmegaConf.select(config, key) is None and "." not in key):
             raise ZooError(
