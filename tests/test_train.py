@@ -184,7 +184,7 @@ def test_tensorboard_is_a_choice(zoo, tiny, tmp_path):
 def test_help_names_groups_options_and_examples(zoo):
     out = zoo("train", "--help").out
     for part in (
-        "model: acai, ae, cross_ae, fvae, gan, glow, ltae, two_stage, udt, vae, vaegan",
+        "model: acai, ae, cross_ae, custom, fvae, gan, glow, ltae, two_stage, udt, vae, vaegan",
         "data: celeba",
         "max_images=",
         "trainer.devices=8",

@@ -67,7 +67,7 @@ def ready(settings: ResolvedSettings, device: torch.device) -> Autoencoder:
     """The model of resolved settings, as it is before its first step on random batches."""
     model = build_trainable(settings).to(device).train()
     model.set_attribute_names(ATTRIBUTE_NAMES)
-    model.place_losses()
+    model.prepare_losses()
     with torch.no_grad():
         model.initialize(random_batch(PROBE, settings.data.image_size, device))
     model.set_batch_rng((settings.seed,), 0, 0, 0)  # a flow has drawn noise for that batch; the coming ones have other sizes
@@ -186,7 +186,7 @@ def run_turns(settings: ResolvedSettings, model: Autoencoder, source: RandomImag
     interval = max(1, settings.log_every_images // settings.batch_size)  # steps
 
     plain = copy.deepcopy(model).to(device)
-    plain.place_losses()
+    plain.prepare_losses()
     loader = BatchLoader(data.store, "train", settings.batch_size, storage="mmap")
     floats = [to_float(batch, loader.flips) for batch in itertools.islice(loader, 8)]
     batches = itertools.cycle([Batch(*(part.clone().to(device) for part in batch)) for batch in floats])

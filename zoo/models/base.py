@@ -2,10 +2,11 @@
 
 One loss, one backward pass, one optimizer: what differs between parameter groups (learning rate, betas, schedule, clipping) is kept here,
 and so is the clock of images seen. In zoo.train the model's TrainingConfig says how it is trained, and callbacks log and validate; in
-anybody's Trainer the model is `alone`: it logs by self.log, counts images, and takes what the loader yields.
+anybody's Trainer the model is `standalone`: it logs by self.log, counts images, and takes what the loader yields.
 """
 
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -48,13 +49,13 @@ class Autoencoder(Method):
 
     def setup(self, stage: str) -> None:
         """In a Trainer without zoo.train, the seed is Lightning's (seed_everything), or drawn once."""
-        if self.alone:
+        if self.standalone:
             given = os.environ.get("PL_GLOBAL_SEED")
-            drawn = int(given) if given else torch.seed() % 2**32
+            drawn = int(given) if given else secrets.randbits(32)
             self.training_config.seed = self.trainer.strategy.broadcast(drawn)
 
     @property
-    def alone(self) -> bool:
+    def standalone(self) -> bool:
         """Whether anybody's Trainer trains the model, rather than zoo.train, whose callbacks log and validate."""
         return self._trainer is not None and not self.training_config.batch_size
 
@@ -91,7 +92,7 @@ class Autoencoder(Method):
         """The factor on a learning rate by steps: a closure, which a checkpoint does not hold."""
         return lambda step: schedule(step * self.training_config.batch_size / self.training_config.max_images)
 
-    def place_losses(self) -> None:
+    def prepare_losses(self) -> None:
         """Puts the clock on the model's device, and compiles the losses where the training settings say so."""
         self.images_seen, self._first_row = self.images_seen.to(self.device), self._first_row.to(self.device)
         self._losses, self._in_range = self.losses, False
@@ -102,14 +103,14 @@ class Autoencoder(Method):
             self._losses = torch.compile(self.losses, fullgraph=True)
 
     def on_fit_start(self) -> None:
-        self.place_losses()
+        self.prepare_losses()
         if self.trainer.ckpt_path is None and not self.images_counted:
             with torch.no_grad():
                 self.initialize(self._first_images())
             broadcast(self.state_dict().values())  # rounding may differ between devices
         data: Any = getattr(self.trainer, "datamodule", None)
         names = getattr(getattr(data, "store", None), "attribute_names", None)
-        if self.alone and names:
+        if self.standalone and names:
             self.set_attribute_names(names)
 
     def _first_images(self) -> Batch:
@@ -150,7 +151,7 @@ class Autoencoder(Method):
     def share_spent(self) -> float:
         """The part of this training that lies behind; 0 where the Trainer knows no end."""
         training_config, step = self.training_config, self.trainer.global_step
-        if not self.alone:
+        if not self.standalone:
             return step * training_config.batch_size / training_config.max_images
         total = self.trainer.estimated_stepping_batches
         return step / total if total > 0 else 0.0
@@ -160,7 +161,7 @@ class Autoencoder(Method):
         losses = self._losses(batch)
         if self.check_finite_loss:
             self._stop_unless_finite(losses["loss"], batch)
-        if self.alone:
+        if self.standalone:
             self.images_counted += len(batch.image) * self.trainer.world_size
             self._log_terms(losses, batch_idx)
         return losses
@@ -259,7 +260,7 @@ class Autoencoder(Method):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["zoo"] = self.provenance or {"model": name_of(type(self))}
-        if self.alone:
+        if self.standalone:
             checkpoint["zoo"] |= {"images_seen": self.images_counted, "seed": self.training_config.seed, "terms": self._terms.state_dict()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -96,7 +96,7 @@ class CrossAE(Autoencoder):
         take_over(self.autoencoder, trained)
 
     def on_fit_start(self) -> None:
-        if self.alone:
+        if self.standalone:
             refuse_untrained(self)
         super().on_fit_start()
 

@@ -101,7 +101,7 @@ class TwoStage(Autoencoder):
         return self
 
     def on_fit_start(self) -> None:
-        if self.alone and not self.joint:
+        if self.standalone and not self.joint:
             refuse_untrained(self)
         super().on_fit_start()
 
