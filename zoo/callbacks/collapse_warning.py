@@ -6,19 +6,19 @@ from typing import Any
 import pytorch_lightning as pl
 
 from zoo.batch import Batch
-from zoo.callbacks.clock import Pauses, images_seen, is_due, is_last_step
+from zoo.callbacks.clock import images_seen
 from zoo.models.base import Autoencoder, evaluation_mode
 
 IMAGES = 16
 
 
 class CollapseWarning(pl.Callback):
-    """Looks at a few validation images after the last step; on rank 0."""
+    """Looks at a few validation images after training; on rank 0. Stands behind a callback that averages weights."""
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if not (trainer.is_global_zero and pl_module.can_encode and is_last_step(trainer) and is_due(trainer, pl_module, 1)):
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if not (trainer.is_global_zero and pl_module.can_encode):
             return
-        with Pauses.counted(), evaluation_mode(pl_module, trainer):
+        with evaluation_mode(pl_module):
             collapsed = are_alike(pl_module, trainer.datamodule.some_images("val", IMAGES))
         if collapsed:
             print(

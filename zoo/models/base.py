@@ -186,16 +186,22 @@ class Autoencoder(Method):
     # Measuring under Lightning ------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Adds up every loss term, and `mse` (per value on [0, 1]) and `psnr` (dB) where the model can encode."""
-        batch = self._checked(batch)
-        count, position = len(batch.image), batch_idx * self.trainer.world_size + self.trainer.global_rank
-        self.set_batch_rng((VALIDATION, position), 0, count, count)
-        self._scores.add(self.scores(batch), count)
+        """Adds up every loss term, and `mse` (per value on [0, 1]) and `psnr` (dB) where the model can encode, in float32."""
+        trainer: Any = self.trainer
+        batch, loader = self._checked(batch), trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+        count = len(batch.image)
+        if hasattr(loader, "rows_of"):  # the zoo's: its batches are parts of global ones
+            global_batch, first_row, rows = loader.rows_of(batch_idx)
+        else:
+            global_batch, first_row, rows = batch_idx * trainer.world_size + trainer.global_rank, 0, count
+        self.set_batch_rng((VALIDATION, global_batch), first_row, count, rows)
+        with torch.autocast(self.device.type, enabled=False):
+            self._scores.add(self.scores(batch), count)
+
+    test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val")
-
-    test_step = validation_step
 
     def on_test_epoch_end(self) -> None:
         self._log_scores("test")
@@ -214,7 +220,10 @@ class Autoencoder(Method):
         return scores
 
     def _log_scores(self, split: str) -> None:
-        self.log_dict({f"{split}/{name}": mean for name, mean in self._scores.take().items()})
+        training_config = self.training_config
+        seen = training_config.images_before + self.trainer.global_step * training_config.batch_size or self.images_counted
+        means = {f"{split}/{name}": mean for name, mean in self._scores.take().items()} | {"images_seen": seen}
+        self.log_dict({name: torch.tensor(mean, dtype=torch.float64) for name, mean in means.items()})  # as a number: float32
 
     # One step -----------------------------------------------------------------------------------------------------------
 

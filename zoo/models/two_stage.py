@@ -206,7 +206,7 @@ class TwoStage(Autoencoder):
             self._end(steps)
         seen = self.training_config.images_before + steps * self.images_per_step
         for logger in self.trainer.loggers:
-            logger.log_metrics({"images_seen": seen, "train/held_out_nll": nll}, step=seen)
+            logger.log_metrics({"images_seen": seen, "train/held_out_nll": nll}, step=steps - 1)
 
     def _go_back(self) -> None:
         self.prior.transform.load_state_dict(self.best)

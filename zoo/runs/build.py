@@ -14,6 +14,8 @@ from zoo.errors import ZooError
 from zoo.models.base import Autoencoder, evaluation_mode
 from zoo.models.training_config import TrainingConfig
 
+VALIDATED = 10_000  # images of the validation split, at most, whenever a model is validated while it trains
+
 
 def build_model(node: dict[str, Any]) -> Any:
     """The model of a `model` node; its `name`, and those of autoencoders inside it, are for folders and tables."""
@@ -40,6 +42,7 @@ def build_data(settings: TrainSettings) -> DataModule:
         skip_bad=data.skip_bad,
         limit=data.limit,
         domain=None if data.domain is None else str(data.domain),
+        val_images=VALIDATED,
     )
 
 

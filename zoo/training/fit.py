@@ -28,6 +28,7 @@ from zoo.runs.build import build_data, build_trainable
 from zoo.runs.layout import FORMAT, METRICS, PICTURES, SUMMARY, write_config
 from zoo.runs.load import Run, fit_weights
 from zoo.runs.measurements import measurements_of
+from zoo.runs.metrics_csv import MetricsCsv
 from zoo.runs.provenance import versions
 from zoo.runs.summary import write_summary
 from zoo.training.final_evaluation import evaluate_validation
@@ -84,16 +85,16 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     begin = before if start.checkpoint is None else int(start.checkpoint.stem)  # images seen before this session
 
     training_metrics = TrainingMetricsLogger(settings.log_every_images)
-    validation = ValidationMetrics(settings.val_every_images)
+    validation = ValidationMetrics()
     probes = probes_of(settings, model, data)
     callbacks: list[pl.Callback] = [
-        *([WeightAveraging(avg_fn=moving_average(settings.ema_decay))] if settings.ema_decay else []),
+        validation,
+        PriorFitter(),
+        SampleLogger(folder / PICTURES),
+        *([WeightAveraging(avg_fn=moving_average(settings.ema_decay))] if settings.ema_decay else []),  # those above see averaged weights
         training_metrics,
         ProgressLine(training_metrics, settings.max_images),
         *probes,
-        validation,
-        PriorFitter(settings.val_every_images),
-        SampleLogger(folder / PICTURES, settings.val_every_images),
         CollapseWarning(),
         stop,
         PeriodicCheckpoint(folder, settings.checkpoint_every_images, settings.keep_last_k, stop, stage.run),
@@ -105,14 +106,15 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     elif (begin - before) // settings.batch_size >= steps and folder == stage.run:
         print(f"This run has reached max_images={settings.max_images:,}; give a larger max_images to train it further.")
     folder.mkdir(parents=True, exist_ok=True)
-    csv = CsvLogger(folder / METRICS)
-    loggers = [csv, *build_loggers(settings, folder)]
+    csv = MetricsCsv(folder / METRICS, settings.batch_size, before)
+    loggers = [CsvLogger(csv), *build_loggers(settings, folder)]
     if hardware.is_rank_zero():
         write_config(settings, folder)
         checkpoint.remove_leftovers(folder)
-    csv.rewind(begin)
+        csv.rewind((begin - before) // settings.batch_size)
 
-    trainer: Any = build_trainer(settings.trainer, folder, steps, callbacks, loggers)
+    val_every = max(1, round(settings.val_every_images / settings.batch_size))
+    trainer: Any = build_trainer(settings.trainer, folder, steps, val_every, callbacks, loggers)
     try:
         trainer.fit(model, data, ckpt_path=start.checkpoint, weights_only=True)
         complete = is_last_step(trainer)

@@ -22,21 +22,17 @@ class CsvLogger(Logger):
     name = "csv"
     version = 0
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: MetricsCsv) -> None:
         super().__init__()
-        self.file = MetricsCsv(path)
+        self.file = file
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         pass  # config.yaml holds them
 
     @rank_zero_only
-    def rewind(self, images_seen: int) -> None:
-        """Drops what an earlier session wrote after `images_seen`."""
-        self.file.rewind(images_seen)
-
-    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self.file.append(metrics)
+        assert step is not None
+        self.file.append(step, metrics)
 
 
 def final_numbers(summary: dict[str, Any]) -> dict[str, float]:

@@ -10,14 +10,25 @@ from pytorch_lightning.plugins.environments import ClusterEnvironment, Lightning
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import Tensor
 
+from zoo.callbacks.lightning_internals import switch_off_sigterm_broadcast
 from zoo.config.schema import TrainerSettings
 from zoo.hardware import external_world_size
 from zoo.runs.checkpoint import SafeCheckpointIO
-from zoo.training.lightning_internals import switch_off_sigterm_broadcast
 
 
-def build_trainer(settings: TrainerSettings, run: Path, steps: int, callbacks: list[pl.Callback], loggers: list[Any]) -> pl.Trainer:
-    """The Trainer of resolved settings: DDP with more than one device; no validation loop or sampler of Lightning."""
+def build_trainer(
+    settings: TrainerSettings, run: Path, steps: int, val_every: int, callbacks: list[pl.Callback], loggers: list[Any]
+) -> pl.Trainer:
+    """The Trainer of resolved settings: DDP with more than one device; no sampler of Lightning.
+
+    Args:
+        settings: What the Trainer is told.
+        run: The run's folder.
+        steps: Optimizer steps of the whole training.
+        val_every: Optimizer steps between validations; 0 = none.
+        callbacks: In their order.
+        loggers: All that metrics go to.
+    """
     precision: Any = settings.precision  # "auto" is resolved
     strategy: str | Strategy = "auto"
     if settings.world_size > 1:
@@ -42,7 +53,9 @@ def build_trainer(settings: TrainerSettings, run: Path, steps: int, callbacks: l
         logger=loggers,
         plugins=[SafeCheckpointIO(), *cluster],
         default_root_dir=run,
-        limit_val_batches=0,
+        limit_val_batches=1.0 if val_every else 0,
+        val_check_interval=val_every * settings.accumulate_grad_batches or None,  # in batches
+        check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         inference_mode=False,
