@@ -32,9 +32,7 @@ from zoo.runs.metrics_csv import MetricsCsv
 from zoo.training.loggers import CsvLogger
 from zoo.training.trainer import build_trainer
 
-CPU = TrainerSettings(
-    accelerator="cpu", devices=1, num_nodes=1, precision="32-true", accumulate_grad_batches=1, deterministic=False, channels_last=False
-)
+CPU = TrainerSettings(accelerator="cpu", devices=1, precision="32-true")
 
 
 class Tiny(Autoencoder):
@@ -83,7 +81,7 @@ def fit(folder, model, source, callbacks, steps, resume=None, batch_size=16, lr=
     model.training_config = TrainingConfig(batch_size, steps * batch_size, lambda groups: torch.optim.Adam(groups, lr=lr), seed=seed)
     model.provenance = {"format": FORMAT, "config": {}}
     loggers = [CsvLogger(MetricsCsv(folder / "metrics.csv", batch_size))]
-    trainer = build_trainer(CPU.model_copy(update=trainer_options), folder, steps, 0, callbacks, loggers)
+    trainer = build_trainer(CPU.model_copy(update=trainer_options), folder, steps, callbacks, loggers)
     trainer.fit(model, data, ckpt_path=resume, weights_only=True)
     return trainer, rows(folder)
 

@@ -152,7 +152,7 @@ def test_an_ended_run_stays_ended(run, zoo):
     before, numbers = final(early), summary(early)["metrics"]
     resumed = zoo("train", "resume=early", "max_images=4000")
     assert resumed.code == 0, resumed.err
-    assert "Training ended early" in resumed.out
+    assert "Training ended after" in resumed.out
     assert_equal(final(early)["state_dict"], before["state_dict"])
     assert final(early)["global_step"] == before["global_step"]
     assert summary(early)["metrics"] == numbers
@@ -164,7 +164,7 @@ def test_a_run_killed_before_it_ends_early_ends_at_the_same_place(trained, zoo, 
     stopped = cut(trained / "early", reached[-4], tmp_path / "cut")
     resumed = zoo("train", "resume=cut")
     assert resumed.code == 0, resumed.err
-    assert "Training ended early" in resumed.out
+    assert "Training ended after" in resumed.out
     assert_same_end(trained / "early", stopped)
 
 
@@ -243,7 +243,7 @@ def test_two_processes_equal_one(trained, shell, tiny, tmp_path):
     process = shell("train", *tiny, *own, "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=two")
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output
-    assert output.count("Training ended early") == 1
+    assert output.count("Training ended after") == 1
     one, two = looks(trained / "early"), looks(tmp_path / "two")
     assert list(one) == list(two)
     assert list(one.values()) == pytest.approx(list(two.values()), rel=1e-3)

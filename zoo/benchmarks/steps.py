@@ -201,7 +201,7 @@ def run_turns(settings: ResolvedSettings, model: Autoencoder, source: RandomImag
     training_metrics = TrainingMetricsLogger(settings.log_every_images)
     never = PeriodicCheckpoint(run, 10**12)  # without one Lightning would add its own
     callbacks = [training_metrics, ProgressLine(training_metrics, settings.max_images), never, turns]
-    trainer = build_trainer(settings.trainer, run, 10**9, 0, callbacks, [CsvLogger(MetricsCsv(run / "metrics.csv", settings.batch_size))])
+    trainer = build_trainer(settings.trainer, run, 10**9, callbacks, [CsvLogger(MetricsCsv(run / "metrics.csv", settings.batch_size))])
     with contextlib.redirect_stdout(sys.stderr):  # the progress line; the tables alone go to stdout
         trainer.fit(model, data)
     return turns

@@ -76,6 +76,10 @@ class DataModule(pl.LightningDataModule):
         BatchLoader(self.store, "train", accumulate_grad_batches=accumulate_grad_batches, domain=self.domain, **options)
         BatchLoader(self.store, "val", shuffle=False, **options)
 
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of a pass over the training images."""
+        return len(BatchLoader(self.store, "train", self.batch_size, domain=self.domain, limit=self.limit))
+
     def loader(self, split: str, limit: int | None = None, shared: bool = False) -> BatchLoader:
         """Reads a split once, in order, in uint8 batches: every image exactly once over all ranks, or with `shared` once on each rank."""
         limit = min((number for number in (limit, self.limit) if number is not None), default=None)
