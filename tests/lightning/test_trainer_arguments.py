@@ -126,6 +126,14 @@ def test_without_validation_there_is_none(zoo, tiny, tmp_path):
     assert (tmp_path / "run/checkpoints/000000000064.ckpt").exists()
 
 
+@pytest.mark.parametrize("model", ["vae", "gan"])
+def test_lightnings_fast_dev_run_keeps_nothing(zoo, tiny, tmp_path, model):
+    done = zoo("train", *tiny, f"model={model}", "trainer.fast_dev_run=2", "hydra.run.dir=run")
+    assert done.code == 0, done.err
+    assert "nothing is kept" in done.out
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_watches(zoo, tiny, tmp_path):
     given = [
         "trainer.profiler=simple",

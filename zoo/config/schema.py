@@ -44,7 +44,6 @@ class SchedulerSettings(OpenNode):
 DECIDED: dict[str, tuple[Any, str]] = {
     "default_root_dir": (None, "the run's folder is hydra.run.dir"),
     "enable_checkpointing": (True, "a run without checkpoints could not be evaluated; write fewer by checkpoint_every_images"),
-    "fast_dev_run": (False, "debug=fast_dev_run takes two steps through everything"),
     "overfit_batches": (0, "debug=overfit trains on 16 images over and over"),
     "limit_test_batches": (None, "training does not look at the test split; python -m zoo.evaluate does, with samples="),
     "limit_predict_batches": (None, "training does not predict; python -m zoo.generate does"),
@@ -92,9 +91,9 @@ class TrainerSettings(Node):
     enable_model_summary: bool | None = None
     profiler: Literal["simple", "advanced", "pytorch"] | None = None
     enable_autolog_hparams: bool = True
+    fast_dev_run: bool | Natural = False  # batches
     default_root_dir: Any = None
     enable_checkpointing: Any = None
-    fast_dev_run: Any = False
     overfit_batches: Any = 0.0
     limit_test_batches: Any = None
     limit_predict_batches: Any = None

@@ -114,10 +114,10 @@ def write(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, json_of_records(content))
 
 
-def fault_of_format(content: dict[str, Any], advice: str) -> str:
+def fault_of_format(content: dict[str, Any], advice: str, expected: int = RESULTS_FORMAT) -> str:
     """ "is of format 1, not 2 (ADVICE)" where a file is of another format; otherwise ""."""
     found = content.get("format", 1)
-    return "" if found == RESULTS_FORMAT else f"is of format {found}, not {RESULTS_FORMAT} ({advice})"
+    return "" if found == expected else f"is of format {found}, not {expected} ({advice})"
 
 
 def read_summary(run: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """One stage of a run: builds the model, its data, the callbacks and the Trainer; fits; evaluates; writes the summary."""
 
+import contextlib
 import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,6 +84,12 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     model.provenance = {"format": FORMAT, "config": settings.plain(), "versions": versions(), "command": start.command}
     if start.earlier:
         model.provenance["pretrain"] = start.earlier
+    if settings.trainer.fast_dev_run:
+        build_trainer(settings.trainer, folder, steps, [ValidationMetrics(), PriorFitter()], [], val_every=1).fit(model, data)
+        print(f"{settings.model['name']} was trained and validated for a moment; nothing is kept (trainer.fast_dev_run).")
+        with contextlib.suppress(OSError):
+            stage.run.rmdir()  # Hydra has made it
+        return
     begin = before if start.checkpoint is None else int(start.checkpoint.stem)  # images seen before this session
 
     training_metrics = TrainingMetricsLogger(settings.log_every_images)
