@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.data.test_store import Toy
 from zoo.batch import Batch
-from zoo.callbacks.collapse_warning import are_alike
+from zoo.callbacks.collapse_warning import are_alike, likely_cause
 from zoo.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from zoo.callbacks.prior_fitter import PriorFitter
 from zoo.callbacks.validation_metrics import ValidationMetrics
@@ -111,6 +111,31 @@ def test_reconstructions_are_alike_if_they_differ_by_less_than_2_percent_of_the_
 
     images = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert are_alike(Flat(), Batch(images, torch.zeros(16, 0), torch.arange(16))) is alike
+
+
+def test_the_likely_cause_of_a_collapse_is_found_by_looking():
+    class Flat(AE):
+        """Draws the same image of all, unless its weights are raw."""
+
+        differ, rate = False, None
+
+        def reconstruct(self, image, attributes=None):
+            return image * float(self.differ)
+
+        def losses(self, batch):
+            return {"loss": torch.zeros(())} | ({} if self.rate is None else {"rate": torch.tensor(self.rate)})
+
+    model = Flat(image_size=8, channels=1, latent_dim=3)
+    images = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    batch = Batch(images, torch.zeros(16, 0), torch.arange(16))
+    assert "look at the data" in likely_cause(model, batch._replace(image=images[:1].expand(16, -1, -1, -1)))
+    assert "optimizer.lr" in likely_cause(model, batch)
+    model.rate = 0.01
+    assert "lower model.beta" in likely_cause(model, batch)
+    model.rate = 20.0
+    assert "optimizer.lr" in likely_cause(model, batch)
+    model.differ = True
+    assert "lower ema_decay" in likely_cause(model, batch)
 
 
 def test_every_tensor_of_a_fitted_prior_is_broadcast(monkeypatch):

@@ -45,4 +45,5 @@ def test_a_first_stage_that_was_ended_moves_on_to_the_second(zoo, tiny, tmp_path
 @pytest.mark.parametrize("ema", [[], ["ema_decay=0.9"]])
 def test_the_weights_that_were_measured_are_named(zoo, tiny, tmp_path, ema):
     done = zoo("train", *tiny, *ema, "evaluation.samples=0", "hydra.run.dir=run")
+    assert ("averages over 10 steps, and this training has 8" in done.err) is bool(ema)
     assert ("averaged weights" if ema else "last weights") in " ".join(done.out.split())

@@ -2,6 +2,7 @@
 
 import contextlib
 import shlex
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,11 +100,11 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         validation,
         PriorFitter(),
         SampleLogger(folder / PICTURES),
+        CollapseWarning(),
         *([WeightAveraging(avg_fn=moving_average(settings.ema_decay))] if settings.ema_decay else []),  # those above see averaged weights
         training_metrics,
         *([ProgressLine(training_metrics, settings.max_images)] if settings.trainer.enable_progress_bar is not False else []),
         *probes,
-        CollapseWarning(),
         stop,
         PeriodicCheckpoint(folder, settings.checkpoint_every_images, settings.keep_last_k, stop, stage.run),
     ]
@@ -119,6 +120,8 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         ended = known.get("training", {}).get("ended")
         how = f"was ended after {begin:,} images ({ended})" if ended else f"has reached max_images={settings.max_images:,}"
         print(f"This run {how}; give a larger max_images to train it further.")
+    if settings.ema_decay and (window := 1 / (1 - settings.ema_decay)) > steps and hardware.is_rank_zero():
+        print(f"ema_decay={settings.ema_decay} averages over {window:,.0f} steps, and this training has {steps:,}.", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
     csv = MetricsCsv(folder / METRICS, settings.batch_size, before)
     loggers = [CsvLogger(csv), *build_loggers(settings, folder)]

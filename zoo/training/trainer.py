@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
@@ -81,12 +82,17 @@ def build_trainer(
 
 
 def moving_average(decay: float) -> Callable[[Tensor, Tensor, Any], Tensor]:
-    """How averaged weights follow. What does not move stays to the last bit, as a frozen stage, and indices are not averaged.
+    """How averaged weights follow: with min(decay, (1 + n)/(10 + n)) after n steps, so that the start does not weigh on a short training.
 
-    Lightning's EMAWeightAveraging computes decay·a + (1 - decay)·b, which is off by rounding even where a = b, and cuts whole numbers off.
+    What does not move stays to the last bit, as a frozen stage, and indices are not averaged. Lightning's EMAWeightAveraging computes
+    decay·a + (1 - decay)·b, which is off by rounding even where a = b, and cuts whole numbers off. The ramp is TensorFlow's
+    (tf.train.ExponentialMovingAverage, num_updates).
     """
 
     def average(averaged: Tensor, current: Tensor, count: Any) -> Tensor:
-        return averaged.lerp(current, 1 - decay) if current.is_floating_point() else current
+        if not current.is_floating_point():
+            return current
+        count = torch.as_tensor(count, device=averaged.device)
+        return averaged.lerp(current, 1 - ((1 + count) / (10 + count)).clamp(max=decay).to(averaged.dtype))
 
     return average
