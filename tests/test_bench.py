@@ -4,7 +4,6 @@ import importlib.util
 import json
 import sys
 
-import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -12,7 +11,6 @@ from hydra import compose, initialize_config_dir
 from zoo.bench import bench, main, selected
 from zoo.benchmarks import flow_steps, games, loading, steps
 from zoo.benchmarks.games import GAMES, optimizers_of, recomputing_step
-from zoo.benchmarks.loading import TorchvisionCelebA, write_celeba
 from zoo.benchmarks.measure import PeakMemory, process_memory
 from zoo.benchmarks.steps import OneLayer, TakeTurns, random_batch, ready, step, train_settings
 from zoo.config.check import check
@@ -219,15 +217,6 @@ def test_the_bare_step_trains():
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, fused=True)
     losses = [step(model, optimizer, batch, mixed=False).item() for _ in range(20)]
     assert losses[-1] < losses[0] / 2
-
-
-def test_torchvision_reads_the_exported_faces(tmp_path):
-    write_celeba(tmp_path, 3)
-    data = TorchvisionCelebA(tmp_path, "train")
-    image, attributes = data[2]
-    assert len(data) == 3
-    assert image.size == (178, 218)
-    assert set(np.unique(attributes)) <= {0, 1}
 
 
 @pytest.mark.skipif(process_memory("VmHWM", "status") is None, reason="needs /proc")

@@ -206,14 +206,10 @@ def measure_games(seconds: float, print_progress: Callable[[str], None]) -> list
         }
         ours, ordinary = take_turns(takes, device, seconds, WARM_UP).values()
         param_groups = len(GAMES[name].objectives)
+        both = f"{param_groups} losses, {param_groups} optimizers"
         results += [
             BenchmarkResult(f"{name}_one_loss_ms_per_step", f"{title}: one loss, one optimizer", statistics.median(ours), "ms/step"),
-            BenchmarkResult(
-                f"{name}_recomputing_ms_per_step",
-                f"{title}: {param_groups} losses, {param_groups} optimizers",
-                statistics.median(ordinary),
-                "ms/step",
-            ),
+            BenchmarkResult(f"{name}_recomputing_ms_per_step", f"{title}: {both}", statistics.median(ordinary), "ms/step"),
             BenchmarkResult(
                 f"{name}_step_ratio", f"{title}: one over {param_groups}", ratio(ours, ordinary), "×", GOAL_RATIO, at_least=False
             ),

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from zoo import hardware
 from zoo.data.faces.dataset import ATTRIBUTE_NAMES
 from zoo.data.source import Chunk, Listing, Source
 
@@ -140,9 +141,6 @@ class RandomImages(Source):
     def settings(self) -> dict[str, Any]:
         return {"source": self.name, "count": self.count, "image_size": self.image_size}
 
-    def fingerprint(self) -> str:
-        return "none"
-
     def scan(self) -> Listing:
         attributes = np.random.Generator(np.random.Philox(0)).integers(0, 2, (self.count, len(ATTRIBUTE_NAMES)), np.uint8)
         splits = np.zeros(self.count, np.uint8)
@@ -155,12 +153,8 @@ class RandomImages(Source):
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    try:
-        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
     return {
-        "cpu": found[1] if found else "unknown",
+        "cpu": hardware.processor(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load_average": round(os.getloadavg()[0], 2),  # before the benchmark: far above 0 means other work disturbs it

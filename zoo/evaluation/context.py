@@ -19,6 +19,7 @@ from zoo.features.classifier import classifier_of
 from zoo.features.classifier_training import varying
 from zoo.features.inception import inception_from
 from zoo.features.reference import reference_features
+from zoo.hardware import distributed
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.models.base import Autoencoder
 from zoo.progress import chunks
@@ -146,7 +147,7 @@ def rows_of(total: int, task: str, work: Callable[[int, int], Tensor], size: int
     Chunks are the same for any number of ranks, so the rows are, too: none doubled, none padded. Shows progress as `task`. An error on
     one rank is raised on all of them, so that none waits for the others.
     """
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+    rank, world = (dist.get_rank(), dist.get_world_size()) if distributed() else (0, 1)
     mine: dict[int, Tensor] = {}
     failure: Exception | None = None
     try:

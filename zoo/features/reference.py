@@ -14,6 +14,7 @@ from zoo.data.store import Store
 from zoo.features import cache as files
 from zoo.features.base import Features
 from zoo.files import locked
+from zoo.hardware import distributed
 
 
 def reference_features(
@@ -27,10 +28,9 @@ def reference_features(
     key = [features.identity()["sha256"], store.sha256, hashlib.sha256(positions.numpy().tobytes()).hexdigest()]
     digest = hashlib.sha256(" ".join(key).encode()).hexdigest()[:12]
     path = Path(cache) / "features" / f"{store.manifest['name']}-{store.image_size}-{split}-{features.name}-{digest}.pt"
-    parallel = dist.is_available() and dist.is_initialized()
-    first = not parallel or dist.get_rank() == 0
+    first = not distributed() or dist.get_rank() == 0
     found: list[Tensor | None] = [_read_cached(path, (len(positions), features.dim)) if first else None]
-    if parallel:
+    if distributed():
         dist.broadcast_object_list(found)
     rows = found[0]
     if rows is None:
