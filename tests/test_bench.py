@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from zoo.bench import bench, main, selected
-from zoo.benchmarks import flow_steps, games, loading, steps
+from zoo.benchmarks import flow_steps, games, steps
 from zoo.benchmarks.games import GAMES, optimizers_of, recomputing_step
 from zoo.benchmarks.measure import PeakMemory, process_memory
 from zoo.benchmarks.steps import OneLayer, TakeTurns, random_batch, ready, step, train_settings
@@ -33,7 +33,7 @@ def found(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "bench.json"
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "BATCH_SIZE", 64)
+        patch.setattr("zoo.bench.BATCH_SIZE", 64)
         patch.setattr(games, "BATCH_SIZE", 4)
         patch.setattr(flow_steps, "MEMORY", flow_steps.Size((3, 16, 16), 1, 4, 16, 4))
         patch.setattr(flow_steps, "SPEED", flow_steps.Size((3, 16, 16), 2, 2, 8, 4))

@@ -23,25 +23,26 @@ from zoo.data.faces.dataset import Faces, export_celeba
 from zoo.data.loader import BatchLoader
 from zoo.data.store import Store
 
-BATCH_SIZE = 512
 WORKERS = 2  # of torchvision's DataLoader; the zoo reads without any
 GOALS = {"mmap_uint8": 500_000, "mmap_float": 150_000}  # images/s of 3×64×64 on one core
 GOAL_RATIO = 30  # times torchvision
 GOAL_PRIVATE_MEMORY = 0.1  # of the store's size: no copy of it is made
 
 
-def measure_loaders(store: Store, seconds: float, jpegs: int, print_progress: Callable[[str], None]) -> list[BenchmarkResult]:
+def measure_loaders(
+    store: Store, batch_size: int, seconds: float, jpegs: int, print_progress: Callable[[str], None]
+) -> list[BenchmarkResult]:
     """Images/s of each way to read, and the ratio to torchvision; about `seconds` each and the drawing of `jpegs` faces."""
     with threads(1):
         gpu = torch.cuda.is_available()
         takes: dict[str, Callable[[], None]] = {}
         for device, suffix in (("cpu", ""), ("cuda", "_gpu"))[: 1 + gpu]:
             for storage in ("mmap", "device"):
-                loader = BatchLoader(store, "train", BATCH_SIZE, storage=storage, device=device)
-                buffer = torch.empty(BATCH_SIZE, *store.images.shape[1:], device=device)
+                loader = BatchLoader(store, "train", batch_size, storage=storage, device=device)
+                buffer = torch.empty(batch_size, *store.images.shape[1:], device=device)
                 takes[f"{storage}_uint8{suffix}"] = partial(one_pass, loader, None, itertools.count())
                 takes[f"{storage}_float{suffix}"] = partial(one_pass, loader, buffer, itertools.count())
-        images = len(loader) * BATCH_SIZE
+        images = len(loader) * batch_size
 
         def rates_of() -> dict[str, list[float]]:
             times = take_turns(takes, torch.device("cuda" if gpu else "cpu"), len(takes) * seconds / 2, warm_up=1, least=1)
@@ -53,7 +54,7 @@ def measure_loaders(store: Store, seconds: float, jpegs: int, print_progress: Ca
         with tempfile.TemporaryDirectory(prefix="zoo-bench-") as folder:
             export_celeba(Faces(train=jpegs, val=1, test=1), Path(folder))
             print_progress("loader: reading with torchvision")
-            of_torchvision = torchvision_rates(Path(folder), store.image_size, 2 * seconds)
+            of_torchvision = torchvision_rates(Path(folder), store.image_size, batch_size, 2 * seconds)
         print_progress("loader: reading from the store again")
         again = rates_of()
         rates = {name: own + again[name] for name, own in rates.items()} | {"torchvision": of_torchvision}
@@ -80,12 +81,12 @@ def one_pass(loader: BatchLoader, buffer: Tensor | None, epochs: Iterator[int]) 
             to_float(batch, loader.flips, buffer)
 
 
-def torchvision_rates(root: Path, image_size: int, seconds: float) -> list[float]:
+def torchvision_rates(root: Path, image_size: int, batch_size: int, seconds: float) -> list[float]:
     """Images/s in windows of one batch from each worker. Files are drawn with replacement, so few of them are enough."""
     steps = [transforms.CenterCrop(148), transforms.Resize(image_size), transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
     data = datasets.ImageFolder(root, transforms.Compose(steps))
     sampler = RandomSampler(data, replacement=True, num_samples=10**9)
-    batches = iter(DataLoader(data, BATCH_SIZE, sampler=sampler, num_workers=WORKERS))
+    batches = iter(DataLoader(data, batch_size, sampler=sampler, num_workers=WORKERS))
     for _ in range(WORKERS):  # the start of the workers does not count
         next(batches)
     rates: list[float] = []
@@ -97,13 +98,13 @@ def torchvision_rates(root: Path, image_size: int, seconds: float) -> list[float
     return rates
 
 
-def measure_memory(path: Path) -> list[BenchmarkResult]:
+def measure_memory(path: Path, batch_size: int) -> list[BenchmarkResult]:
     """Private memory that opening a store and reading an epoch of it adds to this process; empty where the system does not tell."""
     give_back_memory()
     fields = ("Anonymous", "Private_Dirty")
     before = [process_memory(field) for field in fields]
     store = Store.open(path)
-    one_pass(BatchLoader(store, "train", BATCH_SIZE), None, itertools.count())
+    one_pass(BatchLoader(store, "train", batch_size), None, itertools.count())
     added = [(process_memory(field) or 0) - (start or 0) for field, start in zip(fields, before, strict=True)]
     if None in before:
         return []
@@ -111,7 +112,7 @@ def measure_memory(path: Path) -> list[BenchmarkResult]:
     private = max(0, added[0])
     return [
         BenchmarkResult("store_mib", "the store's images", size / 2**20, "MiB"),
-        BenchmarkResult("ring_mib", "the loader's buffers", 2 * BATCH_SIZE * store.images[0].nbytes / 2**20, "MiB"),
+        BenchmarkResult("ring_mib", "the loader's buffers", 2 * batch_size * store.images[0].nbytes / 2**20, "MiB"),
         BenchmarkResult("private_mib", "private memory added by an epoch (anonymous)", private / 2**20, "MiB"),
         BenchmarkResult("private_dirty_mib", "private memory added by an epoch (dirty)", max(0, added[1]) / 2**20, "MiB"),
         BenchmarkResult(

@@ -1,10 +1,8 @@
 """How close generated images come to real ones: one row of numbers for every prior that the model's latents can be drawn from."""
 
 import copy
-from typing import Any
 
 import torch
-from omegaconf import ListConfig
 from torch import Generator, Tensor
 
 from zoo.errors import ZooError
@@ -81,14 +79,6 @@ def fitted(context: EvalContext, prior: Prior) -> Prior:
     with busy(f"fitting the {prior.name} prior"):
         prior.fit(latents(context, "train", PRIOR_IMAGES, FIT), context.seed)
     return prior.to(context.device)
-
-
-def selected_priors(value: Any) -> tuple[str, ...]:
-    """The setting `priors`, a list of names -> those names in the order of tables. Raises ZooError for an unknown name."""
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list | tuple | ListConfig) or not set(names) <= set(FITTED):
-        raise ZooError(f"priors={value} must be a list of some of {', '.join(FITTED)}, like [gaussian,mixture].")
-    return tuple(name for name in FITTED if name in names)
 
 
 def latents(context: EvalContext, split: str, count: int, stream: int) -> Tensor:

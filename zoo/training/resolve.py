@@ -7,7 +7,7 @@ import torch
 from zoo.config.check import check
 from zoo.config.schema import ResolvedSettings, TrainerSettings, TrainSettings
 from zoo.errors import ZooError
-from zoo.evaluation.protocol import selected
+from zoo.evaluation.descriptors import selected
 from zoo.hardware import external_world_size
 
 SHARES = {"val_every_images": 10, "checkpoint_every_images": 10, "log_every_images": 200}  # null = this part of max_images
