@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from zoo.config.app import run_command
 from zoo.config.check import check
@@ -141,13 +141,9 @@ def answer(met: bool | None) -> str:
 
 
 def figure_table(title: str, results: "list[BenchmarkResult]") -> Table:
-    table = Table(title=title, title_justify="left")
     medians = any(result.median is not None for result in results)
-    table.add_column("")
-    for heading in ("figure", *(["median"] if medians else [])):
-        table.add_column(heading, justify="right")
-    for heading in ("unit", "target", "met"):
-        table.add_column(heading)
+    numbers = (Column(heading, justify="right") for heading in ("figure", "median")[: 1 + medians])
+    table = Table("", *numbers, "unit", "target", "met", title=title, title_justify="left")
     for result in results:
         goal = "" if result.goal is None else f"{'≥' if result.at_least else '≤'} {number(result.goal)}"
         middle = [number(result.median)] if medians else []
@@ -156,13 +152,10 @@ def figure_table(title: str, results: "list[BenchmarkResult]") -> Table:
 
 
 def training_table(rows: list[dict[str, Any]], threads: int) -> Table:
-    table = Table(title=f"Training: random batches, {threads} threads; median step", title_justify="left", caption_justify="left")
+    headings = (Column(heading, justify="right") for heading in ("batch", "images/s", "ms/step", "peak MiB"))
+    table = Table("model", "pixels", "mode", *headings, "target", title_justify="left", caption_justify="left")
+    table.title = f"Training: random batches, {threads} threads; median step"
     notes = []  # on what could not be built
-    for heading in ("model", "pixels", "mode"):
-        table.add_column(heading)
-    for heading in ("batch", "images/s", "ms/step", "peak MiB"):
-        table.add_column(heading, justify="right")
-    table.add_column("target")
     for row in rows:
         if "note" in row:
             notes.append(f"{row['model']}, {row['image_size']} pixels: {row['note']}")

@@ -212,17 +212,9 @@ class BatchLoader:
         if self._resident is not None:
             rows = torch.from_numpy(rows).to(self.device)
         pieces = self._pieces[start:]
-        if not self._prefetch:
-            for low, high in pieces:
-                yield low, high, self._ready(self._gather(rows[low:high]))
-            return
-        with ThreadPoolExecutor(1, "zoo-loader") as pool:
-            ahead = [pool.submit(self._gather, rows[low:high]) for low, high in pieces[:1]]
-            for (low, high), following in itertools.zip_longest(pieces, pieces[1:]):
-                image = self._ready(ahead.pop().result())
-                if following:
-                    ahead.append(pool.submit(self._gather, rows[slice(*following)]))
-                yield low, high, image
+        gathered = (self._gather(rows[low:high]) for low, high in pieces)
+        for (low, high), image in zip(pieces, _one_ahead(gathered) if self._prefetch else gathered, strict=True):
+            yield low, high, self._ready(image)
 
     def _gather(self, rows: Any) -> Tensor:
         """The images of these rows of the table, on the device; on the CPU in the ring's next buffer."""
@@ -263,6 +255,15 @@ class BatchLoader:
 class _Slot(NamedTuple):
     buffer: Tensor  # (largest micro-batch, C, H, W) uint8, pinned if a GPU copies from it
     copied: torch.cuda.Event | None  # when the GPU has read it
+
+
+def _one_ahead(items: Iterator[Tensor]) -> Iterator[Tensor]:
+    """The items, the next of which a thread makes while one is used."""
+    with ThreadPoolExecutor(1, "zoo-loader") as pool:
+        following = pool.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = pool.submit(next, items, None)
+            yield item
 
 
 def choose_storage(requested: str, nbytes: int, device: torch.device) -> str:

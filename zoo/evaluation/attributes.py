@@ -6,7 +6,6 @@ the exact yardstick. The style of what is new is free (which glasses?), so the t
 the change most like the one that was made.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +13,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from zoo.data.faces.dataset import FACTOR_NAMES, attributes_of, render, swap_factors
+from zoo.data.faces.dataset import FACTOR_NAMES, attributes_of, render_in_parallel, swap_factors
 from zoo.data.store import Store
 from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import EDITS, METRICS
 from zoo.features.classifier import Classifier
-from zoo.metrics.edit_scores import Changes, attribute_preservation, change, change_cosine, change_share, changes, classified_as, nearest
-from zoo.metrics.edits import attribute_vectors
+from zoo.metrics.edits import (
+    Changes,
+    attribute_preservation,
+    attribute_vectors,
+    change,
+    change_cosine,
+    change_share,
+    changes,
+    classified_as,
+    nearest,
+)
 from zoo.runs.measurements import Measurement
 
 CLASSIFIER_METRICS = tuple(name for name, metric in METRICS["attributes"].items() if metric.uses_features)  # by a classifier
@@ -61,11 +69,8 @@ def attributes(context: EvalContext) -> list[Measurement]:
     An attribute is left out if it does not vary in the training images, or if fewer than 10 images can be edited either way. Empty if
     the model cannot encode, or the features network is no classifier of these attributes. The same on all ranks.
     """
-    model, store, classifier = context.model, context.store, context.features
-    if (
-        not (model.can_encode and isinstance(classifier, Classifier) and classifier.attribute_names == store.attribute_names)
-        or classifier.classes
-    ):
+    model, store, classifier = context.model, context.store, judge_of(context)
+    if classifier is None or not model.can_encode:
         return []
     known = context.codes("train", VECTOR_IMAGES)
     varied = known.attributes.amin(0) < known.attributes.amax(0)  # (A,); on the others the classifier has learnt nothing
@@ -99,6 +104,14 @@ def attributes(context: EvalContext) -> list[Measurement]:
     for column, table in tables.items():
         found += context.records("attributes", table, item=store.attribute_names[column])
     return found
+
+
+def judge_of(context: EvalContext) -> Classifier | None:
+    """The features network, where it is a classifier of the data's attributes."""
+    judge = context.features
+    if isinstance(judge, Classifier) and judge.attribute_names == context.store.attribute_names and not judge.classes:
+        return judge
+    return None
 
 
 def _averages(rows: Tensor) -> dict[str, float]:
@@ -167,7 +180,6 @@ def true_images(store: Store, edits: Edits, made: Tensor) -> Tensor:
 
 
 def drawn(factors: np.ndarray, size: int) -> Tensor:
-    """Draws faces (E, K, F) -> (E, K, 3, size, size) in [-1, 1], on two threads: numpy lets go of the interpreter while it computes."""
-    with ThreadPoolExecutor(2) as pool:
-        images = np.concatenate(list(pool.map(lambda part: render(part, size), np.array_split(factors.reshape(-1, factors.shape[-1]), 2))))
+    """Draws faces (E, K, F) -> (E, K, 3, size, size) in [-1, 1]."""
+    images = render_in_parallel(factors.reshape(-1, factors.shape[-1]), size)
     return torch.from_numpy(images).unflatten(0, factors.shape[:2]) / 127.5 - 1

@@ -7,8 +7,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from zoo.batch import to_unit_range
 from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.samples import laplacian_energy_ratio, quantised_energy
+from zoo.metrics.images import psnr, squared_error
 from zoo.metrics.lpips import SMALLEST, WEIGHTS, lpips_network
-from zoo.metrics.reconstruction import psnr, squared_error
 from zoo.runs.measurements import Measurement
 
 

@@ -14,20 +14,11 @@ from torch import Generator, Tensor
 from zoo.batch import to_uint8
 from zoo.data.faces.dataset import FACTOR_GROUPS, FACTOR_NAMES
 from zoo.data.store import Store
-from zoo.evaluation.attributes import GUIDES, Edits, redrawn, tied, true_images
+from zoo.evaluation.attributes import CLASSIFIER_METRICS, GUIDES, Edits, judge_of, redrawn, tied, true_images
 from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import METRICS, PAIRS
-from zoo.features.classifier import Classifier
 from zoo.features.classifier_training import varying
-from zoo.metrics.edit_scores import (
-    Errors,
-    attribute_preservation,
-    change,
-    classified_as,
-    errors,
-    masked_relative_mse,
-    unmasked_relative_mse,
-)
+from zoo.metrics.edits import Errors, attribute_preservation, change, classified_as, errors, masked_relative_mse, unmasked_relative_mse
 from zoo.metrics.probes import linear_probe_attributes, mlp_probe_attribute, reduce
 from zoo.models.training_config import seed_of
 from zoo.models.udt import UDT
@@ -39,7 +30,6 @@ WAYS: dict[str, Callable[[UDT, Tensor, Tensor], Tensor]] = {
     "remove": lambda model, rich, guide: model.remove(rich),
     "swap": UDT.swap,
 }
-CLASSIFIER_METRICS = ("success", "success_reconstruction", "attribute_preservation")
 CONTENT = ("content_linear", "content_mlp")
 EDITED = tuple(name for name in METRICS["transfer"] if name not in CONTENT)
 LEAST = 10  # images of each domain
@@ -94,14 +84,10 @@ def transfer(context: EvalContext) -> list[Measurement]:
 
 def scores_of(context: EvalContext, model: UDT, way: str, pairs: Pairs, column: int) -> dict[str, float]:
     """The scores of one way, without its name; {} if it is impossible."""
-    store, classifier = context.store, context.features
+    store = context.store
     varied = torch.from_numpy(varying(store.attributes[store.indices("train")]))  # (A,); on the others the classifier has learnt nothing
     others = (varied & ~tied(store.attribute_names)[column]).to(context.device)
-    if (
-        not (isinstance(classifier, Classifier) and classifier.attribute_names == store.attribute_names and varied[column])
-        or classifier.classes
-    ):
-        classifier = None
+    classifier = judge_of(context) if varied[column] else None
     with_truths = pairs.edits.truths.size > 0
     if len(pairs.guides) == 0 or (classifier is None and not with_truths):
         return {}
