@@ -14,11 +14,10 @@ from zoo.data.loader import subset
 from zoo.data.store import Store
 from zoo.errors import ZooError
 from zoo.evaluation.descriptors import METRICS
-from zoo.features import Features
-from zoo.features.classifier import classifier_of
-from zoo.features.classifier_training import varying
+from zoo.features.base import Features
+from zoo.features.cache import reference_features
+from zoo.features.classifier import classifier_of, varying
 from zoo.features.inception import inception_from
-from zoo.features.reference import reference_features
 from zoo.hardware import distributed
 from zoo.metrics.frechet import frechet_distance, moments
 from zoo.models.base import Autoencoder
