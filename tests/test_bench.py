@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from zoo.bench import bench, main, selected
 from zoo.benchmarks import flow_steps, games, steps
 from zoo.benchmarks.games import GAMES, optimizers_of, recomputing_step
-from zoo.benchmarks.measure import PeakMemory, process_memory
+from zoo.benchmarks.measure import peak_memory, process_memory
 from zoo.benchmarks.steps import OneLayer, TakeTurns, random_batch, ready, step, train_settings
 from zoo.config.check import check
 from zoo.config.instantiate import conf_dir
@@ -221,10 +221,8 @@ def test_the_bare_step_trains():
 
 @pytest.mark.skipif(process_memory("VmHWM", "status") is None, reason="needs /proc")
 def test_peak_memory_sees_what_is_freed_again():
-    with PeakMemory(torch.device("cpu")) as peak:
-        held = torch.ones(2**24)  # 64 MiB
-        del held
-    assert peak.bytes is None or 60 * 2**20 < peak.bytes < 100 * 2**20
+    peak = peak_memory(lambda: torch.ones(2**24), torch.device("cpu"))  # 64 MiB
+    assert peak is None or 60 * 2**20 < peak < 100 * 2**20
 
 
 def test_the_command_explains_itself_and_refuses_in_one_sentence(monkeypatch, capsys):

@@ -102,30 +102,22 @@ def process_memory(field: str, table: str = "smaps_rollup") -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-class PeakMemory:
-    """Most memory taken inside a `with`, above what was held at its start: `bytes`, None where the system does not tell."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.bytes: int | None = None
-
-    def __enter__(self) -> "PeakMemory":
-        give_back_memory()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self._before: int | None = torch.cuda.memory_allocated(self.device)
-            return self
+def peak_memory(take: Callable[[], Any], device: torch.device) -> int | None:
+    """Most bytes that a call takes at once, above what is held before it; None where the system does not tell."""
+    give_back_memory()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before: int | None = torch.cuda.memory_allocated(device)
+    else:
         try:
             Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is held now
-            self._before = process_memory("VmRSS", "status")
         except OSError:
-            self._before = None
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else process_memory("VmHWM", "status")
-        if peak is not None and self._before is not None:
-            self.bytes = max(0, peak - self._before)
+            return None
+        before = process_memory("VmRSS", "status")
+    take()
+    synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else process_memory("VmHWM", "status")
+    return None if peak is None or before is None else max(0, peak - before)
 
 
 class RandomImages(Source):
