@@ -91,8 +91,7 @@ def in_a_name(text: str) -> str:
 
 def write(figure: "Figure", out: Path, stem: str, factor: int | None, save_individual: bool) -> None:
     """Writes the picture, enlarged by `factor` or so that it can be seen, its animation and single images, and prints where they are."""
-    from zoo.viz.animation import animation
-    from zoo.viz.tiling import columns_for, enlarged, labelled, png, tile
+    from zoo.viz.tiling import animation, columns_for, enlarged, labelled, png, tile
 
     rows, columns = figure.table.shape[:2]
     cells = enlarged(figure.table.flatten(0, 1), factor)

@@ -14,7 +14,7 @@ from zoo.evaluation import interpolations, samples
 from zoo.evaluation.context import EvalContext, rows_of
 from zoo.evaluation.descriptors import METRICS, PATHS, selected, selected_priors
 from zoo.evaluation.protocol import GROUPS
-from zoo.metrics.line_scores import mean_distance_and_smoothness
+from zoo.metrics.interpolations import mean_distance_and_smoothness
 from zoo.models.ae import AE
 from zoo.models.base import Autoencoder
 from zoo.nets.conv import ConvBackbone

@@ -19,7 +19,7 @@ from zoo.features.cache import reference_features
 from zoo.features.classifier import classifier_of, varying
 from zoo.features.inception import inception_from
 from zoo.hardware import distributed
-from zoo.metrics.frechet import frechet_distance, moments
+from zoo.metrics.feature_sets import frechet_distance, moments
 from zoo.models.base import Autoencoder
 from zoo.progress import chunks
 from zoo.runs.measurements import Measurement

@@ -8,9 +8,8 @@ from torch import Generator, Tensor
 from zoo.errors import ZooError
 from zoo.evaluation.context import CHUNK, EvalContext, quantised
 from zoo.evaluation.descriptors import METRICS
+from zoo.metrics.feature_sets import kernel_distance, manifold_scores
 from zoo.metrics.images import laplacian_energy
-from zoo.metrics.kernel import kernel_distance
-from zoo.metrics.manifold import manifold_scores
 from zoo.models.training_config import seed_of
 from zoo.priors import Flow, Gaussian, Mixture, Prior
 from zoo.progress import busy

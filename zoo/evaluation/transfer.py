@@ -12,9 +12,8 @@ import torch
 from torch import Generator, Tensor
 
 from zoo.batch import to_uint8
-from zoo.data.faces.dataset import FACTOR_GROUPS, FACTOR_NAMES
 from zoo.data.store import Store
-from zoo.evaluation.attributes import CLASSIFIER_METRICS, GUIDES, Edits, judge_of, redrawn, tied, true_images
+from zoo.evaluation.attributes import CLASSIFIER_METRICS, Edits, judge_of, possible_edits, tied, true_images
 from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import METRICS, PAIRS
 from zoo.features.classifier import varying
@@ -93,7 +92,7 @@ def scores_of(context: EvalContext, model: UDT, way: str, pairs: Pairs, column: 
         return {}
 
     def measure(start: int, stop: int) -> Tensor:
-        edits, guides = Edits(*(field[start:stop] for field in pairs.edits)), pairs.guides[start:stop]
+        edits, guides = pairs.edits.take(slice(start, stop)), pairs.guides[start:stop]
         batch = context.batch(torch.from_numpy(edits.positions))
         plain = model.reconstruct(batch.image, batch.attributes)
         edited = WAYS[way](model, batch.image, context.batch(torch.from_numpy(guides)).image)
@@ -132,20 +131,11 @@ def pairs_of(context: EvalContext, column: int) -> dict[str, Pairs]:
 
 
 def pairs_between(store: Store, targets: np.ndarray, guides: np.ndarray, column: int, wanted: bool, limit: int) -> Pairs:
-    """Up to `limit` pairs of one target and one guide. Only possible ones: a bald face cannot be given bangs."""
+    """Up to `limit` possible pairs of one target and one guide."""
     count = min(len(targets), len(guides))
-    targets, guides = targets[:count], guides[:count]
-    truths = np.empty((count, 0, 0), np.float32)
-    name = store.attribute_names[column]
-    if store.factors is not None and store.factor_names == FACTOR_NAMES and name in FACTOR_GROUPS:
-        faces = store.factors[targets]
-        # Added are the guide's own glasses; what takes the place of something removed is free (which colour of hair?).
-        lenders = store.factors[guides][None] if wanted else store.factors[guides[: 4 * GUIDES], None]  # (1, P, F) or (G, 1, F)
-        swapped, chosen, possible = redrawn(faces, name, lenders, column, wanted)
-        truths = swapped[chosen].swapaxes(0, 1)[possible]  # (P', K, F)
-        targets, guides = targets[possible], guides[possible]
-    targets, guides, truths = targets[:limit], guides[:limit], truths[:limit]
-    return Pairs(Edits(targets, np.full(len(targets), column), np.full(len(targets), wanted), truths), guides)
+    # Added are the guide's own glasses; what takes the place of something removed is free (which colour of hair?).
+    edits, possible = possible_edits(store, targets[:count], guides[:count], column, wanted, each_its_own=wanted)
+    return Pairs(edits.take(slice(limit)), guides[:count][possible][:limit])
 
 
 def content_scores(context: EvalContext, model: UDT, column: int) -> dict[str, float]:

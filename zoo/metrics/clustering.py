@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.metrics.frechet import check_features
+from zoo.metrics.feature_sets import check_features
 from zoo.metrics.probes import standardise
 
 STARTS = 20

@@ -20,7 +20,7 @@ from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.metrics.frechet import check_features
+from zoo.metrics.feature_sets import check_features
 
 TOLERANCE = 1e-5  # largest slope of the mean loss: scores move by less than 1e-3 from there on
 ITERATIONS = 20_000  # tens to hundreds are needed
