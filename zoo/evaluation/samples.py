@@ -115,13 +115,11 @@ def laplacian_energy_ratio(context: EvalContext, energy: Tensor) -> float:
     """The mean Laplacian energy of generated images (N,) in relation to that of the N real ones: 1 = as sharp as the data."""
     positions = context.positions(context.split, context.count)
 
-    def energy_of_rows(start: int, stop: int) -> Tensor:
+    def work(start: int, stop: int) -> Tensor:
         return laplacian_energy(context.batch(positions[start:stop]).image)
 
-    def real() -> Tensor:
-        return context.rows(len(positions), f"Laplacian energy of {context.split} images", energy_of_rows).double().mean()
-
-    return (energy.double().mean() / context.once("laplacian energy", real)).item()
+    real = context.once("laplacian energy", lambda: context.rows(len(positions), f"Laplacian energy of {context.split} images", work))
+    return (energy.double().mean() / real.double().mean()).item()
 
 
 def kernel_name(context: EvalContext) -> str:

@@ -16,9 +16,8 @@ from zoo.data.store import Store
 from zoo.evaluation.attributes import CLASSIFIER_METRICS, Edits, judge_of, possible_edits, tied, true_images
 from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import METRICS, PAIRS
-from zoo.features.classifier import varying
 from zoo.metrics.edits import Errors, attribute_preservation, change, classified_as, errors, masked_relative_mse, unmasked_relative_mse
-from zoo.metrics.probes import linear_probe_attributes, mlp_probe_attribute, reduce
+from zoo.metrics.probes import linear_probe_attributes, mlp_probe_attribute, reduce, varying
 from zoo.models.training_config import seed_of
 from zoo.models.udt import UDT
 from zoo.progress import busy

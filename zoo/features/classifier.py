@@ -22,6 +22,7 @@ from zoo.errors import ZooError
 from zoo.features import cache as files
 from zoo.features.base import Features
 from zoo.files import locked
+from zoo.metrics.probes import varying
 from zoo.nets.convnet import ConvClassifier
 from zoo.progress import chunks
 
@@ -226,12 +227,6 @@ def of_images(store: Store, positions: np.ndarray, device: torch.device, task: s
     """A function of uint8 images on the device, of these images of the store, chunk by chunk, on the CPU."""
     parts = (positions[start:stop] for start, stop in chunks(len(positions), CHUNK, task))
     return torch.cat([function(torch.from_numpy(store.images[part]).to(device)).cpu() for part in parts])
-
-
-def varying(attributes: np.ndarray) -> np.ndarray:
-    """Which columns of (N, A) are not constant: (A,) bool."""
-    share = attributes.mean(0)
-    return (share > 0) & (share < 1)
 
 
 def as_input(image: Tensor) -> Tensor:

@@ -45,7 +45,6 @@ def check_features(metric: str, minimum: int, *features: Tensor) -> None:
 class Moments(NamedTuple):
     """What the Fréchet distance keeps of N features of D values."""
 
-    count: int  # type: ignore[assignment]  # N; hides tuple.count
     mean: Tensor  # (D,) float64
     covariance: Tensor  # (D, D) float64, unbiased: divided by N - 1
 
@@ -59,7 +58,7 @@ def moments(features: Tensor) -> Moments:
     for part in features.split(CHUNK):
         centred = part.double() - mean  # before squaring: features lie far from 0, and large sums would cancel
         scatter.addmm_(centred.T, centred)
-    return Moments(count, mean, scatter / (count - 1))
+    return Moments(mean, scatter / (count - 1))
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:

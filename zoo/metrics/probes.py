@@ -83,7 +83,7 @@ def linear_probe_attributes(train: Tensor, train_attributes: Tensor, test: Tenso
     a, b = _prepare("The linear probe", 2, train, train_attributes, test, test_attributes)
     known, truth = train_attributes.cpu().numpy(), test_attributes.cpu().numpy()
     scores = np.full((2, known.shape[1]), np.nan)
-    for i in np.flatnonzero(_vary(known) & _vary(truth)):
+    for i in np.flatnonzero(varying(known) & varying(truth)):
         margin = _converged(LogisticRegression(class_weight="balanced"), a, known[:, i]).decision_function(b)  # (M,)
         scores[:, i] = balanced_accuracy_score(truth[:, i], margin > 0), average_precision_score(truth[:, i], margin)
     return AttributeProbe(*torch.from_numpy(scores))
@@ -100,7 +100,7 @@ def mlp_probe_attribute(train: Tensor, train_attribute: Tensor, test: Tensor, te
     a, b = _prepare("The network probe", 1, train, train_attribute, test, test_attribute)
     known, truth = train_attribute.cpu().numpy(), test_attribute.cpu().numpy()
     counts = np.bincount(known, minlength=2)
-    if counts.min() < 10 or not _vary(truth):
+    if counts.min() < 10 or not varying(truth):
         return np.nan
     network = MLPClassifier((512, 512), alpha=MLP_PENALTY, early_stopping=True, random_state=0)
     fitted = _converged(network, a.astype(np.float32), known, len(known) / (2 * counts[known]))
@@ -132,7 +132,7 @@ def knn_balanced_accuracy(train: Tensor, train_attributes: Tensor, test: Tensor,
     excess = known[neighbours].sum(1) * len(known) - k * known.sum(0)  # (M, A), exact
     present = np.where(excess == 0, known[neighbours[:, 0]], excess > 0)
     scores = np.full(known.shape[1], np.nan)
-    for i in np.flatnonzero(_vary(known) & _vary(truth)):
+    for i in np.flatnonzero(varying(known) & varying(truth)):
         scores[i] = balanced_accuracy_score(truth[:, i], present[:, i])
     return torch.from_numpy(scores)
 
@@ -146,7 +146,7 @@ def factor_r2(train: Tensor, train_factors: Tensor, test: Tensor, test_factors: 
     known, truth = train_factors.double().cpu().numpy(), test_factors.double().cpu().numpy()
     predicted = Ridge(PENALTY * len(a)).fit(a, known).predict(b)  # (M, F)
     scores = r2_score(truth, predicted, multioutput="raw_values")
-    return torch.from_numpy(np.where(_vary(known) & _vary(truth), scores, np.nan))
+    return torch.from_numpy(np.where(varying(known) & varying(truth), scores, np.nan))
 
 
 def _prepare(metric: str, ndim: int, train: Tensor, known: Tensor, test: Tensor, truth: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +159,7 @@ def _prepare(metric: str, ndim: int, train: Tensor, known: Tensor, test: Tensor,
     return standardise(train, test)
 
 
-def _vary(values: np.ndarray) -> np.ndarray:
+def varying(values: np.ndarray) -> np.ndarray:
     """Which columns of (N, A) hold more than one value: (A,) bool."""
     return (values != values[:1]).any(0)
 
