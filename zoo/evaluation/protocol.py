@@ -7,13 +7,12 @@ import torch
 
 from zoo.errors import ZooError
 from zoo.evaluation.attributes import attributes
+from zoo.evaluation.codes import invariance, representation
 from zoo.evaluation.context import EvalContext
 from zoo.evaluation.descriptors import METRICS
 from zoo.evaluation.interpolations import interpolations
-from zoo.evaluation.invariance import invariance
 from zoo.evaluation.likelihood import likelihood
 from zoo.evaluation.reconstructions import reconstructions
-from zoo.evaluation.representation import representation
 from zoo.evaluation.samples import samples
 from zoo.evaluation.transfer import transfer
 from zoo.runs.measurements import Measurement, flat_name
