@@ -12,8 +12,7 @@ from zoo.evaluation.context import EvalContext
 from zoo.evaluation.descriptors import METRICS
 from zoo.evaluation.interpolations import interpolations
 from zoo.evaluation.likelihood import likelihood
-from zoo.evaluation.reconstructions import reconstructions
-from zoo.evaluation.samples import samples
+from zoo.evaluation.samples import reconstructions, samples
 from zoo.evaluation.transfer import transfer
 from zoo.runs.measurements import Measurement, flat_name
 

@@ -1,4 +1,6 @@
-"""How close generated images come to real ones: one row of numbers for every prior that the model's latents can be drawn from."""
+"""How close the images that a model makes come to real ones: samples, one row of numbers for every prior that latents can be drawn from,
+and reconstructions, per image and as a set.
+"""
 
 import copy
 
@@ -9,7 +11,7 @@ from zoo.errors import ZooError
 from zoo.evaluation.context import CHUNK, EvalContext, quantised
 from zoo.evaluation.descriptors import METRICS
 from zoo.metrics.feature_sets import kernel_distance, manifold_scores
-from zoo.metrics.images import laplacian_energy
+from zoo.metrics.images import LPIPS_SMALLEST, LPIPS_WEIGHTS, laplacian_energy, lpips_network, psnr, squared_error, ssim
 from zoo.models.training_config import seed_of
 from zoo.priors import Flow, Gaussian, Mixture, Prior
 from zoo.progress import busy
@@ -49,6 +51,42 @@ def samples(context: EvalContext) -> list[Measurement]:
             scores["latent_nll"] = -torch.cat([prior.log_prob(part) for part in held_out]).double().mean().item()
         found += context.records("samples", scores, prior=name)
     return found
+
+
+def reconstructions(context: EvalContext) -> list[Measurement]:
+    """Means over the split's images of mse (per value on [0, 1]), psnr (dB), ssim, lpips; of the whole set the ratio of its Laplacian
+    energy to that of the data (1 = as sharp) and its Fréchet distance."""
+    model, features = context.model, context.features if context.wants("frechet") else None
+    if not model.can_encode:
+        return []
+    perceptual = None
+    if context.wants("lpips") and context.store.image_size < LPIPS_SMALLEST:
+        context.notes.append(f"lpips was not measured: it needs images of at least {LPIPS_SMALLEST} pixels.")
+    elif context.wants("lpips") and (perceptual := lpips_network(context.device)) is None:
+        context.notes.append(f"lpips was not measured: its weights, torchvision's AlexNet, are not at hand ({LPIPS_WEIGHTS}).")
+    positions = context.positions(context.split, context.count)
+    per_image = ["mse", "psnr", "ssim"] + ["lpips"] * (perceptual is not None)
+
+    def measure(start: int, stop: int) -> Tensor:
+        batch = context.batch(positions[start:stop])
+        output = model.reconstruct(batch.image, batch.attributes)
+        error = squared_error(batch.image, output)
+        columns = [error, psnr(error), ssim(batch.image, output)]
+        if perceptual is not None:
+            columns.append(perceptual(batch.image, output))
+        images = quantised(output)
+        rows = torch.stack([*columns, quantised_energy(images)], 1).float()  # (B, 4 or 5)
+        return rows if features is None else torch.cat([rows, features(images)], 1)
+
+    rows = context.rows(len(positions), f"reconstructions of {context.split} images", measure)
+    means = rows[:, : len(per_image)].double().mean(0).tolist()
+    energy, fake = rows[:, len(per_image)], rows[:, len(per_image) + 1 :]
+    scores = dict(zip(per_image, means, strict=True))
+    if context.wants("laplacian_energy_ratio"):
+        scores["laplacian_energy_ratio"] = laplacian_energy_ratio(context, energy)
+    if features is not None:
+        scores["frechet"] = context.frechet(fake)
+    return context.records("reconstructions", scores)
 
 
 def priors(context: EvalContext) -> dict[str, Prior]:
