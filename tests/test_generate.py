@@ -224,7 +224,7 @@ def test_single_images_hold_the_models_own_pixels(zoo, run, digits_run, tmp_path
 
 
 def test_more_samples_than_a_picture_holds_become_files(zoo, run, tmp_path, monkeypatch):
-    for module in ("zoo.generate", "zoo.generation.figures"):
+    for module in ("zoo.generate", "zoo.generation.figures", "zoo.generation.options"):
         monkeypatch.setattr(f"{module}.SHOWN", 4)
     refused = zoo("generate", f"run={run}", "count=6", "out=.")
     assert refused.code == 2

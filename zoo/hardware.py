@@ -14,11 +14,14 @@ import torch.distributed as dist
 from zoo.errors import ZooError
 
 
+def distributed() -> bool:
+    """Whether this process computes together with others and may call collectives."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def is_rank_zero() -> bool:
     """Whether this process is rank 0, before and after the Trainer has started the others."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank() == 0
-    return rank_in_environment() == 0
+    return (dist.get_rank() if distributed() else rank_in_environment()) == 0
 
 
 def rank_in_environment() -> int:
@@ -52,13 +55,16 @@ def choose_device(device: str) -> str:
     return "cuda" if gpus and device != "cpu" else "cpu"
 
 
-def machine(device: torch.device) -> str:
-    """What computes: the GPU's name, or cores and the processor's name."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+def processor() -> str:
+    """The processor's name."""
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.is_file() else []
-    return f"{os.cpu_count()} cores, {names[0] if names else platform.processor() or platform.machine()}"
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def machine(device: torch.device) -> str:
+    """What computes: the GPU's name, or cores and the processor's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores, {processor()}"
 
 
 def peak_memory_mib(device: torch.device) -> float:

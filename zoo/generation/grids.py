@@ -4,16 +4,19 @@ A table is (R, K, C, H, W) uint8 on the CPU: R rows of K images. Callers hold `t
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
 
 from zoo.batch import Batch, to_uint8
+from zoo.evaluation.context import EvalContext
 from zoo.metrics.edits import attribute_vectors
 from zoo.models.base import Autoencoder
 from zoo.models.udt import UDT
+from zoo.priors import Prior
 from zoo.progress import chunks
-from zoo.viz.tiling import WHITE, enlarged, in_rows, labelled, tile
+from zoo.viz.tiling import WHITE, enlarged, grid_of, in_rows, labelled, save, tile
 
 CHUNK = 128  # images at once
 FEW, MANY = 16, 500  # images that most pictures show, and among which a picture finds those it needs
@@ -120,6 +123,17 @@ def image_grids(model: Autoencoder, few: Batch, many: Batch, seed: int = 0, name
     if isinstance(model, UDT) and (grid := transfer(model, many.image, many.attributes)) is not None:
         shown["transfer"] = grid
     return shown
+
+
+def draw_evaluation(folder: Path, context: EvalContext, priors: dict[str, Prior]) -> None:
+    """Writes the pictures of an evaluation: `image_grids` of the same images each time, with a picture of samples from each prior."""
+    few, many = (context.batch(context.positions(context.split, count)) for count in (FEW, MANY))
+    for what, grid in image_grids(context.model, few, many, context.seed, context.store.attribute_names).items():
+        if what != "samples":
+            save(grid, folder / f"{what}.png")
+    for name, prior in priors.items():
+        latents = prior.sample(64, Generator().manual_seed(context.seed))
+        save(grid_of(context.model.decode(latents), columns=8), folder / f"samples-{name}.png")
 
 
 def attribute_edits(model: Autoencoder, images: Tensor, attributes: Tensor, names: Sequence[str]) -> Tensor | None:

@@ -7,8 +7,9 @@ Differs from Glow's code: 1×1 convolutions are LU-decomposed (§3.2 of the pape
 factor of 3, the coupling's hidden convolutions have no ActNorm, and images are channels_last inside, which its convolutions prefer.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -40,6 +41,12 @@ class Flow(Described, nn.Module, ABC):
     def first_not_finite(self, x: Tensor) -> str:
         """The first layer that gives something not finite for x (B, ...), as "layer 3 of 8"; "" if none does, or nobody knows."""
         return ""
+
+
+def log_likelihood(flow: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor) -> Tensor:
+    """log N(z; 0, I) + log|det dz/dx| in nats, of a flow to flat z: (B, ...) -> (B,)."""
+    z, log_det = flow(x)
+    return log_det - 0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
 
 
 def through(layers: Iterable[Any], x: Tensor) -> tuple[Tensor, Tensor]:
