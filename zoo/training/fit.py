@@ -139,9 +139,9 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         seen = before + trainer.global_step * settings.batch_size
         if seen > begin:
             known = {}
-        ended = end_reason(trainer, model) or known.get("training", {}).get("ended", "")
-        if ended and seen > begin and trainer.is_global_zero:
+        if (ended := end_reason(trainer, model)) and trainer.is_global_zero:
             print(f"Training ended after {seen:,} of {settings.max_images:,} images: {ended}.", flush=True)
+        ended = ended or known.get("training", {}).get("ended", "")
         peak_memory_mib = known.get("peak_memory_mib") or hardware.peak_memory_mib(model.device)
         latest = validation.latest | known.get("metrics", {})
         measurements = measurements_of(known) if known else []
