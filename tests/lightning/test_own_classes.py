@@ -1,6 +1,7 @@
 """Classes of one's own and of torch, typed on the command line; and which of them a run's folder may name."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -35,6 +36,7 @@ def own(tiny, tmp_path, monkeypatch):
     """A file mine.py in the current folder; overrides for seconds of training. Forgets what is trusted."""
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
     monkeypatch.setattr(instantiate, "_trusted", set())
     return [override for override in tiny if not override.startswith("model.")]
 

@@ -9,7 +9,7 @@ from zoo.config.check import check
 from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError
 from zoo.runs.measurements import Measurement
-from zoo.training.loggers import CsvLogger, build_loggers, close_loggers, has_wandb_account, log_summary
+from zoo.training.loggers import CsvLogger, begin_loggers, build_loggers, close_loggers, has_wandb_account, log_summary
 
 
 def rows(path):
@@ -38,6 +38,17 @@ def test_a_resumed_run_goes_on_where_the_checkpoint_was(tmp_path):
     second.rewind(16)
     second.log_metrics({"images_seen": 24, "train/loss": 7.0})
     assert [(row["images_seen"], row["train/loss"]) for row in rows(tmp_path / "metrics.csv")] == [("8", "8"), ("16", "16"), ("24", "7")]
+
+
+def test_rows_of_other_callbacks_stand_at_the_images_of_their_step(tmp_path):
+    log = CsvLogger(tmp_path / "metrics.csv", lambda step: 100 + 8 * step)
+    log.log_metrics({"images_seen": 116, "train/loss": 1.5}, step=116)
+    log.log_metrics({"lr-Adam": 0.5}, step=2)
+    log.log_metrics({"lr-Adam": 0.25}, step=3)
+    assert rows(tmp_path / "metrics.csv") == [
+        {"images_seen": "116", "train/loss": "1.5", "lr-Adam": "0.5"},
+        {"images_seen": "124", "train/loss": "", "lr-Adam": "0.25"},
+    ]
 
 
 def test_an_account_is_a_key_or_a_netrc_entry(tmp_path, monkeypatch):
@@ -81,7 +92,8 @@ def log_entries(data):
 
 
 LOGGER = {
-    "kind": "wandb", "mode": "offline", "project": "p", "entity": "me", "group": "sweep", "job_type": "pretrain", "tags": ["vae", "faces"],
+    "_target_": "pytorch_lightning.loggers.WandbLogger",
+    "mode": "offline", "project": "p", "entity": "me", "group": "sweep", "job_type": "pretrain", "tags": ["vae", "faces"],
     "name": "vae-faces-s0", "id": "abc",
 }  # fmt: skip
 SUMMARY = {
@@ -96,8 +108,14 @@ def settings(*overrides, **changes):
         return check(OmegaConf.to_container(hydra.compose("train", list(overrides)), resolve=True) | changes)
 
 
+def begun(settings, folder):
+    loggers = build_loggers(settings, folder)
+    begin_loggers(loggers, settings)
+    return [*loggers.values()]
+
+
 def test_a_wandb_run_holds_names_settings_and_final_numbers(tmp_path):
-    loggers = build_loggers(settings("seed=3", logger=LOGGER), tmp_path)
+    loggers = begun(settings("seed=3", logger={"wandb": LOGGER}), tmp_path)
     for logger in loggers:
         logger.log_metrics({"images_seen": 8, "val/mse": 0.75}, step=8)
     log_summary(loggers, SUMMARY)
@@ -110,7 +128,9 @@ def test_a_wandb_run_holds_names_settings_and_final_numbers(tmp_path):
     run = next(record.run for record in found if record.HasField("run"))
     assert (run.project, run.entity, run.run_group, run.job_type, run.run_id) == ("p", "me", "sweep", "pretrain", "abc")
     assert (run.display_name, [*run.tags]) == ("vae-faces-s0", ["vae", "faces"])
-    assert {item.key: json.loads(item.value_json) for item in run.config.update}["model"]["name"] == "vae"
+    assert next(r.metric.step_metric for r in reversed(found) if r.metric.glob_name == "*") == "images_seen"
+    configured = {item.key: json.loads(item.value_json) for record in found for item in record.config.update}
+    assert configured["model"]["name"] == "vae"
     summary = {}
     for record in found:
         summary |= {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.summary.update}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.callbacks import ProgressBar, WeightAveraging
 
 from zoo import hardware
 from zoo.callbacks.clock import is_last_step
@@ -30,8 +30,9 @@ from zoo.runs.load import Run, fit_weights
 from zoo.runs.measurements import measurements_of
 from zoo.runs.provenance import versions
 from zoo.runs.summary import write_summary
+from zoo.training.callbacks import build_callbacks
 from zoo.training.final_evaluation import evaluate_validation
-from zoo.training.loggers import CsvLogger, build_loggers, close_loggers, log_summary
+from zoo.training.loggers import CsvLogger, begin_loggers, build_loggers, close_loggers, log_summary
 from zoo.training.printed import print_model, print_summary, print_tree
 from zoo.training.trainer import build_trainer, moving_average
 
@@ -68,6 +69,7 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     settings, folder = stage.settings, stage.folder
     pl.seed_everything(settings.seed, verbose=False)
     model = build_trainable(settings)
+    added, loggers = build_callbacks(settings, folder), build_loggers(settings, folder)
     start = resumed(stage, model, overrides) if stage.resuming else started(stage, model, overrides)
     before = start.earlier.get("images_seen", 0)
     if settings.max_images - before < settings.batch_size:
@@ -89,13 +91,14 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     callbacks: list[pl.Callback] = [
         *([WeightAveraging(avg_fn=moving_average(settings.ema_decay))] if settings.ema_decay else []),
         training_metrics,
-        ProgressLine(training_metrics, settings.max_images),
+        *([] if any(isinstance(one, ProgressBar) for one in added) else [ProgressLine(training_metrics, settings.max_images)]),
         *probes,
         validation,
         PriorFitter(settings.val_every_images),
         SampleLogger(folder / PICTURES, settings.val_every_images),
         CollapseWarning(),
         stop,
+        *added,
         PeriodicCheckpoint(folder, settings.checkpoint_every_images, settings.keep_last_k, stop, stage.run),
     ]
 
@@ -105,14 +108,14 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     elif (begin - before) // settings.batch_size >= steps and folder == stage.run:
         print(f"This run has reached max_images={settings.max_images:,}; give a larger max_images to train it further.")
     folder.mkdir(parents=True, exist_ok=True)
-    csv = CsvLogger(folder / METRICS)
-    loggers = [csv, *build_loggers(settings, folder)]
+    csv = CsvLogger(folder / METRICS, lambda step: before + step * settings.batch_size)
+    begin_loggers(loggers, settings)
     if hardware.is_rank_zero():
         write_config(settings, folder)
         checkpoint.remove_leftovers(folder)
     csv.rewind(begin)
 
-    trainer: Any = build_trainer(settings.trainer, folder, steps, callbacks, loggers)
+    trainer: Any = build_trainer(settings.trainer, folder, steps, callbacks, [csv, *loggers.values()])
     try:
         trainer.fit(model, data, ckpt_path=start.checkpoint, weights_only=True)
         complete = is_last_step(trainer)
@@ -131,9 +134,9 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
             spent = (seen - before, training_metrics.train_seconds)
             summary = write_summary(folder, settings, model, latest, measurements, *spent, complete, peak_memory_mib)
             print_summary(folder, summary)
-            log_summary(loggers, summary)
+            log_summary(trainer.loggers, summary)
     finally:
-        close_loggers(loggers)
+        close_loggers(trainer.loggers)
     failed = trainer.strategy.broadcast(trainer.strategy.checkpoint_io.failed)  # no rank goes on to another stage alone
     if failed:
         raise ZooError(failed)
