@@ -68,7 +68,7 @@ def train(config: DictConfig) -> None:
     if not resuming:  # what a person types may be made; what a run's folder or a checkpoint names must be trusted
         trust(targets_of(OmegaConf.to_container(config)))
     earlier = None if resuming else open_pretrained(config)
-    settings = resolve_config(resumed_settings(run, overrides, config) if resuming else check(config))
+    settings = resolve_config(resumed_settings(run, overrides, config) if resuming else check(config), overrides)
     if settings.trainer.accelerator == "cpu":
         hardware.keep_freed_memory()
     if (wandb := wandb_node(settings.logger)) and wandb.get("id") is None:

@@ -28,12 +28,11 @@ from zoo.models.base import Autoencoder
 from zoo.models.training_config import TrainingConfig
 from zoo.runs import checkpoint
 from zoo.runs.layout import FORMAT
+from zoo.runs.metrics_csv import MetricsCsv
 from zoo.training.loggers import CsvLogger
 from zoo.training.trainer import build_trainer
 
-CPU = TrainerSettings(
-    accelerator="cpu", devices=1, num_nodes=1, precision="32-true", accumulate_grad_batches=1, deterministic=False, channels_last=False
-)
+CPU = TrainerSettings(accelerator="cpu", devices=1, precision="32-true")
 
 
 class Tiny(Autoencoder):
@@ -81,7 +80,8 @@ def fit(folder, model, source, callbacks, steps, resume=None, batch_size=16, lr=
     data = DataModule(source, batch_size, cache=folder / "cache", seed=seed)
     model.training_config = TrainingConfig(batch_size, steps * batch_size, lambda groups: torch.optim.Adam(groups, lr=lr), seed=seed)
     model.provenance = {"format": FORMAT, "config": {}}
-    trainer = build_trainer(CPU.model_copy(update=trainer_options), folder, steps, callbacks, [CsvLogger(folder / "metrics.csv")])
+    loggers = [CsvLogger(MetricsCsv(folder / "metrics.csv", batch_size))]
+    trainer = build_trainer(CPU.model_copy(update=trainer_options), folder, steps, callbacks, loggers)
     trainer.fit(model, data, ckpt_path=resume, weights_only=True)
     return trainer, rows(folder)
 
@@ -260,7 +260,7 @@ def test_resumed_it_goes_on_to_the_last_bit(tmp_path, classes):
     (tmp_path / "cut" / "metrics.csv").write_text((tmp_path / "metrics.csv").read_text())
     whole = torch.load(tmp_path / "checkpoints" / "000000000720.ckpt", weights_only=True)
     for start in (112, 448, 560):
-        CsvLogger(tmp_path / "cut" / "metrics.csv").rewind(start)
+        MetricsCsv(tmp_path / "cut" / "metrics.csv", 16).rewind(start // 16)
         fit(
             tmp_path / "cut",
             new(1),

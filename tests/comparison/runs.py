@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 
 from zoo.evaluation.descriptors import METRICS
-from zoo.runs.layout import FORMAT
+from zoo.runs.layout import FORMAT, RESULTS_FORMAT
 from zoo.runs.measurements import Measurement, Quantity
 
 SHA = "ab" * 32
 
 SUMMARY = {  # as little as summary.json may hold
-    "format": FORMAT,
+    "format": RESULTS_FORMAT,
     "seed": 0,
     "images_seen": 1,
     "training": {"max_images": 1, "complete": True},
@@ -85,7 +85,7 @@ def make_run(
     if metrics is not None:
         measured = {name: value for name, value in metrics.items() if name.split("/")[0] in METRICS}
         about = {
-            "format": FORMAT,
+            "format": RESULTS_FORMAT,
             "model": model,
             "data": whole["data"]["name"],
             "seed": seed,
@@ -106,7 +106,7 @@ def make_run(
         (path / "summary.json").write_text(json.dumps(about | (summary or {})))
     if evaluation is not None:
         features = {"classifier": {"name": "classifier", "sha256": "f" * 64, "image_size": 64}}
-        found = {"format": FORMAT, "data": whole["data"]["name"], "seed": seed, "images_seen": seen, "features": features}
+        found = {"format": RESULTS_FORMAT, "data": whole["data"]["name"], "seed": seed, "images_seen": seen, "features": features}
         found["measured"] = {"images_sha256": SHA, "split": "test", "seed": 0}
         for key, value in evaluation.items():
             found[key] = found[key] | value if key == "measured" else value

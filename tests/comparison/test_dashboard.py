@@ -14,7 +14,7 @@ from zoo.comparison.dashboard import dashboard
 from zoo.comparison.labels import differing_of, settings_of
 from zoo.comparison.parts import Comparison, Entry, Row
 from zoo.errors import ZooError
-from zoo.runs.layout import FORMAT
+from zoo.runs.layout import RESULTS_FORMAT
 
 NAN = math.nan
 FINAL = {  # as one run ends
@@ -29,7 +29,7 @@ def run(folder, label, seed, prior=None, beta=1.0, status="finished", **logger) 
     path.mkdir(exist_ok=True)
     final = FINAL | ({f"samples/{prior}/frechet@2000": 30.0} if prior else {})
     summary = {
-        "format": FORMAT,
+        "format": RESULTS_FORMAT,
         "training": {"max_images": 64, "complete": True},
         "metrics": {"val/mse": 0.02, "val/rate": 7.0, "val/images": 4.0},
         "measurements": records(final, "val"),

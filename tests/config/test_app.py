@@ -34,7 +34,7 @@ CASES = {
     "scheduler.warmup=1": ["scheduler.warmup=1", "below 1"],
     "val_every_images=-5": ["val_every_images=-5", "at least 1"],
     "keep_last_k=0": ["keep_last_k=0", "at least 1"],
-    "trainer.channels_last=abc": ["true or false"],
+    "channels_last=abc": ["true or false"],
     "model.latent_dim=0": ["model.latent_dim=0", "at least 1"],
     "data.limit=0": ["data.limit=0", "at least 1"],
     "hydra.run.dir=/dev/null/run": ["/dev/null"],

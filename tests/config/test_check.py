@@ -38,7 +38,7 @@ WRONG = {
     ("generate", "strength=inf"): "strength=inf must be a number.",
     ("compare", "dashboard=mlflow"): "dashboard=mlflow is not known; use wandb, or null.",
     ("compare", "force=maybe"): "force=maybe must be true or false.",
-    ("train", "trainer.accelerator=tpu"): "trainer.accelerator=tpu is not known; use auto, cpu or gpu.",
+    ("train", "trainer.accelerator=tpu"): "trainer.accelerator=tpu is not known to zoo.train; use auto, cpu, gpu or cuda.",
     ("train", "+trainer.devcies=2"): "There is no setting 'trainer.devcies'; did you mean 'trainer.devices'?",
     ("bench", "sizes=64"): "sizes=64 must be a list.",
 }

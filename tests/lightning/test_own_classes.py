@@ -1,5 +1,6 @@
 """Classes of one's own and of torch, typed on the command line; and which of them a run's folder may name."""
 
+import csv
 import json
 import sys
 
@@ -106,6 +107,7 @@ SCHEDULERS = {
     "StepLR": ["+scheduler.step_size=3", "+scheduler.gamma=0.5"],
     "OneCycleLR": ["+scheduler.max_lr=0.01", "+scheduler.total_steps=9"],
     "CosineAnnealingWarmRestarts": ["+scheduler.T_0=3"],
+    "ReduceLROnPlateau": ["+scheduler.patience=0", "+scheduler.factor=0.5", "+scheduler.threshold=0.9", "val_every_images=8"],
     "SequentialLR": [
         "+scheduler.milestones=[3]",
         f"+scheduler.schedulers=[{{_target_:{STEP}.ConstantLR,factor:0.5}},{{_target_:{STEP}.ExponentialLR,gamma:0.7}}]",
@@ -128,7 +130,8 @@ def test_schedulers_of_torch_and_an_exact_resume(zoo, own, tmp_path, name):
     cut = torch.load(tmp_path / "cut/checkpoints/000000000064.ckpt", weights_only=True)
     assert all(torch.equal(value, cut["state_dict"][key]) for key, value in whole["state_dict"].items())
     assert whole["lr_schedulers"] == cut["lr_schedulers"]
-    assert len({row.split(",")[2] for row in (tmp_path / "whole/metrics.csv").read_text().splitlines()[1:] if row}) > 1
+    with open(tmp_path / "whole/metrics.csv") as file:
+        assert len({row["train/learning_rate/autoencoder"] for row in csv.DictReader(file)}) > 1
     refused = zoo("train", *settings, "+scheduler.stepsize=1", "hydra.run.dir=other")
     assert refused.code == 2
     assert f"The scheduler {STEP}.{name} does not take these settings" in refused.err

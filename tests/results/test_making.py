@@ -55,7 +55,7 @@ class Zoo:
                 run = folder / f"0{number}-seed-{number}"
                 run.mkdir(parents=True, exist_ok=True)
                 (run / "config.yaml").write_text(
-                    "{format: 2, max_images: 64, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}"
+                    "{format: 3, max_images: 64, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}"
                 )
                 if number == 0 or not self.broken:
                     (run / "summary.json").write_text(

@@ -111,7 +111,7 @@ def test_killed_while_saving_the_last_good_one_stays(tmp_path):
     """A writer that saves the same name over and over is killed at random moments; what is there always loads."""
     code = (
         "import sys, torch, itertools; from pathlib import Path; from zoo.runs import checkpoint\n"
-        "zoo = {'format': 2, 'config': {}}\n"
+        "zoo = {'format': 3, 'config': {}}\n"
         "for i in itertools.count(): checkpoint.save({'state_dict': {'w': torch.full((200_000,), float(i))}, 'zoo': zoo},"
         " Path(sys.argv[1]) / 'checkpoints' / f'{i % 3:012d}.ckpt')\n"
     )
@@ -187,3 +187,15 @@ def test_a_checkpoint_of_another_format_is_refused_by_its_number(tmp_path, about
     checkpoint.save(good(zoo=about), tmp_path / "8.ckpt")
     with pytest.raises(ZooError, match=rf"format {number}, and this version reads format {FORMAT}"):
         checkpoint.load(tmp_path / "8.ckpt")
+
+
+def test_what_could_not_be_read_again_is_named_at_the_first_checkpoint(tmp_path):
+    """As the state of somebody's callback."""
+    state = {"state_dict": {}, "zoo": {}, "callbacks": {"Good": {"best": 1.0}, "Mine": {"path": pickle.Pickler}}}
+    writer = checkpoint.SafeCheckpointIO()
+    with pytest.raises(ZooError, match="the state of the callback Mine holds objects"):
+        writer.save_checkpoint(state, tmp_path / "a.ckpt")
+    assert list(tmp_path.iterdir()) == []
+    del state["callbacks"]["Mine"]
+    writer.save_checkpoint(state, tmp_path / "a.ckpt")
+    assert (tmp_path / "a.ckpt").exists()

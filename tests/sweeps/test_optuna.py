@@ -28,7 +28,7 @@ run = Path(given["hydra.run.dir"].strip("'"))
 beta = float(given.get("model.beta", 0))
 with open(run.parent / "started", "a") as file:
     file.write(f"{run.name}\\n")
-(run / "config.yaml").write_text("{format: 2, max_images: 32, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}")
+(run / "config.yaml").write_text("{format: 3, max_images: 32, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}")
 summary = {"format": 2, "seed": 0, "training": {"max_images": 32, "complete": True}, "images_seen": 32, "measurements": []}
 (run / "summary.json").write_text(json.dumps(summary | {"metrics": {"val/mse": (beta - 2) ** 2, "val/psnr": beta}}))
 """

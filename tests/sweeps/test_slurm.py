@@ -37,7 +37,7 @@ if given.get("seed") == "1" and rank == "1":
     print("zoo: This rank has no luck.")
     sys.exit(2)
 if rank == "0":
-    (run / "config.yaml").write_text("{format: 2, max_images: 32, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}")
+    (run / "config.yaml").write_text("{format: 3, max_images: 32, batch_size: 32, seed: 0, model: {name: vae}, data: {name: faces}}")
 if "resume" not in given and given.get("seed") != "2":
     told = []
     signal.signal(signal.SIGTERM, lambda *_: told.append(1))

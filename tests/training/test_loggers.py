@@ -9,6 +9,7 @@ from zoo.config.check import check
 from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError
 from zoo.runs.measurements import Measurement
+from zoo.runs.metrics_csv import MetricsCsv
 from zoo.training.loggers import CsvLogger, begin_loggers, build_loggers, close_loggers, has_wandb_account, log_summary
 
 
@@ -17,38 +18,28 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_one_row_per_images_seen_and_new_columns_late(tmp_path):
-    log = CsvLogger(tmp_path / "metrics.csv")
-    log.log_metrics({"images_seen": 8, "train/loss": 1.5})
-    log.log_metrics({"images_seen": 16, "train/loss": 1.25})
-    log.log_metrics({"images_seen": 16, "val/mse": 0.5})
-    log.log_metrics({"images_seen": 24, "train/loss": 1.0})
+def test_one_row_per_step_and_new_columns_late(tmp_path):
+    """Rows of callbacks that know no images get them from the step; images of an earlier stage count."""
+    log = CsvLogger(MetricsCsv(tmp_path / "metrics.csv", batch_size=8, images_before=80))
+    log.log_metrics({"images_seen": 88, "train/loss": 1.5}, 0)
+    log.log_metrics({"train/loss": 1.25}, 1)
+    log.log_metrics({"images_seen": 96.0, "val/mse": 0.5}, 1)
+    log.log_metrics({"train/loss": 1.0}, 2)
     assert rows(tmp_path / "metrics.csv") == [
-        {"images_seen": "8", "train/loss": "1.5", "val/mse": ""},
-        {"images_seen": "16", "train/loss": "1.25", "val/mse": "0.5"},
-        {"images_seen": "24", "train/loss": "1", "val/mse": ""},
+        {"step": "0", "images_seen": "88", "train/loss": "1.5", "val/mse": ""},
+        {"step": "1", "images_seen": "96", "train/loss": "1.25", "val/mse": "0.5"},
+        {"step": "2", "images_seen": "104", "train/loss": "1", "val/mse": ""},
     ]
 
 
 def test_a_resumed_run_goes_on_where_the_checkpoint_was(tmp_path):
-    first = CsvLogger(tmp_path / "metrics.csv")
-    for seen in (8, 16, 24):
-        first.log_metrics({"images_seen": seen, "train/loss": float(seen)})
-    second = CsvLogger(tmp_path / "metrics.csv")
-    second.rewind(16)
-    second.log_metrics({"images_seen": 24, "train/loss": 7.0})
-    assert [(row["images_seen"], row["train/loss"]) for row in rows(tmp_path / "metrics.csv")] == [("8", "8"), ("16", "16"), ("24", "7")]
-
-
-def test_rows_of_other_callbacks_stand_at_the_images_of_their_step(tmp_path):
-    log = CsvLogger(tmp_path / "metrics.csv", lambda step: 100 + 8 * step)
-    log.log_metrics({"images_seen": 116, "train/loss": 1.5}, step=116)
-    log.log_metrics({"lr-Adam": 0.5}, step=2)
-    log.log_metrics({"lr-Adam": 0.25}, step=3)
-    assert rows(tmp_path / "metrics.csv") == [
-        {"images_seen": "116", "train/loss": "1.5", "lr-Adam": "0.5"},
-        {"images_seen": "124", "train/loss": "", "lr-Adam": "0.25"},
-    ]
+    first = MetricsCsv(tmp_path / "metrics.csv", 8)
+    for step in (0, 1, 2):
+        first.append(step, {"train/loss": float(step)})
+    second = MetricsCsv(tmp_path / "metrics.csv", 8)
+    second.rewind(2)
+    second.append(2, {"train/loss": 7.0})
+    assert [(row["images_seen"], row["train/loss"]) for row in rows(tmp_path / "metrics.csv")] == [("8", "0"), ("16", "1"), ("24", "7")]
 
 
 def test_an_account_is_a_key_or_a_netrc_entry(tmp_path, monkeypatch):

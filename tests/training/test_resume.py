@@ -2,8 +2,11 @@
 
 import csv
 import errno
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -221,3 +224,46 @@ def test_a_signal_saves_and_says_how_to_go_on(zoo, shell, tiny, tmp_path, number
     assert zoo("train", "resume=cut").code == 0
     assert zoo("train", *settings, "hydra.run.dir=full").code == 0
     assert_same_end(tmp_path / "full", tmp_path / "cut")
+
+
+# The moments around a validation at which a process may die: what is patched, and how many steps are done then.
+KILLED = """
+import os, signal, sys
+from zoo.callbacks.periodic_checkpoint import PeriodicCheckpoint
+from zoo.callbacks.prior_fitter import PriorFitter
+from zoo.models.base import Autoencoder
+
+owner, hook, at_once = {"before": (Autoencoder, "on_validation_model_zero_grad", True), "within": (Autoencoder, "validation_step", True),
+    "fitted": (PriorFitter, "on_validation_end", False), "saved": (PriorFitter, "on_train_batch_start", True)}[sys.argv.pop(1)]
+own = getattr(owner, hook)
+
+def dying(self, *args, **kwargs):
+    trainer = args[0] if owner is PriorFitter else self.trainer
+    if trainer.global_step == 4 and at_once:
+        os.kill(os.getpid(), signal.SIGKILL)
+    found = own(self, *args, **kwargs)
+    if trainer.global_step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+
+setattr(owner, hook, dying)
+from zoo.train import main
+main()
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "within", "fitted", "saved"])
+def test_killed_around_a_validation(zoo, tiny, tmp_path, moment):
+    """Rows, fitted prior and weights equal the uninterrupted run's. Validation is due after steps 4 and 8, a checkpoint every 2."""
+    settings = [*tiny, "model=ae", "ema_decay=0.9", "evaluation.samples=0", "checkpoint_every_images=16"]
+    assert zoo("train", *settings, "hydra.run.dir=full").code == 0
+    command = [sys.executable, "-c", KILLED, moment, *settings, "hydra.run.dir=cut"]
+    killed = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert int(all_of(tmp_path / "cut")[0].stem) == (32 if moment == "saved" else 16)
+    resumed = zoo("train", "resume=cut")
+    assert resumed.code == 0, resumed.err
+    assert_same_end(tmp_path / "full", tmp_path / "cut")
+    assert final(tmp_path / "cut")["state_dict"]["prior.mean"].any()

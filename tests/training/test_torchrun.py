@@ -114,9 +114,7 @@ def test_only_several_tasks_of_slurm_are_the_processes_of_a_run(monkeypatch, tmp
     """A batch script with one task and several devices is what `python -m zoo.train trainer.devices=2` is elsewhere."""
     for name, value in {"NTASKS": tasks, "NTASKS_PER_NODE": tasks, "PROCID": 0, "LOCALID": 0, "NODEID": 0, "NNODES": 1}.items():
         monkeypatch.setenv(f"SLURM_{name}", str(value))
-    settings = TrainerSettings(
-        accelerator="cpu", devices=2, precision="32-true", num_nodes=1, accumulate_grad_batches=1, deterministic=False, channels_last=False
-    )
+    settings = TrainerSettings(accelerator="cpu", devices=2, precision="32-true")
     trainer = build_trainer(settings, tmp_path, 1, [pl.callbacks.Checkpoint()], [])
     assert trainer.world_size == 2
     cluster = trainer.strategy.cluster_environment

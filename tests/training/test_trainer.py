@@ -8,9 +8,7 @@ from zoo.errors import ZooError
 from zoo.training.resolve import resolve_trainer
 from zoo.training.trainer import build_trainer
 
-AUTO = TrainerSettings(
-    accelerator="auto", devices="auto", num_nodes=1, precision="auto", accumulate_grad_batches=1, deterministic=False, channels_last=True
-)
+AUTO = TrainerSettings()
 
 
 def test_lightning_still_has_what_is_switched_off():

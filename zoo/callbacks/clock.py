@@ -3,8 +3,10 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EarlyStopping, Timer
 
 from zoo.models.base import Autoencoder
 
@@ -17,6 +19,20 @@ def images_seen(trainer: pl.Trainer, model: Autoencoder) -> int:
 def is_last_step(trainer: pl.Trainer) -> bool:
     """Whether the optimizer step just taken was the last one: all of max_images are seen, or something has stopped training."""
     return trainer.should_stop or trainer.global_step >= trainer.max_steps
+
+
+def end_reason(trainer: Any, model: Autoencoder) -> str:
+    """Why training has ended before the last step; "" if it has not."""
+    if trainer.global_step >= trainer.max_steps or not trainer.should_stop:
+        return ""
+    for callback in trainer.callbacks:
+        if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+            return f"EarlyStopping: {' '.join(callback.stopping_reason_message.split())}"
+    if model.end_reason:
+        return model.end_reason
+    if any(isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0 for callback in trainer.callbacks):
+        return "trainer.max_time is over"
+    return "a callback has stopped it"
 
 
 def is_due(trainer: pl.Trainer, model: Autoencoder, every: int) -> bool:

@@ -6,26 +6,44 @@ from typing import Any
 import pytorch_lightning as pl
 
 from zoo.batch import Batch
-from zoo.callbacks.clock import Pauses, images_seen, is_due, is_last_step
+from zoo.callbacks.clock import images_seen
 from zoo.models.base import Autoencoder, evaluation_mode
 
 IMAGES = 16
+LEAST_STEPS = 5  # a model that was tried for a moment has not collapsed, it has not begun
 
 
 class CollapseWarning(pl.Callback):
-    """Looks at a few validation images after the last step; on rank 0."""
+    """Looks at a few validation images after training, and names the likely cause; on rank 0.
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if not (trainer.is_global_zero and pl_module.can_encode and is_last_step(trainer) and is_due(trainer, pl_module, 1)):
+    Stands before a callback that averages weights: raw weights are then still at hand.
+    """
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if not (trainer.is_global_zero and pl_module.can_encode and trainer.global_step >= LEAST_STEPS):
             return
-        with Pauses.counted(), evaluation_mode(pl_module, trainer):
-            collapsed = are_alike(pl_module, trainer.datamodule.some_images("val", IMAGES))
+        batch = trainer.datamodule.some_images("val", IMAGES)
+        with evaluation_mode(pl_module, trainer):
+            collapsed = are_alike(pl_module, batch)
         if collapsed:
             print(
-                f"The reconstructions of different images are all alike after {images_seen(trainer, pl_module):,} images: the codes tell "
-                f"nothing; start anew with a longer scheduler.warmup (0.2) or a lower optimizer.lr.",
+                f"The reconstructions of different images are all alike after {images_seen(trainer, pl_module):,} images: "
+                f"{likely_cause(pl_module, batch)}.",
                 file=sys.stderr,
             )
+
+
+def likely_cause(model: Autoencoder, batch: Batch) -> str:
+    """Of collapsed reconstructions, and what to do: found by looking at the images, the raw weights and the loss."""
+    if batch.image.std(0).mean() < 1e-3:
+        return "so are the validation images; look at the data"
+    with evaluation_mode(model):
+        if not are_alike(model, batch):
+            return "the averaged weights have not caught up with the raw ones, which tell images apart; lower ema_decay, or train longer"
+        rate = model.losses(batch).get("rate")
+    if rate is not None and rate < 0.1:  # nats per image
+        return "the codes tell nothing, as the KL term has pushed them to the prior; lower model.beta or lengthen model.kl_warmup"
+    return "the codes tell nothing; start anew with a longer scheduler.warmup (0.2) or a lower optimizer.lr"
 
 
 def are_alike(model: Autoencoder, batch: Batch) -> bool:

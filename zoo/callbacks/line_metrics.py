@@ -37,6 +37,7 @@ class LineMetrics(pl.Callback):
         self.every = every
         self.latest: dict[str, float] = {}
         self.history: list[list[float]] = []  # the last scores, newest last
+        self._step = -1  # that was scored last
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         data = trainer.datamodule
@@ -51,7 +52,13 @@ class LineMetrics(pl.Callback):
             with Pauses.counted(), evaluation_mode(pl_module, trainer):
                 self._evaluate(trainer, pl_module)
 
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        if pl_module.can_encode and trainer.is_global_zero and is_last_step(trainer) and self._step != trainer.global_step:
+            with Pauses.counted(), evaluation_mode(pl_module, trainer):  # validation has stopped the training
+                self._evaluate(trainer, pl_module)
+
     def _evaluate(self, trainer: Any, model: Any) -> None:
+        self._step = trainer.global_step
         self.history = [*self.history, [*scores(model, trainer.datamodule.some_images("val", LINE_IMAGES).image)]][-REPORTED:]
         found = {f"val/lines/{name}": value for name, value in zip(LineScores._fields, self.history[-1], strict=True)}
         if is_last_step(trainer):

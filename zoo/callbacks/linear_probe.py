@@ -111,6 +111,7 @@ class ConcurrentProbe(pl.Callback):
         self.latest: dict[str, float] = {}
         self.history: list[float] = []  # the last accuracies, newest last
         self.probe: LinearProbe | None = None
+        self._step = -1  # that was scored last
         self._varies = torch.zeros(0)  # (L,) bool, labels that are scored
         self._saved: dict[str, Any] | None = None  # of the run that is resumed
 
@@ -154,8 +155,14 @@ class ConcurrentProbe(pl.Callback):
             with Pauses.counted(), evaluation_mode(pl_module):
                 self._evaluate(trainer, pl_module, self.probe)
 
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        if self.probe is not None and is_last_step(trainer) and self._step != trainer.global_step:
+            with Pauses.counted(), evaluation_mode(pl_module):  # validation has stopped the training
+                self._evaluate(trainer, pl_module, self.probe)
+
     def _evaluate(self, trainer: Any, model: Any, probe: LinearProbe) -> None:
         """Measures the whole validation split and logs; on all ranks."""
+        self._step = trainer.global_step
         hits = torch.zeros(4, len(probe.bias), dtype=torch.float64, device=model.device)
         for uint8_batch in trainer.datamodule.loader("val"):
             batch = to_float(uint8_batch)

@@ -1,4 +1,4 @@
-"""Writes checkpoints at fixed intervals in images, after everything else that watches the step."""
+"""Writes checkpoints at fixed intervals in images, after everything else that belongs to the step."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from zoo.callbacks.clock import Pauses, images_seen, is_due
+from zoo.callbacks.lightning_internals import validation_is_due
 from zoo.callbacks.stop_on_signal import StopOnSignal
 from zoo.errors import ZooError
 from zoo.models.base import REMEDY
@@ -15,7 +16,8 @@ from zoo.runs import checkpoint
 class PeriodicCheckpoint(pl.callbacks.Checkpoint):
     """`checkpoints/<images>.ckpt` every `every` images and after the last step; the newest `keep` stay.
 
-    Lightning runs Checkpoint callbacks last, so what is saved at a step has been averaged, validated and drawn at that step.
+    Lightning runs Checkpoint callbacks last, so what is saved at a step has been averaged, validated and drawn at that step. Where
+    validation is due, nothing is saved before it: a run that is resumed from there would leave the validation out.
     """
 
     def __init__(self, run: Path, every: int, keep: int = 2, stop: StopOnSignal | None = None, resumable: Path | None = None) -> None:
@@ -23,6 +25,14 @@ class PeriodicCheckpoint(pl.callbacks.Checkpoint):
         self.resumable = resumable or run  # the folder that `resume` is to name
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not validation_is_due(trainer):
+            self._save_if_due(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if not trainer.sanity_checking:
+            self._save_if_due(trainer, pl_module)
+
+    def _save_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
         stopped = self.stop.wanted(trainer) if self.stop else 0
         if is_due(trainer, pl_module, self.every) or (stopped and is_due(trainer, pl_module, 1)):
             self.save(trainer, pl_module)

@@ -83,6 +83,10 @@ class TrainingMetricsLogger(pl.Callback):
 
 
 def log(trainer: pl.Trainer, seen: int, metrics: dict[str, float]) -> None:
-    """Sends metrics to all loggers, on the axis of images seen."""
+    """Sends metrics to all loggers, as those of the optimizer step just taken, which Lightning counts from 0; and to callbacks.
+
+    `self.log` would do the same, and cost up to 1 ms a name on a CPU.
+    """
     for logger in trainer.loggers:
-        logger.log_metrics({"images_seen": seen, **metrics}, step=seen)
+        logger.log_metrics({"images_seen": seen, **metrics}, step=trainer.global_step - 1)
+    trainer.callback_metrics.update({name: torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()})

@@ -36,12 +36,13 @@ def error_message(error: Any, kind: type[Node]) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     schema = kind.model_json_schema()
-    node, names = schema, []
+    node, names, null = schema, [], ""
     for name in error["loc"]:
         if name not in node.get("properties", {}):
             break  # what follows is the member of a union
         names.append(name)
         node = node["properties"][name]
+        null = ", or null" if {"type": "null"} in node.get("anyOf", ()) else ""
         node = next((choice for choice in node.get("anyOf", ()) if choice.get("type") != "null"), node)
         node = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
     key = ".".join(names)
@@ -51,7 +52,6 @@ def error_message(error: Any, kind: type[Node]) -> str:
     if error["type"] == "missing":
         return f"The setting {key} is missing; take the configuration as a run has written it."
     if choices := node.get("enum", [node["const"]] if "const" in node else []):
-        null = ", or null" if isinstance(schema["properties"][names[0]].get("anyOf"), list) else ""
         return f"{key}={error['input']} is not known; use {one_of(choices)}{null}."
     bounds = (f"{words} {node[bound]:g}" for bound, words in BOUNDS.items() if bound in node)
     return f"{key}={error['input']} must be {' '.join([KINDS.get(node.get('type', ''), 'a group of settings'), *bounds])}."

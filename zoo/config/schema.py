@@ -3,6 +3,7 @@
 What stands in a node beside the fields below belongs to the class that it configures (`_target_`), and is checked by its constructor.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -39,17 +40,92 @@ class SchedulerSettings(OpenNode):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of max_images
 
 
-class TrainerSettings(Node):
-    """Devices and precision. `auto` stands for what the machine has until `zoo.training.resolve` has run."""
+# Arguments of the Trainer that zoo.train decides itself: the one value that each may have beside null, and what to do instead.
+DECIDED: dict[str, tuple[Any, str]] = {
+    "default_root_dir": (None, "the run's folder is hydra.run.dir"),
+    "enable_checkpointing": (True, "a run without checkpoints could not be evaluated; write fewer by checkpoint_every_images"),
+    "overfit_batches": (0, "debug=overfit trains on 16 images over and over"),
+    "limit_test_batches": (None, "training does not look at the test split; python -m zoo.evaluate does, with samples="),
+    "limit_predict_batches": (None, "training does not predict; python -m zoo.generate does"),
+    "inference_mode": (False, "validation fits priors, and inference tensors cannot be trained on"),
+    "use_distributed_sampler": (False, "the zoo's loader gives each rank its share of every batch"),
+    "reload_dataloaders_every_n_epochs": (0, "the zoo's loader is one for all epochs, so that a stopped run goes on exactly"),
+    "barebones": (False, "it would leave out validation, checkpoints and metrics"),
+    "plugins": (None, "the zoo's own write safe checkpoints; with others, train with a Trainer of your own (see the README)"),
+    "model_registry": (None, "upload checkpoints after the training"),
+}
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
+SHORT = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}  # as Lightning reads them
+Count = Positive | None
+Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)] | None  # batches, or a part of them
 
-    accelerator: Literal["auto", "cpu", "gpu"]
-    devices: Any  # auto, or processes on each machine
-    num_nodes: Positive
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-    accumulate_grad_batches: Positive  # micro-batches of a step on each device
-    gradient_clip_val: Annotated[float, Field(gt=0)] | None = None  # largest gradient norm of each parameter group
-    deterministic: bool
-    channels_last: bool  # memory layout of convolutions
+
+class TrainerSettings(Node):
+    """The arguments of Lightning's Trainer. `auto` stands for what the machine has until `zoo.training.resolve` has run."""
+
+    accelerator: str = "auto"
+    devices: Any = "auto"  # auto, or processes on each machine
+    num_nodes: Positive = 1
+    strategy: str = "auto"
+    precision: Annotated[str, BeforeValidator(lambda given: SHORT.get(str(given), str(given)))] = "auto"
+    sync_batchnorm: bool | None = None
+    max_epochs: Count = None
+    max_steps: int = -1
+    max_time: str | None = None
+    min_epochs: Count = None
+    min_steps: Count = None
+    limit_train_batches: Positive | Annotated[float, Field(gt=0, le=1)] | None = None
+    val_check_interval: Positive | Annotated[float, Field(gt=0, le=1)] | None = None
+    check_val_every_n_epoch: Count = None
+    limit_val_batches: Share = None
+    num_sanity_val_steps: Annotated[int, Field(ge=-1)] = 0
+    accumulate_grad_batches: Positive = 1  # micro-batches of a step on each device
+    gradient_clip_val: Annotated[float, Field(gt=0)] | None = None  # of each parameter group
+    gradient_clip_algorithm: Literal["norm", "value"] | None = None
+    deterministic: bool | Literal["warn"] = False
+    benchmark: bool | None = None
+    detect_anomaly: bool = False
+    log_every_n_steps: Count = None
+    enable_progress_bar: bool | None = None
+    enable_model_summary: bool | None = None
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None
+    enable_autolog_hparams: bool = True
+    fast_dev_run: bool | Natural = False  # batches
+    default_root_dir: Any = None
+    enable_checkpointing: Any = None
+    overfit_batches: Any = 0.0
+    limit_test_batches: Any = None
+    limit_predict_batches: Any = None
+    inference_mode: Any = False
+    use_distributed_sampler: Any = False
+    reload_dataloaders_every_n_epochs: Any = 0
+    barebones: Any = False
+    plugins: Any = None
+    model_registry: Any = None
+
+    @model_validator(mode="after")
+    def _can_be_honoured(self) -> "TrainerSettings":
+        for name, (value, reason) in DECIDED.items():
+            if (given := getattr(self, name)) is not None and given != value:
+                raise ValueError(f"trainer.{name}={given} cannot be set in zoo.train: {reason}.")
+        if self.accelerator == "mps":
+            raise ValueError("trainer.accelerator=mps is not supported: sums of validation are float64, which MPS does not have; use cpu.")
+        for name, choices in (("accelerator", ("auto", "cpu", "gpu", "cuda")), ("strategy", STRATEGIES), ("precision", PRECISIONS)):
+            if (given := getattr(self, name)) not in choices:
+                raise ValueError(f"trainer.{name}={given} is not known to zoo.train; use {', '.join(choices[:-1])} or {choices[-1]}.")
+        if self.max_steps < 1 and self.max_steps != -1:
+            raise ValueError(f"trainer.max_steps={self.max_steps} must be at least 1, or -1 for no limit.")
+        if self.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", self.max_time):
+            raise ValueError(f"trainer.max_time={self.max_time} must be DD:HH:MM:SS (days, hours, minutes, seconds), as 00:01:30:00.")
+        pieces = self.accumulate_grad_batches
+        for name in ("limit_train_batches", "val_check_interval") if pieces > 1 else ():
+            given = getattr(self, name)
+            if given is not None and (given % pieces if type(given) is int else given < 1):
+                raise ValueError(
+                    f"trainer.{name}={given} would cut an optimizer step of {pieces} accumulated batches; make it a multiple of {pieces}."
+                )
+        return self
 
     @property
     def world_size(self) -> int:
@@ -94,6 +170,7 @@ class TrainSettings(Node):
     batch_size: Positive  # images of an optimizer step, over all devices and micro-batches
     max_images: Positive  # images, over all stages
     compile: bool
+    channels_last: bool  # memory layout of convolutions
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None  # decay of averaged weights
     val_every_images: Positive | None  # images
     checkpoint_every_images: Positive | None  # images

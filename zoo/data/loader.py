@@ -127,6 +127,11 @@ class BatchLoader:
         if epoch != self._epoch:
             self._epoch, self._position, self._resuming = epoch, 0, False
 
+    def rows_of(self, number: int) -> tuple[int, int, int]:
+        """Of this rank's batch of that number: its global batch, its first row there, and how many rows the global batch has."""
+        global_batch, first_row = divmod(self._pieces[number][0], self.batch_size)
+        return global_batch, first_row, min(self.batch_size, self.n - global_batch * self.batch_size)
+
     @property
     def flips(self) -> Tensor:
         """Which images this epoch mirrors: (len(store),) bool on the device, to be indexed with `batch.index`."""

@@ -30,6 +30,7 @@ class DataModule(pl.LightningDataModule):
         flip: Mirror half of the training images, drawn anew each epoch.
         skip_bad: Drop images that cannot be read, with their attributes, instead of stopping.
         limit: Train and validate on only `limit` images of each split.
+        val_images: Most images that `val_dataloader` gives.
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class DataModule(pl.LightningDataModule):
         skip_bad: bool = False,
         limit: int | None = None,
         domain: str | None = None,
+        val_images: int | None = None,
     ) -> None:
         super().__init__()
         self.source, self.batch_size, self.cache, self.seed = source, batch_size, cache_dir(cache), seed
         self.storage, self.flip, self.skip_bad, self.limit, self.domain = storage, flip, skip_bad, limit, domain
+        self.val_images = val_images
         self._store: packed.Store | None = None
         self._train: BatchLoader | None = None
         self._buffer: torch.Tensor | None = None
@@ -73,6 +76,10 @@ class DataModule(pl.LightningDataModule):
         BatchLoader(self.store, "train", accumulate_grad_batches=accumulate_grad_batches, domain=self.domain, **options)
         BatchLoader(self.store, "val", shuffle=False, **options)
 
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of a pass over the training images."""
+        return len(BatchLoader(self.store, "train", self.batch_size, domain=self.domain, limit=self.limit))
+
     def loader(self, split: str, limit: int | None = None, shared: bool = False) -> BatchLoader:
         """Reads a split once, in order, in uint8 batches: every image exactly once over all ranks, or with `shared` once on each rank."""
         limit = min((number for number in (limit, self.limit) if number is not None), default=None)
@@ -96,7 +103,7 @@ class DataModule(pl.LightningDataModule):
         return self._train
 
     def val_dataloader(self) -> BatchLoader:
-        return self.loader("val")
+        return self.loader("val", self.val_images)
 
     def test_dataloader(self) -> BatchLoader:
         return self.loader("test")

@@ -7,6 +7,7 @@ anybody's Trainer the model is `standalone`: it logs by self.log, counts images,
 
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,8 +18,8 @@ import torch.distributed as dist
 from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_, get_total_norm
-from torch.optim.lr_scheduler import LambdaLR
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from zoo.batch import Batch, as_batch, check_range, parts_of
 from zoo.errors import ZooError
@@ -63,7 +64,11 @@ class Autoencoder(Method):
         """The optimizer, and a scheduler that is stepped after each step; of a schedule: a LambdaLR, with a closure for each group."""
         training_config, optimizer = self.training_config, self.build_optimizer()
         if training_config.scheduler is not None:
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": training_config.scheduler(optimizer), "interval": "step"}}
+            scheduler: Any = training_config.scheduler(optimizer)
+            if isinstance(scheduler, ReduceLROnPlateau):  # stepped by on_validation_epoch_end; Lightning would do it at ends of epochs
+                never = {"monitor": "val/loss", "interval": "epoch", "frequency": sys.maxsize}
+                return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **never}}
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
         if training_config.schedule is None:
             return optimizer
         schedules = [training_config.group_schedules.get(group["name"], training_config.schedule) for group in optimizer.param_groups]
@@ -181,21 +186,31 @@ class Autoencoder(Method):
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         self.log_gradient_norms = stepped and (trainer.global_step + 1) % trainer.log_every_n_steps == 0
         if self.log_gradient_norms:
-            self.log_dict({f"train/{name}": mean for name, mean in self._terms.take().items()})
+            self.log_dict({f"train/{name}": mean for name, mean in self._terms.take()[0].items()})
 
     # Measuring under Lightning ------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Adds up every loss term, and `mse` (per value on [0, 1]) and `psnr` (dB) where the model can encode."""
-        batch = self._checked(batch)
-        count, position = len(batch.image), batch_idx * self.trainer.world_size + self.trainer.global_rank
-        self.set_batch_rng((VALIDATION, position), 0, count, count)
-        self._scores.add(self.scores(batch), count)
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_scores("val")
+        """Adds up every loss term, and `mse` (per value on [0, 1]) and `psnr` (dB) where the model can encode, in float32."""
+        trainer: Any = self.trainer
+        batch, loader = self._checked(batch), trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+        count = len(batch.image)
+        if hasattr(loader, "rows_of"):  # the zoo's: its batches are parts of global ones
+            global_batch, first_row, rows = loader.rows_of(batch_idx)
+        else:
+            global_batch, first_row, rows = batch_idx * trainer.world_size + trainer.global_rank, 0, count
+        self.set_batch_rng((VALIDATION, global_batch), first_row, count, rows)
+        with torch.autocast(self.device.type, enabled=False):
+            self._scores.add(self.scores(batch), count)
 
     test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        trainer: Any = self.trainer
+        loss = self._log_scores("val")["loss"]
+        for config in trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, ReduceLROnPlateau) and not trainer.sanity_checking:
+                config.scheduler.step(loss)
 
     def on_test_epoch_end(self) -> None:
         self._log_scores("test")
@@ -213,8 +228,13 @@ class Autoencoder(Method):
             scores |= {"mse": error.double().mean(), "psnr": psnr(error).double().mean()}
         return scores
 
-    def _log_scores(self, split: str) -> None:
-        self.log_dict({f"{split}/{name}": mean for name, mean in self._scores.take().items()})
+    def _log_scores(self, split: str) -> dict[str, float]:
+        training_config = self.training_config
+        seen = training_config.images_before + self.trainer.global_step * training_config.batch_size or self.images_counted
+        means, images = self._scores.take()
+        metrics = {f"{split}/{name}": mean for name, mean in means.items()} | {f"{split}/images": images, "images_seen": seen}
+        self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()})  # numbers would be float32
+        return means
 
     # One step -----------------------------------------------------------------------------------------------------------
 
@@ -247,16 +267,20 @@ class Autoencoder(Method):
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clips each parameter group on its own: under one global norm a loud critic would silence the autoencoder."""
+        """Clips each parameter group on its own, by its norm or by value: under one global norm a loud critic would silence the others."""
         if gradient_clip_val is None and not self.log_gradient_norms:
             return
         self.gradient_norms = {}
         for group in optimizer.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
-            if moving and gradient_clip_val is not None:
+            if not moving:
+                continue
+            if gradient_clip_val is not None and gradient_clip_algorithm != "value":
                 self.gradient_norms[group["name"]] = clip_grad_norm_(moving, gradient_clip_val, foreach=True)
-            elif moving:
-                self.gradient_norms[group["name"]] = get_total_norm([p.grad for p in moving if p.grad is not None], foreach=True)
+                continue
+            self.gradient_norms[group["name"]] = get_total_norm([p.grad for p in moving if p.grad is not None], foreach=True)
+            if gradient_clip_val is not None:
+                clip_grad_value_(moving, gradient_clip_val, foreach=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["zoo"] = self.provenance or {"model": name_of(type(self))}

@@ -21,11 +21,11 @@ class Means:
         found = torch.stack([*scalars, torch.full_like(scalars[0], weight)])
         self.names, self.sums = list(values), found if self.sums is None else self.sums.to(found.device) + found
 
-    def take(self) -> dict[str, float]:
-        """The means over all ranks; begins anew."""
+    def take(self) -> tuple[dict[str, float], float]:
+        """The means over all ranks, and the weight of what they are over; begins anew."""
         *totals, weight = self._over_ranks()
         self.sums = None
-        return {name: total / weight for name, total in zip(self.names, totals, strict=True)} if weight else {}
+        return ({name: total / weight for name, total in zip(self.names, totals, strict=True)} if weight else {}), weight
 
     def _over_ranks(self) -> list[float]:
         if self.sums is None:

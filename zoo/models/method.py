@@ -61,6 +61,7 @@ class Method(Described, pl.LightningModule):
         self.training_config = TrainingConfig()
         self.group_options = {name: dict(options) for name, options in (param_groups or {}).items()}
         self.provenance: dict[str, Any] = {}  # configuration and versions, for the checkpoint
+        self.end_reason = ""  # why the method itself has ended its training, where it has
         self.gradient_norms: dict[str, Tensor] = {}
         self.log_gradient_norms = True
         # The clock is a tensor, not a buffer: a Python number would recompile the loss, a buffer would be averaged by EMA.

@@ -206,7 +206,7 @@ class TwoStage(Autoencoder):
             self._end(steps)
         seen = self.training_config.images_before + steps * self.images_per_step
         for logger in self.trainer.loggers:
-            logger.log_metrics({"images_seen": seen, "train/held_out_nll": nll}, step=seen)
+            logger.log_metrics({"images_seen": seen, "train/held_out_nll": nll}, step=steps - 1)
 
     def _go_back(self) -> None:
         self.prior.transform.load_state_dict(self.best)
@@ -215,14 +215,9 @@ class TwoStage(Autoencoder):
     def _end(self, steps: int) -> None:
         """Makes this step the last one, for all callbacks."""
         if steps < self.trainer.estimated_stepping_batches:
+            best = f"the flow is the best one, of {self.best_nll:.4g} nats"
+            self.end_reason = f"held-out codes got no likelier in {self.stale} looks; {best}"
             self.trainer.should_stop = True
-            if self.trainer.is_global_zero:
-                seen = self.training_config.images_before + steps * self.images_per_step
-                best = f"the flow is the best one, of {self.best_nll:.4g} nats"
-                print(
-                    f"Training ended early, after {seen:,} images: held-out codes got no likelier in {self.stale} looks; {best}.",
-                    flush=True,
-                )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

@@ -14,6 +14,8 @@ from zoo.errors import ZooError
 from zoo.models.base import Autoencoder, evaluation_mode
 from zoo.models.training_config import TrainingConfig
 
+VALIDATED = 10_000  # images of the validation split, at most, whenever a model is validated while it trains
+
 
 def build_model(node: dict[str, Any]) -> Any:
     """The model of a `model` node; its `name`, and those of autoencoders inside it, are for folders and tables."""
@@ -40,6 +42,7 @@ def build_data(settings: TrainSettings) -> DataModule:
         skip_bad=data.skip_bad,
         limit=data.limit,
         domain=None if data.domain is None else str(data.domain),
+        val_images=VALIDATED,
     )
 
 
@@ -80,13 +83,11 @@ def build_trainable(settings: ResolvedSettings) -> Autoencoder:
         model.configure_optimizers()
     except (TypeError, ValueError, KeyError) as error:
         raise ZooError(f"The scheduler {scheduler['_target_']} does not take these settings ({error}); see conf/scheduler.") from None
-    return model.to(memory_format=torch.channels_last) if settings.trainer.channels_last else model
+    return model.to(memory_format=torch.channels_last) if settings.channels_last else model
 
 
 def torch_scheduler(node: dict[str, Any]) -> Callable[[torch.optim.Optimizer], Any]:
     """Makes a scheduler of torch of the optimizer; those in its list `schedulers` are made first. Raises ZooError."""
-    if node["_target_"].endswith("ReduceLROnPlateau"):
-        raise ZooError("scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau is not supported by zoo.train; use another one.")
     inner = [torch_scheduler(one) for one in node.get("schedulers", ())]
     own = build({name: value for name, value in node.items() if name != "schedulers"} | {"_partial_": True})
     if not inner:

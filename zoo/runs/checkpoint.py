@@ -103,13 +103,42 @@ def newest_good(run: Path) -> tuple[Path, dict[str, Any]]:
     raise ZooError(f"None of the {len(candidates)} checkpoints of {run} can be used: {problems[0]}")
 
 
+def check_safe(checkpoint: dict[str, Any]) -> None:
+    """Raises ZooError if a checkpoint could be written but not read again, and names the part that holds more than plain data."""
+    if is_safe(checkpoint):
+        return
+    callbacks = {f"the state of the callback {name}": state for name, state in checkpoint.get("callbacks", {}).items()}
+    parts = callbacks | {f"the part '{name}'": part for name, part in checkpoint.items() if name != "callbacks"}
+    unsafe = " and ".join(name for name, part in parts.items() if not is_safe(part))
+    raise ZooError(
+        f"No checkpoint can be written: {unsafe} holds objects, and checkpoints hold only tensors, numbers, text and plain containers; "
+        f"let it give plain data (state_dict), or leave it out."
+    )
+
+
+def is_safe(part: Any) -> bool:
+    """Whether torch.load reads it back with weights_only."""
+    buffer = io.BytesIO()
+    try:
+        torch.save(part, buffer)
+        buffer.seek(0)
+        torch.load(buffer, weights_only=True)
+    except (pickle.PickleError, AttributeError, TypeError):
+        return False
+    return True
+
+
 class SafeCheckpointIO(CheckpointIO):
     """Lets Lightning write and read checkpoints by the functions above."""
 
     def __init__(self) -> None:
         self.failed: str | None = None  # why the last save failed; training goes on
+        self._safe = False  # whether the first checkpoint was read back
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        if not self._safe:
+            check_safe(checkpoint)
+            self._safe = True
         try:
             save(checkpoint, Path(path))
             self.failed = None

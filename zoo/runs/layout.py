@@ -16,7 +16,8 @@ from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
 from zoo.files import write_atomically
 
-FORMAT = 2  # of a run's files; raised with any change that this version cannot read
+FORMAT = 3  # of configurations and checkpoints; raised with any change that this version cannot read
+RESULTS_FORMAT = 2  # of measurements and what they are written with: summary.json, evaluation.json, published rows
 CONFIG, SUMMARY, METRICS, JOB, LOG = "config.yaml", "summary.json", "metrics.csv", "job.json", "log.txt"
 EVALUATION, COST, SWEEP = "evaluation.json", "cost.json", "sweep.json"
 CHECKPOINTS, PICTURES, PRETRAIN = "checkpoints", "pictures", "pretrain"

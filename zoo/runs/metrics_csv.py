@@ -1,4 +1,4 @@
-"""metrics.csv of a run: one row per value of images_seen, one column per metric, empty where a metric was not measured."""
+"""metrics.csv of a run: one row per optimizer step, one column per metric, empty where a metric was not measured."""
 
 import csv
 import io
@@ -12,31 +12,39 @@ from zoo.runs.run_folder import Notes, RunFolder
 
 
 class MetricsCsv:
-    """Writes the file. A resumed run goes on in the same one: rows after the checkpoint are dropped by `rewind`."""
+    """Writes the file. A resumed run goes on in the same one: rows after the checkpoint are dropped by `rewind`.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Steps are numbered as Lightning numbers them: 0 is the first.
+
+    Args:
+        path: The file.
+        batch_size: Images of a step.
+        images_before: Images that earlier stages have seen.
+    """
+
+    def __init__(self, path: Path, batch_size: int, images_before: int = 0) -> None:
+        self.path, self.batch_size, self.images_before = path, batch_size, images_before
         self.rows: dict[int, dict[str, str]] = {}
-        self.columns: list[str] = ["images_seen"]
+        self.columns: list[str] = ["step", "images_seen"]
 
-    def rewind(self, images_seen: int) -> None:
-        """Reads what an earlier session wrote, and drops what it wrote after `images_seen`."""
+    def rewind(self, steps: int) -> None:
+        """Reads what an earlier session wrote, and drops what it wrote after so many steps."""
         if self.path.exists():
             with open(self.path, newline="") as file:
                 reader = csv.DictReader(file)
                 self.columns = list(reader.fieldnames or self.columns)
-                whole = [row for row in reader if row["images_seen"].isdigit() and None not in row.values()]  # the last may be torn
-                rows = {int(row["images_seen"]): {k: v for k, v in row.items() if v} for row in whole}
-            self.rows = {seen: row for seen, row in rows.items() if seen <= images_seen}
+                whole = [row for row in reader if (row["step"] or "").isdigit() and None not in row.values()]  # the last may be torn
+                rows = {int(row["step"]): {k: v for k, v in row.items() if v} for row in whole}
+            self.rows = {step: row for step, row in rows.items() if step < steps}
             self._write_all()
 
-    def append(self, metrics: dict[str, float]) -> None:
-        """Enters metrics, `images_seen` among them, into their row."""
-        seen = int(metrics["images_seen"])
-        known = seen in self.rows
-        row = self.rows.setdefault(seen, {})
+    def append(self, step: int, metrics: dict[str, float]) -> None:
+        """Enters metrics into the row of their step."""
+        known = step in self.rows
+        row = self.rows.setdefault(step, {})
         row |= {name: f"{value:.8g}" if isinstance(value, float) else str(value) for name, value in metrics.items()}
-        new = [name for name in metrics if name not in self.columns]
+        row |= {"step": str(step), "images_seen": str(self.images_before + (step + 1) * self.batch_size)}
+        new = [name for name in row if name not in self.columns]
         self.columns += new
         if new or known or not self.path.exists():
             self._write_all()
@@ -48,7 +56,7 @@ class MetricsCsv:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self.columns)
         writer.writeheader()
-        writer.writerows(self.rows[seen] for seen in sorted(self.rows))
+        writer.writerows(self.rows[step] for step in sorted(self.rows))
         write_atomically(self.path, text.getvalue())
 
 
@@ -62,7 +70,7 @@ def curves_of(folder: RunFolder, notes: Notes) -> dict[str, list[float]]:
         written = path.read_text(encoding="utf-8")
         header, *lines = csv.reader(written[: written.rfind("\n") + 1].splitlines())  # the last line may be torn: the run was writing it
         texts = {name: column for name, *column in zip(header, *lines, strict=True)}
-        curve_names = {name for name, column in texts.items() if len(column) - column.count("") > 1} | {"images_seen"}
+        curve_names = {name for name, column in texts.items() if len(column) - column.count("") > 1} - {"step", "epoch"} | {"images_seen"}
         curves = {name: [float(text) if text else math.nan for text in texts[name]] for name in texts if name in curve_names}
         seen = curves["images_seen"]
     except FileNotFoundError:

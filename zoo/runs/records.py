@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, RootMod
 
 from zoo.errors import ZooError
 from zoo.files import read_json, write_atomically
-from zoo.runs.layout import FORMAT, JOB, SUMMARY, SWEEP
+from zoo.runs.layout import JOB, RESULTS_FORMAT, SUMMARY, SWEEP
 from zoo.runs.measurements import by_flat_name, json_of_records, measurements_from, measurements_of
 
 DAMAGED = "is damaged"
@@ -47,6 +47,7 @@ class Training(Record):
 
     max_images: FiniteFloat
     complete: bool
+    ended: str = ""
 
 
 class Earlier(Record):
@@ -113,10 +114,10 @@ def write(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, json_of_records(content))
 
 
-def fault_of_format(content: dict[str, Any], advice: str) -> str:
+def fault_of_format(content: dict[str, Any], advice: str, expected: int = RESULTS_FORMAT) -> str:
     """ "is of format 1, not 2 (ADVICE)" where a file is of another format; otherwise ""."""
     found = content.get("format", 1)
-    return "" if found == FORMAT else f"is of format {found}, not {FORMAT} ({advice})"
+    return "" if found == expected else f"is of format {found}, not {expected} ({advice})"
 
 
 def read_summary(run: Path) -> dict[str, Any]:

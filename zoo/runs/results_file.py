@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import ZooError
 from zoo.files import sha256_of
 from zoo.runs import records
-from zoo.runs.layout import EVALUATION, FORMAT
+from zoo.runs.layout import EVALUATION, RESULTS_FORMAT
 from zoo.runs.measurements import Measurement, measurements_of
 from zoo.runs.provenance import versions
 
@@ -36,7 +36,7 @@ class ResultsFile:
         self.path = out / (EVALUATION if split == "test" else f"evaluation-{split}.json")
         self.measurements: list[Measurement] = []
         self.content: dict[str, Any] = {
-            "format": FORMAT,
+            "format": RESULTS_FORMAT,
             "model": run.settings.model["name"],
             "data": run.settings.data.name,
             "command": run.command,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.runs import records
-from zoo.runs.layout import CONFIG, PICTURES, config_of
+from zoo.runs.layout import CONFIG, FORMAT, PICTURES, config_of
 from zoo.runs.records import DAMAGED, Found
 
 Notes = list[str]  # sentences on what is damaged and was left out
@@ -49,7 +49,7 @@ def read_settings(run: Path) -> Found:
     config = config_of(run / CONFIG)
     if not config:
         return {}, DAMAGED if (run / CONFIG).exists() else ""
-    fault = records.fault_of_format(config, "train the run again")
+    fault = records.fault_of_format(config, "train the run again", FORMAT)
     return ({}, fault) if fault else ({key: value for key, value in config.items() if key != "format"}, "")
 
 

@@ -46,7 +46,7 @@ def status_of(folder: RunFolder, seen: float) -> tuple[str, str]:
         return "failed", f"{folder.unusable}."
     config, job = folder.config, folder.job
     if config and is_complete(folder.summary, config):
-        return "finished", ""
+        return "finished", folder.summary["training"].get("ended", "")
     if job.get("status") == "failed":
         return "failed", str(job.get("reason") or f"It left no reason; its {LOG} may tell.")
     progress = f"{seen:,.0f} of {config['max_images']:,} images" if config else "has not begun to train"

@@ -7,7 +7,7 @@ from zoo.config.schema import TrainSettings
 from zoo.hardware import machine
 from zoo.models.base import Autoencoder
 from zoo.runs import records
-from zoo.runs.layout import FORMAT, SUMMARY
+from zoo.runs.layout import RESULTS_FORMAT, SUMMARY
 from zoo.runs.measurements import Measurement
 from zoo.runs.provenance import versions
 
@@ -28,6 +28,7 @@ def write_summary(
     images_seen: int,
     train_seconds: float,
     complete: bool,
+    ended: str,
     peak_memory_mib: float,
 ) -> dict[str, Any]:
     """Writes summary.json; returns what it has written. On rank 0.
@@ -41,12 +42,13 @@ def write_summary(
         images_seen: Images trained on, in this stage.
         train_seconds: Seconds spent training this stage, over all sessions, without validation, pictures and checkpoints.
         complete: Whether nothing is left to train for max_images.
+        ended: Why training has ended before max_images; "" if it has not.
         peak_memory_mib: Most memory that training has held.
     """
     trainer, earlier = settings.trainer, model.provenance.get("pretrain", {})
     spent = total_spent(settings, images_seen, train_seconds, earlier)
     summary = {
-        "format": FORMAT,
+        "format": RESULTS_FORMAT,
         "model": settings.model["name"],
         "data": settings.data.name,
         "seed": settings.seed,
@@ -55,7 +57,7 @@ def write_summary(
         "metrics": metrics,
         "measurements": [measurement.to_dict() for measurement in measurements],
         "images_seen": spent["images_seen"],
-        "training": {"max_images": settings.max_images, "complete": complete},  # a model may end it before max_images is spent
+        "training": {"max_images": settings.max_images, "complete": complete} | ({"ended": ended} if ended else {}),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         # Over all stages, as the hours are.
         "images_per_second": spent["images_seen"] / (3600 * spent["train_hours"]) if train_seconds else None,

@@ -48,7 +48,7 @@ class LocalBackend:
             trainer.accelerator = "cpu"
         elif self.device == "gpus" and trainer.devices == "auto" and trainer.accelerator != "cpu":
             trainer.devices = self.per_job
-        job.settings = resolve_config(job.settings)
+        job.settings = resolve_config(job.settings, job.overrides)
         trainer = job.settings.trainer
         of_slots = self.device == "cpus" or (self.device == "gpus" and trainer.accelerator == "gpu")
         if of_slots and trainer.devices > self.per_job:

@@ -70,7 +70,9 @@ class SlurmBackend:
             job.settings.trainer.devices = 1  # what is left to the machine is one process on each node
         elsewhere = job.settings.model_copy(deep=True)
         elsewhere.trainer.accelerator, elsewhere.trainer.precision = "cpu", "32-true"  # the nodes have GPUs, this machine perhaps not
-        resolve_config(elsewhere)
+        here, resolved = job.settings.trainer, resolve_config(elsewhere, job.overrides)
+        own = resolved.trainer.model_copy(update={"accelerator": here.accelerator, "precision": here.precision})
+        job.settings = resolved.model_copy(update={"trainer": own})
         for name, number in shape_of(job.settings).items():
             given = self.given.get(name)
             if given is not None and given != number:

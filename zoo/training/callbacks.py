@@ -38,6 +38,11 @@ def build_callbacks(settings: TrainSettings, folder: Path) -> list[pl.Callback]:
         return {"dirpath": str(folder / BEST)} if default else {}
 
     made = build_group("callbacks", settings.callbacks, pl.Callback, more)
+    bars = [name for name, callback in made.items() if isinstance(callback, pl.callbacks.ProgressBar)]
+    if len(bars) > 1:
+        raise ZooError(f"callbacks.{bars[0]} and callbacks.{bars[1]} are two progress bars; leave one out.")
+    if bars and settings.trainer.enable_progress_bar is False:
+        raise ZooError(f"callbacks.{bars[0]} is a progress bar, and trainer.enable_progress_bar=false shows none; leave one of them out.")
     names: dict[str, str] = {}
     for name, callback in made.items():
         twin = names.setdefault(callback.state_key, name)

@@ -1,6 +1,8 @@
 """One stage of a run: builds the model, its data, the callbacks and the Trainer; fits; evaluates; writes the summary."""
 
+import contextlib
 import shlex
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar, WeightAveraging
 
 from zoo import hardware
-from zoo.callbacks.clock import is_last_step
+from zoo.callbacks.clock import end_reason, is_last_step
 from zoo.callbacks.collapse_warning import CollapseWarning
 from zoo.callbacks.line_metrics import LineMetrics
 from zoo.callbacks.linear_probe import ConcurrentProbe, labels_that_vary
@@ -28,7 +30,9 @@ from zoo.runs.build import build_data, build_trainable
 from zoo.runs.layout import FORMAT, METRICS, PICTURES, SUMMARY, write_config
 from zoo.runs.load import Run, fit_weights
 from zoo.runs.measurements import measurements_of
+from zoo.runs.metrics_csv import MetricsCsv
 from zoo.runs.provenance import versions
+from zoo.runs.status import is_complete
 from zoo.runs.summary import write_summary
 from zoo.training.callbacks import build_callbacks
 from zoo.training.final_evaluation import evaluate_validation
@@ -83,45 +87,65 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     model.provenance = {"format": FORMAT, "config": settings.plain(), "versions": versions(), "command": start.command}
     if start.earlier:
         model.provenance["pretrain"] = start.earlier
+    if settings.trainer.fast_dev_run:
+        build_trainer(settings.trainer, folder, steps, [ValidationMetrics(), PriorFitter(), *added], [], val_every=1).fit(model, data)
+        print(f"{settings.model['name']} was trained and validated for a moment; nothing is kept (trainer.fast_dev_run).")
+        with contextlib.suppress(OSError):
+            stage.run.rmdir()  # Hydra has made it
+        return
     begin = before if start.checkpoint is None else int(start.checkpoint.stem)  # images seen before this session
 
     training_metrics = TrainingMetricsLogger(settings.log_every_images)
-    validation = ValidationMetrics(settings.val_every_images)
+    validation = ValidationMetrics()
     probes = probes_of(settings, model, data)
+    show_progress = settings.trainer.enable_progress_bar is not False and not any(isinstance(one, ProgressBar) for one in added)
     callbacks: list[pl.Callback] = [
-        *([WeightAveraging(avg_fn=moving_average(settings.ema_decay))] if settings.ema_decay else []),
-        training_metrics,
-        *([] if any(isinstance(one, ProgressBar) for one in added) else [ProgressLine(training_metrics, settings.max_images)]),
-        *probes,
         validation,
-        PriorFitter(settings.val_every_images),
-        SampleLogger(folder / PICTURES, settings.val_every_images),
+        PriorFitter(),
+        SampleLogger(folder / PICTURES),
         CollapseWarning(),
+        *([WeightAveraging(avg_fn=moving_average(settings.ema_decay))] if settings.ema_decay else []),  # those above see averaged weights
+        training_metrics,
+        *([ProgressLine(training_metrics, settings.max_images)] if show_progress else []),
+        *probes,
         stop,
         *added,
         PeriodicCheckpoint(folder, settings.checkpoint_every_images, settings.keep_last_k, stop, stage.run),
     ]
 
+    known, _ = records.read(folder / SUMMARY)
+    known = known if start.checkpoint and begin == known.get("images_seen") else {}  # of these very weights
+    if known and is_complete(known, {"max_images": settings.max_images}):
+        steps = min(steps, (begin - before) // settings.batch_size)  # what ended it before goes on to hold
     if start.checkpoint is None:
         print_tree(settings.plain())
         print_model(model)
     elif (begin - before) // settings.batch_size >= steps and folder == stage.run:
-        print(f"This run has reached max_images={settings.max_images:,}; give a larger max_images to train it further.")
+        ended = known.get("training", {}).get("ended")
+        how = f"was ended after {begin:,} images ({ended})" if ended else f"has reached max_images={settings.max_images:,}"
+        print(f"This run {how}; give a larger max_images to train it further.")
+    if settings.ema_decay and (window := 1 / (1 - settings.ema_decay)) > steps and hardware.is_rank_zero():
+        print(f"ema_decay={settings.ema_decay} averages over {window:,.0f} steps, and this training has {steps:,}.", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
-    csv = CsvLogger(folder / METRICS, lambda step: before + step * settings.batch_size)
+    csv = MetricsCsv(folder / METRICS, settings.batch_size, before)
     begin_loggers(loggers, settings)
     if hardware.is_rank_zero():
         write_config(settings, folder)
         checkpoint.remove_leftovers(folder)
-    csv.rewind(begin)
+        csv.rewind((begin - before) // settings.batch_size)
 
-    trainer: Any = build_trainer(settings.trainer, folder, steps, callbacks, [csv, *loggers.values()])
+    val_every, log_every = (max(1, round(n / settings.batch_size)) for n in (settings.val_every_images, settings.log_every_images))
+    trainer: Any = build_trainer(settings.trainer, folder, steps, callbacks, [CsvLogger(csv), *loggers.values()], val_every, log_every)
     try:
         trainer.fit(model, data, ckpt_path=start.checkpoint, weights_only=True)
         complete = is_last_step(trainer)
         model.to(trainer.strategy.root_device)  # Lightning has moved it off
-        (known, _), seen = records.read(folder / SUMMARY), before + trainer.global_step * settings.batch_size
-        known = known if seen == begin == known.get("images_seen") else {}  # of these very weights, if nothing was left to train
+        seen = before + trainer.global_step * settings.batch_size
+        if seen > begin:
+            known = {}
+        ended = end_reason(trainer, model) or known.get("training", {}).get("ended", "")
+        if ended and seen > begin and trainer.is_global_zero:
+            print(f"Training ended after {seen:,} of {settings.max_images:,} images: {ended}.", flush=True)
         peak_memory_mib = known.get("peak_memory_mib") or hardware.peak_memory_mib(model.device)
         latest = validation.latest | known.get("metrics", {})
         measurements = measurements_of(known) if known else []
@@ -132,8 +156,8 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
             latest |= {name: value for probe in probes for name, value in probe.latest.items()}
             complete = complete and not trainer.strategy.checkpoint_io.failed
             spent = (seen - before, training_metrics.train_seconds)
-            summary = write_summary(folder, settings, model, latest, measurements, *spent, complete, peak_memory_mib)
-            print_summary(folder, summary)
+            summary = write_summary(folder, settings, model, latest, measurements, *spent, complete, ended, peak_memory_mib)
+            print_summary(folder, summary, settings.ema_decay is not None)
             log_summary(trainer.loggers, summary)
     finally:
         close_loggers(trainer.loggers)

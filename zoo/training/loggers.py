@@ -4,7 +4,6 @@ import inspect
 import netrc
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +25,17 @@ class CsvLogger(Logger):
     name = "csv"
     version = 0
 
-    def __init__(self, path: Path, images_of: Callable[[int], int] | None = None) -> None:
+    def __init__(self, file: MetricsCsv) -> None:
         super().__init__()
-        self.file, self.images_of = MetricsCsv(path), images_of  # images_of: from optimizer steps, for rows that do not say it
+        self.file = file
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         pass  # config.yaml holds them
 
     @rank_zero_only
-    def rewind(self, images_seen: int) -> None:
-        """Drops what an earlier session wrote after `images_seen`."""
-        self.file.rewind(images_seen)
-
-    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if "images_seen" not in metrics and self.images_of and step is not None:  # a callback of Lightning's, or anybody's
-            metrics = {"images_seen": self.images_of(step)} | metrics
-        self.file.append(metrics)
+        assert step is not None
+        self.file.append(step, metrics)
 
 
 def final_numbers(summary: dict[str, Any]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
+from zoo.config.schema import TrainerSettings
 from zoo.evaluation.metric_tables import print_metrics
 from zoo.models.base import Autoencoder
 from zoo.runs.layout import CHECKPOINTS, METRICS, PICTURES, SUMMARY
@@ -17,7 +18,9 @@ from zoo.runs.wandb_files import shown_path, upload_command
 
 @rank_zero_only
 def print_tree(settings: dict[str, Any]) -> None:
-    """Prints the resolved configuration."""
+    """Prints the resolved configuration; of the Trainer's arguments those that are not the default."""
+    default = TrainerSettings()
+    changed = {name: value for name, value in settings["trainer"].items() if value != getattr(default, name)}
 
     def grow(tree: Tree, node: dict[str, Any]) -> Tree:
         for key, value in node.items():
@@ -27,7 +30,7 @@ def print_tree(settings: dict[str, Any]) -> None:
                 tree.add(f"{key}: {value}")
         return tree
 
-    Console().print(grow(Tree("[bold]configuration"), settings))
+    Console().print(grow(Tree("[bold]configuration"), settings | {"trainer": changed}))
 
 
 @rank_zero_only
@@ -41,13 +44,16 @@ def print_model(model: Autoencoder) -> None:
     Console().print(table)
 
 
-def print_summary(run: Path, summary: dict[str, Any]) -> None:
-    """Prints the final numbers of a run's summary.json, and where everything lies."""
+def print_summary(run: Path, summary: dict[str, Any], averaged: bool) -> None:
+    """Prints the final numbers of a run's summary.json, of its last weights or averaged ones, and where everything lies."""
     console, metrics, rate = Console(), summary["metrics"], summary["images_per_second"]
     numbers = {name.removeprefix("val/"): value for name, value in metrics.items()} | ({"training images/s": rate} if rate else {})
-    title = f"{summary['model']} on {summary['data']}, validation split, {summary['images_seen']:,} images seen"
+    which = "averaged weights" if averaged else "last weights"
+    title = f"{summary['model']} on {summary['data']}, validation split, {summary['images_seen']:,} images seen, {which}"
     print_metrics(console, title, measurements_of(summary), numbers)
-    for what, where in (("pictures", f"{PICTURES}/"), ("numbers", SUMMARY), ("curves", METRICS), ("weights", f"{CHECKPOINTS}/")):
+    places = [("pictures", f"{PICTURES}/"), ("numbers", SUMMARY), ("curves", METRICS), ("weights", f"{CHECKPOINTS}/")]
+    places += [("profile", path.name) for path in run.glob("fit-profile*")]
+    for what, where in places:
         console.print(f"{what + ':':10} {shown_path(run)}/{where}", soft_wrap=True, highlight=False)
     if upload := upload_command([run]):
         console.print(f"W&B:       logged offline; to upload, run: wandb login && {upload}", soft_wrap=True, highlight=False)

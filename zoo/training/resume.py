@@ -18,6 +18,7 @@ from zoo.runs.layout import read_config
 CHANGEABLE = (
     *("max_images", "keep_last_k", "compile", "data.cache", "data.storage", "logger.", "callbacks."),
     *("trainer.devices", "trainer.accelerator", "trainer.num_nodes"),  # not accumulate_grad_batches: Lightning counts pieces of batches
+    *("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.profiler", "trainer.enable_progress_bar"),
 )
 
 

@@ -42,8 +42,11 @@ def stages_of(settings: ResolvedSettings, run: Path, resuming: bool, earlier: Ru
         first = first_stage(settings, folder, resuming)
         if not resuming:
             check_second_stage(settings, first)
-            if hardware.is_rank_zero():
-                write_config(settings, run)
+        if settings.trainer.fast_dev_run:
+            yield Stage(first, folder, run)  # of which nothing is left that the second could start from
+            return
+        if not resuming and hardware.is_rank_zero():
+            write_config(settings, run)
         if hardware.is_rank_zero():
             size = f"{first.max_images:,} of {settings.max_images:,} images"
             print(f"First of two stages: {first.model['name']}, {size}, in {shown_path(folder)}/", flush=True)
