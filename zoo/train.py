@@ -30,6 +30,7 @@ from zoo.config.instantiate import targets_of, trust
 from zoo.config.messages import user_errors
 from zoo.errors import ZooError
 from zoo.runs.layout import CONFIG, PRETRAIN
+from zoo.runs.wandb_files import wandb_node
 from zoo.sweeps.command_line import point_hydra_at_sweep
 from zoo.sweeps.jobs import finalize_sweep
 from zoo.sweeps.processes import die_with_parent
@@ -70,8 +71,8 @@ def train(config: DictConfig) -> None:
     settings = resolve_config(resumed_settings(run, overrides, config) if resuming else check(config), overrides)
     if settings.trainer.accelerator == "cpu":
         hardware.keep_freed_memory()
-    if settings.logger.kind == "wandb" and settings.logger.id is None:
-        settings.logger.id = secrets.token_hex(4)
+    if (wandb := wandb_node(settings.logger)) and wandb.get("id") is None:
+        wandb["id"] = secrets.token_hex(4)
 
     stop = StopOnSignal()
     for stage in stages_of(settings, run, resuming, earlier):

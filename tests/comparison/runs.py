@@ -73,7 +73,7 @@ def make_run(
         "max_images": 1000,
         "log_every_images": 10 + seed,
         "model": {"name": model, "_target_": f"zoo.models.{model}.X", "latent_dim": 32, **settings},
-        "logger": {"kind": "wandb", "id": f"id{seed}"},
+        "logger": {"wandb": {"id": f"id{seed}"}},
         "optimizer": {"lr": 0.002},
         "trainer": {"devices": 1, "precision": "32-true"},
         "pretrain": {"run": None},

@@ -70,7 +70,7 @@ def test_rows_are_settings_that_matter(tmp_path):
         seed=1,
         metrics=of(2),
         beta=1.0,
-        config={"logger": {"kind": "none"}, "val_every_images": 7, "trainer": {"devices": 2}},
+        config={"logger": {}, "val_every_images": 7, "trainer": {"devices": 2}},
     )
     make_run(tmp_path / "c", seed=0, overrides="model.beta=4", metrics=of(3), beta=4)
     make_run(tmp_path / "d", seed=0, overrides="optimizer.lr=0.1", metrics=of(4), beta=1.0, config={"optimizer": {"lr": 0.1}})

@@ -38,7 +38,7 @@ def run(folder, label, seed, prior=None, beta=1.0, status="finished", **logger) 
     }
     if status == "finished":
         (path / "summary.json").write_text(json.dumps(summary))
-    own = {"kind": "wandb", "id": f"{label[0]}{beta:g}{seed}", "project": "zoo", "entity": None, "mode": "auto"}
+    own = {"id": f"{label[0]}{beta:g}{seed}", "project": "zoo", "entity": None, "mode": "auto"}
     metrics = {quantity(name.removesuffix("@2000")): value for name, value in final.items()}
     return Entry(
         folder=path,
@@ -48,7 +48,13 @@ def run(folder, label, seed, prior=None, beta=1.0, status="finished", **logger) 
         seed=seed,
         model=label,
         data="faces",
-        config={"model": {"name": label, "beta": beta}, "data": {"name": "faces"}, "max_images": 64, "seed": seed, "logger": own | logger},
+        config={
+            "model": {"name": label, "beta": beta},
+            "data": {"name": "faces"},
+            "max_images": 64,
+            "seed": seed,
+            "logger": {"wandb": own | logger},
+        },
         metrics=metrics if status == "finished" else {},
         cost={name: value for name, value in summary.items() if isinstance(value, int | float) and name not in ("seed", "format")},
         curves={
@@ -85,7 +91,7 @@ def no_account(tmp_path, monkeypatch):
 def two_rows(tmp_path) -> Comparison:
     """Two seeds of an ae, one vae, and a vae that still trains."""
     rows = [Row("ae", [run(tmp_path, "ae", 0), run(tmp_path, "ae", 1)]), Row("vae", [run(tmp_path, "vae", 0, "normal")])]
-    failed = Entry(None, "glow,seed=0", "failed", "Out of memory.", config={"logger": {"kind": "wandb", "id": "g10"}})
+    failed = Entry(None, "glow,seed=0", "failed", "Out of memory.", config={"logger": {"wandb": {"id": "g10"}}})
     return comparison(rows, (run(tmp_path, "vae", 1, "normal", status="training"), failed))
 
 
@@ -275,7 +281,7 @@ def test_what_cannot_be_shown_is_said_in_a_sentence(two_rows, tmp_path, monkeypa
     with pytest.raises(ZooError, match=r"one project, but these lie in zoo \(ae,seed=0\), team/other \(udt,seed=0\)"):
         dashboard(replace(two_rows, rows=[*two_rows.rows, elsewhere]), tmp_path)
     with pytest.raises(ZooError, match="None of these runs was logged to W&B"):
-        dashboard(comparison([Row("ae", [run(tmp_path, "ae", 0, kind="none")])]), tmp_path)
+        dashboard(comparison([Row("ae", [run(tmp_path, "ae", 0, id=None)])]), tmp_path)
     assert not (tmp_path / "dashboard.json").exists()
     (tmp_path / "dashboard.json").write_text('{"workspace": {')
     with pytest.raises(ZooError, match=r"dashboard.json is damaged; remove it"):

@@ -18,7 +18,7 @@ def comparison(tmp_path):
         make_run(tmp_path / f"ae{seed}", "ae", seed, metrics=metrics)
     metrics = {"samples/normal/frechet@2000": 9.0}
     make_run(tmp_path / "vae0", overrides="'model.net=[bold]|x'", metrics=metrics, net="[bold]|x", config={"max_images": 900})
-    make_run(tmp_path / "vae1", seed=1, config={"logger": {"kind": "none"}})
+    make_run(tmp_path / "vae1", seed=1, config={"logger": {"wandb": None}})
     (tmp_path / "vae1/job.json").write_text('{"status": "failed", "reason": "No [red] such | thing."}')
     return compare([tmp_path], command="python -m zoo.compare X")
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import pytest
 import torch
@@ -36,6 +37,7 @@ def own(tiny, tmp_path, monkeypatch):
     """A file mine.py in the current folder; overrides for seconds of training. Forgets what is trusted."""
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
     monkeypatch.setattr(instantiate, "_trusted", set())
     return [override for override in tiny if not override.startswith("model.")]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 *overrides, folder = sys.argv[1:]
 folder = Path(folder)
 seen = {"overrides": overrides, "environment": dict(os.environ), "cores": sorted(os.sched_getaffinity(0)), "start": time.monotonic()}
-config = {"format": 3, "max_images": 64, "batch_size": 8, "seed": 0, "logger": {"id": "abc"}}
+config = {"format": 3, "max_images": 64, "batch_size": 8, "seed": 0, "logger": {"wandb": {"id": "abc"}}}
 config |= {"model": {"name": "vae"}, "data": {"name": "mnist"}}
 (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
 (folder / "checkpoints").mkdir(exist_ok=True)

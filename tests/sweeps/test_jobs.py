@@ -39,11 +39,11 @@ def test_a_run_without_a_checkpoint_starts_anew_and_keeps_its_name_at_wandb(jobs
     own = [o for o in tiny if o != "logger=none"]
     assert zoo("train", "-m", *own, "seed=2,10", "hydra.sweep.dir=here").code == 1
     failed = tmp_path / "here" / "00-seed-2"
-    assert read(failed, "seen.json")["overrides"][len(own) + 1 :] == ["logger.group='here'"]
+    assert read(failed, "seen.json")["overrides"][len(own) + 1 :] == ["logger.wandb.group='here'"]
     (failed / "repaired").write_text("")
     (failed / "wandb" / "offline-run-1").mkdir(parents=True)
     assert zoo("train", "-m", *own, "seed=2,10", "hydra.sweep.dir=here").code == 0
-    assert read(failed, "seen.json")["overrides"][len(own) + 1 :] == ["logger.group='here'", "logger.id='abc'"]
+    assert read(failed, "seen.json")["overrides"][len(own) + 1 :] == ["logger.wandb.group='here'", "logger.wandb.id='abc'"]
     assert not (failed / "wandb").exists()
 
 
@@ -118,9 +118,9 @@ def test_torn_settings_of_a_job_are_no_error(tmp_path, torn):
     (tmp_path / "config.yaml").write_text(torn)
     (tmp_path / "summary.json").write_text('{"images_seen": 64}')
     assert state_of(tmp_path) == "new"
-    settings = SimpleNamespace(logger=SimpleNamespace(kind="wandb", group="all"))
+    settings = SimpleNamespace(logger={"wandb": {"group": "all"}})
     job = Job("[1/1] seed=1", ["seed=1"], "seed=1", tmp_path, settings)
-    assert overrides_to_start(job) == ["seed=1", "logger.group='all'"]
+    assert overrides_to_start(job) == ["seed=1", "logger.wandb.group='all'"]
     assert not (tmp_path / "config.yaml").exists()
 
 

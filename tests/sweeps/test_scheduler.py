@@ -138,7 +138,7 @@ def test_all_ranks_of_real_jobs_have_one_command_and_one_folder(zoo, tiny, tmp_p
     """Two jobs on two ranks each; the first cannot be built."""
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    own = [o for o in tiny if o != "logger=none"] + ["trainer.devices=2", "trainer.accelerator=cpu", "logger.mode=offline"]
+    own = [o for o in tiny if o != "logger=none"] + ["trainer.devices=2", "trainer.accelerator=cpu", "logger.wandb.mode=offline"]
     done = zoo("train", "-m", *own, "evaluation.samples=0", "model.gamma=-1,0.1")
     assert done.code == 1
     folder = sweeps(tmp_path)[0]

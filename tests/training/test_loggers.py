@@ -10,7 +10,7 @@ from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError
 from zoo.runs.measurements import Measurement
 from zoo.runs.metrics_csv import MetricsCsv
-from zoo.training.loggers import CsvLogger, build_loggers, close_loggers, has_wandb_account, log_summary
+from zoo.training.loggers import CsvLogger, begin_loggers, build_loggers, close_loggers, has_wandb_account, log_summary
 
 
 def rows(path):
@@ -83,7 +83,8 @@ def log_entries(data):
 
 
 LOGGER = {
-    "kind": "wandb", "mode": "offline", "project": "p", "entity": "me", "group": "sweep", "job_type": "pretrain", "tags": ["vae", "faces"],
+    "_target_": "pytorch_lightning.loggers.WandbLogger",
+    "mode": "offline", "project": "p", "entity": "me", "group": "sweep", "job_type": "pretrain", "tags": ["vae", "faces"],
     "name": "vae-faces-s0", "id": "abc",
 }  # fmt: skip
 SUMMARY = {
@@ -98,8 +99,14 @@ def settings(*overrides, **changes):
         return check(OmegaConf.to_container(hydra.compose("train", list(overrides)), resolve=True) | changes)
 
 
+def begun(settings, folder):
+    loggers = build_loggers(settings, folder)
+    begin_loggers(loggers, settings)
+    return [*loggers.values()]
+
+
 def test_a_wandb_run_holds_names_settings_and_final_numbers(tmp_path):
-    loggers = build_loggers(settings("seed=3", logger=LOGGER), tmp_path)
+    loggers = begun(settings("seed=3", logger={"wandb": LOGGER}), tmp_path)
     for logger in loggers:
         logger.log_metrics({"images_seen": 8, "val/mse": 0.75}, step=8)
     log_summary(loggers, SUMMARY)
@@ -112,7 +119,9 @@ def test_a_wandb_run_holds_names_settings_and_final_numbers(tmp_path):
     run = next(record.run for record in found if record.HasField("run"))
     assert (run.project, run.entity, run.run_group, run.job_type, run.run_id) == ("p", "me", "sweep", "pretrain", "abc")
     assert (run.display_name, [*run.tags]) == ("vae-faces-s0", ["vae", "faces"])
-    assert {item.key: json.loads(item.value_json) for item in run.config.update}["model"]["name"] == "vae"
+    assert next(r.metric.step_metric for r in reversed(found) if r.metric.glob_name == "*") == "images_seen"
+    configured = {item.key: json.loads(item.value_json) for record in found for item in record.config.update}
+    assert configured["model"]["name"] == "vae"
     summary = {}
     for record in found:
         summary |= {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.summary.update}

@@ -198,7 +198,7 @@ def test_a_checkpoint_of_another_model_is_refused(zoo, tiny, tmp_path):
 
 def test_the_same_wandb_run_goes_on(zoo, tiny, tmp_path):
     own = [o for o in tiny if not o.startswith("logger")]
-    assert zoo("train", *own, "logger.mode=offline", "hydra.run.dir=run").code == 0
+    assert zoo("train", *own, "logger.wandb.mode=offline", "hydra.run.dir=run").code == 0
     assert zoo("train", "resume=run", "max_images=96").code == 0
     ids = {
         path.name.split("-")[3] for path in (tmp_path / "run" / "wandb").glob("offline-run-*")

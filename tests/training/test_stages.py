@@ -324,7 +324,7 @@ def test_any_folder_can_be_resumed_again_and_again(tmp_path):
 
 def test_each_stage_has_its_own_wandb_run(zoo, tiny, tmp_path):
     own = [option for option in tiny if not option.startswith("logger")]
-    done = zoo("train", *own, *GAN, "logger.mode=offline", "logger.id=abc", "hydra.run.dir=run")
+    done = zoo("train", *own, *GAN, "logger.wandb.mode=offline", "logger.wandb.id=abc", "hydra.run.dir=run")
     assert done.code == 0, done.err
     for folder, ending in (("run", "-abc"), ("run/pretrain", "-abc-pretrain")):
         found = [path.name for path in (tmp_path / folder / "wandb").glob("offline-run-*")]

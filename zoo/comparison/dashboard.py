@@ -14,6 +14,7 @@ from zoo.comparison.panels import grouping, logged, qualities, sections
 from zoo.comparison.parts import Comparison, Entry
 from zoo.errors import ZooError
 from zoo.files import read_json, write_json
+from zoo.runs.wandb_files import shown_path, upload_command, wandb_node
 
 
 def dashboard(comparison: Comparison, out: Path) -> str:
@@ -33,7 +34,6 @@ def dashboard(comparison: Comparison, out: Path) -> str:
         import wandb_workspaces  # noqa: F401
     except ModuleNotFoundError:
         raise ZooError("dashboard=wandb needs the package wandb-workspaces; install it with pip install 'zoo[dashboard]'.") from None
-    from zoo.runs.wandb_files import shown_path, upload_command
     from zoo.training.loggers import has_wandb_account  # imports Lightning
 
     entries = on_wandb(comparison)
@@ -73,15 +73,15 @@ def on_wandb(comparison: Comparison) -> list[Entry]:
     """The runs that the dashboard shows: finished ones and those still training, if they log to W&B. Raises ZooError if there is none."""
     entries = [entry for row in comparison.rows for entry in row.entries]
     entries += [entry for entry in comparison.others if entry.status == "training"]
-    found = [entry for entry in entries if logger_of(entry).get("kind") == "wandb" and logger_of(entry).get("id")]
+    found = [entry for entry in entries if logger_of(entry).get("id")]
     if not found:
         raise ZooError("None of these runs was logged to W&B, so there is nothing for a dashboard to show; train with logger=wandb.")
     return found
 
 
 def logger_of(entry: Entry) -> dict[str, Any]:
-    """The `logger` node of a run's configuration."""
-    return entry.config.get("logger") or {}
+    """The settings of W&B in a run's configuration; empty if it does not log there."""
+    return wandb_node(entry.config.get("logger") or {})
 
 
 def home(entries: list[Entry]) -> tuple[str, str]:

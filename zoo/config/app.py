@@ -14,6 +14,9 @@ from zoo.config.instantiate import conf_dir, take_trusted
 from zoo.config.messages import user_errors
 from zoo.errors import ZooError
 
+# Groups, and nodes of classes, to whose arguments `+key=value` may add.
+OPEN = ("hydra", "experiment", "model.", "optimizer.", "scheduler.", "data.source.", "callbacks.", "logger.")
+
 
 def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """Composes the configuration `config_name` with the command line's overrides and calls `task` with it."""
@@ -47,8 +50,11 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def refuse_new_keys(overrides: list[str]) -> None:
-    """`+key=value` would add a setting that nothing reads, unless it is an argument of a class. Raises ZooError."""
+    """`+key=value` would add a setting that nothing reads, unless it is an argument of a class; a group is no value. Raises ZooError."""
     for override in overrides:
-        key = override.lstrip("+").partition("=")[0]
-        if override.startswith("+") and not key.startswith(("hydra", "experiment", "model.", "optimizer.", "scheduler.", "data.source.")):
+        key, _, value = override.lstrip("+").partition("=")
+        if value == "null" and (conf_dir() / key).is_dir():
+            choices = sorted(path.stem for path in (conf_dir() / key).glob("*.yaml"))
+            raise ZooError(f"{override} names none of the files in conf/{key}; take one of {', '.join(choices)}, or leave it out.")
+        if override.startswith("+") and not key.startswith(OPEN):
             raise ZooError(f"'{override}' would add a setting that nothing reads; settings exist already, so write it without the plus.")

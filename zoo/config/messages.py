@@ -29,6 +29,10 @@ def user_errors(config_name: str) -> Iterator[None]:
         yield
     except MISTAKES as error:
         print_error(explain(error, config_name, sys.argv[1:]))
+    except ModuleNotFoundError as error:
+        if error.name:  # a bug of ours, or a broken installation
+            raise
+        print_error(f"A package is not installed: {' '.join(str(error).split())}")  # a library's own sentence
     except OSError as error:
         if error.errno not in UNUSABLE:
             raise

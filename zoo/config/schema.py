@@ -163,20 +163,6 @@ class PretrainSettings(OpenNode):
     model: dict[str, Any] | None = None
 
 
-class LoggerSettings(Node):
-    """Where metrics go beside metrics.csv; all but `kind` are W&B's own."""
-
-    kind: str  # wandb, tensorboard or none
-    mode: str | None = None  # auto, online, offline, disabled
-    project: str | None = None
-    entity: str | None = None
-    group: str | None = None
-    job_type: str | None = None
-    tags: list[Any] | None = None
-    name: str | None = None
-    id: str | None = None
-
-
 class TrainSettings(Node):
     """All settings of a run. `zoo.config.check` makes them from what was typed, `zoo.training.resolve` replaces `auto` and `null`."""
 
@@ -196,7 +182,8 @@ class TrainSettings(Node):
     pretrain: PretrainSettings
     model: dict[str, Any]
     data: DataSettings
-    logger: LoggerSettings
+    logger: dict[str, Any] = {}  # {name: class and arguments}, beside metrics.csv
+    callbacks: dict[str, Any] = {}  # {name: class and arguments}, beside those that every run has
     optimizer: OptimizerSettings
     scheduler: SchedulerSettings
     trainer: TrainerSettings

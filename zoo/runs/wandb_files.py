@@ -2,8 +2,15 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 from zoo.runs.layout import PRETRAIN
+
+
+def wandb_node(logger: dict[str, Any]) -> dict[str, Any]:
+    """The settings of W&B among those of a run's loggers; empty if it does not log there."""
+    node = logger.get("wandb")
+    return node if isinstance(node, dict) else {}
 
 
 def upload_command(runs: list[Path]) -> str:

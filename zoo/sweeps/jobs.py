@@ -33,6 +33,7 @@ from zoo.runs import records
 from zoo.runs.layout import CONFIG, LOG, PRETRAIN, SWEEP, config_of
 from zoo.runs.records import read_job, read_sweep
 from zoo.runs.status import has_checkpoint, is_alive, state_of
+from zoo.runs.wandb_files import wandb_node
 from zoo.sweeps.processes import job_command
 
 PLACEMENT = ("accelerator", "devices", "num_nodes")  # settings of `trainer` that say where a job runs
@@ -101,8 +102,8 @@ def compose_jobs(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]]
             take_trusted(own)
             open_pretrained(own)
             settings = check(own)
-        if settings.logger.kind == "wandb" and settings.logger.group is None:
-            settings.logger.group = group
+        if (wandb := wandb_node(settings.logger)) and wandb.get("group") is None:
+            wandb["group"] = group
         what = "-".join(f"{name}-{value}" for name, value in zip(names, values, strict=True))
         what = what or f"{settings.model['name']}-{settings.data.name}"
         # Only what Hydra reads without quotes, so that `run=FOLDER` can be typed; it ends at = and at commas.
@@ -162,10 +163,10 @@ def overrides_to_start(job: Job) -> list[str]:
         placement = (f"trainer.{name}={getattr(job.settings.trainer, name)}" for name in PLACEMENT)
         return [f"resume={quoted(job.folder)}", *placement, *trusted]
     extra = []
-    if job.settings.logger.kind == "wandb":
-        extra = [f"logger.group={quoted(str(job.settings.logger.group))}"]
-        if known := (config_of(job.folder / CONFIG).get("logger") or {}).get("id"):
-            extra.append(f"logger.id={quoted(known)}")  # one W&B run for each job, however often it is started
+    if wandb := wandb_node(job.settings.logger):
+        extra = [f"logger.wandb.group={quoted(str(wandb['group']))}"]
+        if known := wandb_node(config_of(job.folder / CONFIG).get("logger") or {}).get("id"):
+            extra.append(f"logger.wandb.id={quoted(known)}")  # one W&B run for each job, however often it is started
     for stage in (job.folder, job.folder / PRETRAIN):
         (stage / CONFIG).unlink(missing_ok=True)
         shutil.rmtree(stage / "wandb", ignore_errors=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.callbacks import ProgressBar, WeightAveraging
 
 from zoo import hardware
 from zoo.callbacks.clock import end_reason, is_last_step
@@ -34,8 +34,9 @@ from zoo.runs.metrics_csv import MetricsCsv
 from zoo.runs.provenance import versions
 from zoo.runs.status import is_complete
 from zoo.runs.summary import write_summary
+from zoo.training.callbacks import build_callbacks
 from zoo.training.final_evaluation import evaluate_validation
-from zoo.training.loggers import CsvLogger, build_loggers, close_loggers, log_summary
+from zoo.training.loggers import CsvLogger, begin_loggers, build_loggers, close_loggers, log_summary
 from zoo.training.printed import print_model, print_summary, print_tree
 from zoo.training.trainer import build_trainer, moving_average
 
@@ -72,6 +73,7 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     settings, folder = stage.settings, stage.folder
     pl.seed_everything(settings.seed, verbose=False)
     model = build_trainable(settings)
+    added, loggers = build_callbacks(settings, folder), build_loggers(settings, folder)
     start = resumed(stage, model, overrides) if stage.resuming else started(stage, model, overrides)
     before = start.earlier.get("images_seen", 0)
     if settings.max_images - before < settings.batch_size:
@@ -86,7 +88,7 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     if start.earlier:
         model.provenance["pretrain"] = start.earlier
     if settings.trainer.fast_dev_run:
-        build_trainer(settings.trainer, folder, steps, [ValidationMetrics(), PriorFitter()], [], val_every=1).fit(model, data)
+        build_trainer(settings.trainer, folder, steps, [ValidationMetrics(), PriorFitter(), *added], [], val_every=1).fit(model, data)
         print(f"{settings.model['name']} was trained and validated for a moment; nothing is kept (trainer.fast_dev_run).")
         with contextlib.suppress(OSError):
             stage.run.rmdir()  # Hydra has made it
@@ -96,6 +98,7 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     training_metrics = TrainingMetricsLogger(settings.log_every_images)
     validation = ValidationMetrics()
     probes = probes_of(settings, model, data)
+    show_progress = settings.trainer.enable_progress_bar is not False and not any(isinstance(one, ProgressBar) for one in added)
     callbacks: list[pl.Callback] = [
         validation,
         PriorFitter(),
@@ -103,9 +106,10 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         CollapseWarning(),
         *([WeightAveraging(avg_fn=moving_average(settings.ema_decay))] if settings.ema_decay else []),  # those above see averaged weights
         training_metrics,
-        *([ProgressLine(training_metrics, settings.max_images)] if settings.trainer.enable_progress_bar is not False else []),
+        *([ProgressLine(training_metrics, settings.max_images)] if show_progress else []),
         *probes,
         stop,
+        *added,
         PeriodicCheckpoint(folder, settings.checkpoint_every_images, settings.keep_last_k, stop, stage.run),
     ]
 
@@ -124,14 +128,14 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         print(f"ema_decay={settings.ema_decay} averages over {window:,.0f} steps, and this training has {steps:,}.", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
     csv = MetricsCsv(folder / METRICS, settings.batch_size, before)
-    loggers = [CsvLogger(csv), *build_loggers(settings, folder)]
+    begin_loggers(loggers, settings)
     if hardware.is_rank_zero():
         write_config(settings, folder)
         checkpoint.remove_leftovers(folder)
         csv.rewind((begin - before) // settings.batch_size)
 
     val_every, log_every = (max(1, round(n / settings.batch_size)) for n in (settings.val_every_images, settings.log_every_images))
-    trainer: Any = build_trainer(settings.trainer, folder, steps, callbacks, loggers, val_every, log_every)
+    trainer: Any = build_trainer(settings.trainer, folder, steps, callbacks, [CsvLogger(csv), *loggers.values()], val_every, log_every)
     try:
         trainer.fit(model, data, ckpt_path=start.checkpoint, weights_only=True)
         complete = is_last_step(trainer)
@@ -154,9 +158,9 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
             spent = (seen - before, training_metrics.train_seconds)
             summary = write_summary(folder, settings, model, latest, measurements, *spent, complete, ended, peak_memory_mib)
             print_summary(folder, summary, settings.ema_decay is not None)
-            log_summary(loggers, summary)
+            log_summary(trainer.loggers, summary)
     finally:
-        close_loggers(loggers)
+        close_loggers(trainer.loggers)
     failed = trainer.strategy.broadcast(trainer.strategy.checkpoint_io.failed)  # no rank goes on to another stage alone
     if failed:
         raise ZooError(failed)

@@ -1,17 +1,20 @@
-"""The loggers of a run: CSV always; W&B (offline without an account), TensorBoard or none beside it."""
+"""The loggers of a run: metrics.csv always; beside it those of conf/logger, or anybody's, several at once."""
 
+import inspect
 import netrc
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from zoo.config.instantiate import build_group
 from zoo.config.schema import TrainSettings
-from zoo.errors import ZooError
+from zoo.errors import ZooError, nearest
 from zoo.hardware import is_rank_zero
+from zoo.runs.layout import CONFIG, config_of
 from zoo.runs.measurements import by_flat_name, measurements_of
 from zoo.runs.metrics_csv import MetricsCsv
 
@@ -75,40 +78,66 @@ def has_wandb_account() -> bool:
         return False
 
 
-def build_loggers(settings: TrainSettings, run: Path) -> list[Logger]:
-    """The loggers of a run that are asked for beside metrics.csv. Raises ZooError if W&B refuses, or TensorBoard is not installed."""
-    logger = settings.logger
-    if logger.kind == "wandb" and is_rank_zero():
-        return [wandb_logger(settings, run)]
-    if logger.kind == "tensorboard":
-        try:
-            return [TensorBoardLogger(run, name="", version="tensorboard")]
-        except ModuleNotFoundError:
-            raise ZooError("logger=tensorboard needs the package tensorboard; install it with pip install 'zoo[tensorboard]'.") from None
-    return []
+def build_loggers(settings: TrainSettings, folder: Path) -> dict[str, Logger]:
+    """The loggers that are asked for beside metrics.csv, by name; nothing is written yet. Raises ZooError, see build_group."""
+
+    def more(name: str, kind: type, node: dict[str, Any]) -> dict[str, Any]:
+        arguments = inspect.signature(kind).parameters
+        found: dict[str, Any] = {"save_dir": str(folder)} if "save_dir" in arguments and node.get("save_dir") is None else {}
+        if "run_id" in arguments and node.get("run_id") is None:
+            found["run_id"] = ((config_of(folder / CONFIG).get("logger") or {}).get(name) or {}).get("run_id")
+        if issubclass(kind, WandbLogger):
+            check_wandb_arguments(name, kind, node)
+            found |= {"mode": wandb_mode(node), "settings": {"silent": True} | (node.get("settings") or {})}
+        return found
+
+    return build_group("logger", settings.logger, Logger, more)
 
 
-def wandb_logger(settings: TrainSettings, run: Path) -> WandbLogger:
-    """Begins or goes on with the W&B run. Raises ZooError if W&B refuses it or is not reached."""
+def check_wandb_arguments(name: str, kind: type, node: dict[str, Any]) -> None:
+    """Raises ZooError for an argument that neither the logger nor wandb.init takes: it would be noticed when the run begins."""
     import wandb  # a second of imports that other loggers need not wait for
 
-    logger = settings.logger
-    mode: Any = logger.mode
-    if mode == "auto":  # WANDB_MODE decides where it is set
-        mode = None if "WANDB_MODE" in os.environ else "online" if has_wandb_account() else "offline"
-    names = ("project", "entity", "group", "job_type", "tags", "name", "id")
+    known = {*inspect.signature(kind).parameters, *inspect.signature(wandb.init).parameters} - {"kwargs", "experiment"}
+    for argument in node.keys() - known - {"_target_"}:
+        raise ZooError(f"logger.{name} takes no argument '{argument}'; {nearest(argument, sorted(known))}")
+
+
+def wandb_mode(node: dict[str, Any]) -> str | None:
+    """W&B's mode; None leaves it to WANDB_MODE."""
+    if node.get("offline"):
+        return "offline"
+    if node.get("mode", "auto") != "auto":
+        return node["mode"]
+    return None if "WANDB_MODE" in os.environ else "online" if has_wandb_account() else "offline"
+
+
+def begin_loggers(loggers: dict[str, Logger], settings: TrainSettings) -> None:
+    """Begins or goes on with runs of W&B and MLflow, on rank 0. Raises ZooError where they refuse or are not reached."""
+    for name, logger in loggers.items():
+        if not is_rank_zero():
+            return
+        if isinstance(logger, WandbLogger):
+            begin_wandb(logger)
+            logger.log_hyperparams(settings.plain())
+        elif isinstance(logger, MLFlowLogger):
+            try:
+                settings.logger[name]["run_id"] = logger.run_id  # for config.yaml: a resumed run goes on with it
+            except Exception as error:
+                reason = " ".join(str(error).split()).rstrip(".")
+                raise ZooError(f"MLflow did not begin the run ({reason}); look at logger.{name}.tracking_uri.") from error
+
+
+def begin_wandb(logger: WandbLogger) -> None:
+    """Begins or goes on with a W&B run. Raises ZooError if W&B refuses it or is not reached."""
+    import wandb
+
     try:
-        experiment = wandb.init(
-            dir=run,
-            mode=mode,
-            resume="allow",
-            config=settings.plain(),
-            settings=wandb.Settings(silent=True),
-            **{name: getattr(logger, name) for name in names},
-        )
-    except wandb.errors.Error as error:
+        experiment = logger.experiment
+    except (wandb.errors.Error, ValueError) as error:  # ValueError: what wandb.Settings refuses
         reason = " ".join(str(error).split()).rstrip(".")
-        raise ZooError(f"W&B did not begin the run ({reason}); look at wandb login, or set logger.mode=offline or logger=none.") from error
+        raise ZooError(
+            f"W&B did not begin the run ({reason}); look at wandb login, or set logger.wandb.mode=offline or logger=none."
+        ) from error
     experiment.define_metric("images_seen")
     experiment.define_metric("*", step_metric="images_seen")
-    return WandbLogger(experiment=experiment)

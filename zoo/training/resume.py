@@ -16,7 +16,7 @@ from zoo.runs.find import find_run
 from zoo.runs.layout import read_config
 
 CHANGEABLE = (
-    *("max_images", "keep_last_k", "compile", "data.cache", "data.storage", "logger."),
+    *("max_images", "keep_last_k", "compile", "data.cache", "data.storage", "logger.", "callbacks."),
     *("trainer.devices", "trainer.accelerator", "trainer.num_nodes"),  # not accumulate_grad_batches: Lightning counts pieces of batches
     *("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.profiler", "trainer.enable_progress_bar"),
 )
@@ -56,7 +56,7 @@ def resumed_settings(run: Path, overrides: list[str], defaults: DictConfig | Non
         if key not in config:
             config[key] = defaults[key]  # type: ignore[index]
     for override in overrides:
-        key, _, value = override.partition("=")
+        key, _, value = override.lstrip("+").partition("=")
         if key in ("resume", "trusted"):
             continue
         if not key.startswith(CHANGEABLE) or (OmegaConf.select(config, key) is None and "." not in key):

@@ -17,7 +17,7 @@ from zoo.runs import checkpoint
 from zoo.runs.build import build_trainable
 from zoo.runs.layout import CONFIG, PRETRAIN, read_config, write_config
 from zoo.runs.load import Run, open_run
-from zoo.runs.wandb_files import shown_path
+from zoo.runs.wandb_files import shown_path, wandb_node
 from zoo.training.fit import Stage, checked_data
 from zoo.training.resolve import resolve_config
 
@@ -90,9 +90,8 @@ def first_stage(settings: ResolvedSettings, folder: Path, resuming: bool) -> Res
             f"max_images={settings.max_images} is too small for two stages; it must be at least {first.max_images + batch} images."
         )
     first.evaluation.samples = 0
-    if first.logger.kind == "wandb":
-        first.logger.name, first.logger.id = f"{first.logger.name}-{PRETRAIN}", f"{first.logger.id}-{PRETRAIN}"
-        first.logger.job_type = PRETRAIN
+    if wandb := wandb_node(first.logger):
+        wandb |= {name: f"{wandb.get(name)}-{PRETRAIN}" for name in ("name", "id")} | {"job_type": PRETRAIN}
     return resolve_config(first)
 
 
