@@ -188,29 +188,15 @@ class Permutation(Flow):
         self.register_buffer("back", self.order.argsort())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return Permuted.apply(x, self.order, self.back), no_log_det(x)
+        return permuted(x, self.order), no_log_det(x)
 
     def inverse(self, z: Tensor) -> Tensor:
-        return Permuted.apply(z, self.back, self.order)
+        return permuted(z, self.back)
 
 
-class Permuted(torch.autograd.Function):
-    """Channels in another order; its gradient is a permutation too, where that of indexing would sort the indices and add up."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, order: Tensor, back: Tensor) -> Tensor:
-        return x.permute(0, 2, 3, 1)[..., order].permute(0, 3, 1, 2)  # channels_last stays so
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        _, *ctx.orders = inputs
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        order, back = ctx.orders
-        return Permuted.apply(gradient, back, order), None, None
+def permuted(x: Tensor, order: Tensor) -> Tensor:
+    """Channels in another order. Unlike that of indexing, the gradient of index_select sorts nothing; what is channels_last stays so."""
+    return x.permute(0, 2, 3, 1).index_select(3, order).permute(0, 3, 1, 2)
 
 
 class Coupling(Flow):
