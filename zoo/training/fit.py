@@ -38,7 +38,7 @@ from zoo.runs.summary import write_summary
 from zoo.training.callbacks import build_callbacks
 from zoo.training.final_evaluation import evaluate_validation
 from zoo.training.loggers import CsvLogger, begin_loggers, build_loggers, close_loggers, log_summary
-from zoo.training.printed import print_model, print_summary, print_tree
+from zoo.training.printed import print_start, print_summary
 from zoo.training.trainer import build_trainer, moving_average
 
 
@@ -116,7 +116,9 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         callbacks.append(ProgressLine(training_metrics, settings.max_images))
     val_every, log_every = (max(1, round(n / batch_size)) for n in (settings.val_every_images, settings.log_every_images))
     if settings.trainer.fast_dev_run:
-        try_for_a_moment(build_trainer(settings.trainer, folder, steps, [validation, PriorFitter(), *added], [], val_every=1), model, data, stage.run)
+        try_for_a_moment(
+            build_trainer(settings.trainer, folder, steps, [validation, PriorFitter(), *added], [], val_every=1), model, data, stage.run
+        )
         return
 
     announce(stage, model, start, known, begin, steps)
@@ -127,7 +129,7 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
         write_config(settings, folder)
         checkpoint.remove_leftovers(folder)
         csv.rewind(done)
-    trainer: Any = build_trainer(settings.trainer, folder, steps, callbacks, [CsvLogger(csv), *loggers.values()], val_every, log_every)
+    trainer = build_trainer(settings.trainer, folder, steps, callbacks, [CsvLogger(csv), *loggers.values()], val_every, log_every)
     try:
         trainer.fit(model, data, ckpt_path=start.checkpoint, weights_only=True)
         model.to(trainer.strategy.root_device)  # Lightning has moved it off
@@ -170,8 +172,7 @@ def announce(stage: Stage, model: Autoencoder, start: Start, known: dict[str, An
     """
     settings = stage.settings
     if start.checkpoint is None:
-        print_tree(settings.plain())
-        print_model(model)
+        print_start(settings, model, start.command)
     elif (begin - model.training_config.images_before) // settings.batch_size >= steps and stage.folder == stage.run:
         ended = known.get("training", {}).get("ended")
         how = f"was ended after {begin:,} images ({ended})" if ended else f"has reached max_images={settings.max_images:,}"
