@@ -139,12 +139,16 @@ def test_a_loaded_model_knows_how_far_it_was_trained(zoo, tiny, tmp_path):
     assert model.linear_warmup(128) == 0.5
 
 
-@pytest.mark.parametrize("preset", ["overfit", "fast_dev_run"])
+@pytest.mark.parametrize("preset", ["overfit", "fast_dev_run", "profiler", "limit"])
 def test_debug_presets(zoo, tiny, tmp_path, preset):
-    own = [o for o in tiny if not o.startswith(("max_images", "batch_size", "val_every", "checkpoint_every", "log_every"))]
-    done = zoo("train", *own, f"trainer={preset}", *(["max_images=64"] if preset == "overfit" else []), "hydra.run.dir=run")
+    own = [o for o in tiny if not o.startswith(("max_images", "batch_size", "val_every", "checkpoint_every", "log_every", "logger"))]
+    short = [] if preset == "fast_dev_run" else ["max_images=64", *(["batch_size=16"] if preset != "overfit" else [])]
+    done = zoo("train", *own, f"debug={preset}", *short, "hydra.run.dir=run")
     assert done.code == 0, done.err
     assert (tmp_path / "run" / "summary.json").exists()
+    assert not (tmp_path / "run" / "wandb").exists()
+    profile = [path.read_text() for path in (tmp_path / "run").glob("*profile*")]
+    assert (preset == "profiler") == any("run_training_batch" in text for text in profile)
 
 
 def test_averaged_weights_are_what_is_loaded(zoo, tiny, tmp_path):
