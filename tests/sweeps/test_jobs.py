@@ -57,6 +57,21 @@ def test_sweeps_go_where_runs_are_sent_and_are_gone_on_with_there(jobs, zoo, tin
     assert not (tmp_path / "runs").exists()
 
 
+def test_jobs_are_resumed_with_the_classes_that_were_typed(jobs, zoo, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.config.instantiate._trusted", set())
+    own = [o for o in tiny if not o.startswith("model.")]
+    sweep = ["-m", *own, "model=custom", "model._target_=mine.Model", "trusted=[other]", "seed=1,10", "hydra.sweep.dir=here"]
+    assert zoo("train", *sweep).code == 1
+    job = tmp_path / "here" / "00-seed-1"
+    assert "trusted=[other]" in read(job, "seen.json")["overrides"]
+    (job / "checkpoints" / "000000000032.ckpt").write_text("")
+    (job / "repaired").write_text("")
+    assert zoo("train", *sweep).code == 0
+    resumed = read(job, "seen.json")["overrides"]
+    assert resumed[0].startswith("resume=")
+    assert "trusted=[other,mine.Model]" in resumed
+
+
 def test_settings_that_only_the_swept_models_have(jobs, zoo, tiny, tmp_path):
     own = [o for o in tiny if not o.startswith("model.")]
     done = zoo("train", "-m", *own, "model=glow,fvae", "model.flow.depth=1", "hydra.sweep.dir=here")
