@@ -1,6 +1,9 @@
 import json
+import os
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,7 @@ from zoo.runs.records import read_metrics
 from zoo.train import main as start_training
 from zoo.training import final_evaluation
 
+ROOT = str(Path(final_evaluation.__file__).parents[2])
 FACES = ["data=faces", "data.image_size=32", "data.source.train=300", "data.source.val=24", "data.source.test=80", "logger=none"]
 SMALL = ["model.latent_dim=4", "model.backbone.width=16", "batch_size=16", "max_images=320", "hydra.run.dir=run"]
 FAST = "priors=[gaussian,mixture]"  # a flow takes a while to fit
@@ -181,3 +185,22 @@ def test_a_trained_model_scores_better_than_an_untrained_one(zoo, tmp_path):
         count = 100 if name.startswith("attributes/") else 500
         untrained, trained = (numbers[max_images][f"{name}@{count}"] for max_images in (32, 40_000))
         assert (trained < untrained) if name in lower else (trained > untrained), f"{name}: {untrained} untrained, {trained} trained"
+
+
+@pytest.mark.parametrize(
+    "words", [["zoo.evaluate", "run=x", "metrics=frechett"], ["zoo.generate", "run=x", "mode=sample"], ["zoo.bench", "images=3"]]
+)
+def test_a_bad_setting_is_refused_before_torch_is_imported(words, tmp_path):
+    program = f"""
+import runpy, sys
+sys.argv = {words}
+try:
+    runpy.run_module("{words[0]}", run_name="__main__")
+finally:
+    print("torch" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ROOT}
+    )
+    assert (done.returncode, done.stdout.strip()) == (2, "False")
+    assert done.stderr.startswith("zoo: ")

@@ -12,7 +12,8 @@ from PIL import Image
 
 from tests.data.makers import smooth_image
 from zoo import load
-from zoo.generation.grids import grids
+from zoo.batch import Batch
+from zoo.generation.grids import image_grids
 from zoo.models.ae import AE
 from zoo.train import main as start_training
 from zoo.viz.tiling import grid_of
@@ -102,7 +103,8 @@ def test_what_is_drawn_and_where_and_the_same_bytes_each_time(zoo, run, tmp_path
 def test_samples_are_those_of_the_loaded_model(zoo, run, tmp_path):
     model = load(run)
     with torch.no_grad():
-        expected = grids(model, torch.zeros(0, 3, SIZE, SIZE))["samples"]
+        nothing = Batch(torch.zeros(0, 3, SIZE, SIZE), torch.zeros(0, 0), torch.zeros(0))
+        expected = image_grids(model, nothing, nothing)["samples"]
     np.testing.assert_array_equal(picture(zoo("generate", f"run={run}", "out=."), tmp_path), expected.permute(1, 2, 0).numpy())
     assert zoo("generate", f"run={run}", "out=.", "seed=1").code == 0
     assert len(set(written(tmp_path).values())) == 2
@@ -224,7 +226,7 @@ def test_single_images_hold_the_models_own_pixels(zoo, run, digits_run, tmp_path
 
 
 def test_more_samples_than_a_picture_holds_become_files(zoo, run, tmp_path, monkeypatch):
-    for module in ("zoo.generate", "zoo.generation.figures"):
+    for module in ("zoo.generate", "zoo.generation.figures", "zoo.generation.options"):
         monkeypatch.setattr(f"{module}.SHOWN", 4)
     refused = zoo("generate", f"run={run}", "count=6", "out=.")
     assert refused.code == 2

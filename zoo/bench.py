@@ -12,27 +12,24 @@ import logging
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from zoo import hardware
-from zoo.benchmarks import flow_steps, games
-from zoo.benchmarks.loading import BATCH_SIZE, measure_loaders, measure_memory
-from zoo.benchmarks.measure import BenchmarkResult, RandomImages, machine, threads
-from zoo.benchmarks.steps import measure_overhead, measure_training
 from zoo.config.app import run_command
 from zoo.config.check import check
 from zoo.config.instantiate import conf_dir
 from zoo.config.schema import BenchSettings
-from zoo.data.store import prepare
 from zoo.errors import ZooError, nearest
 from zoo.files import write_json
 from zoo.runs.provenance import versions
 
+if TYPE_CHECKING:
+    from zoo.benchmarks.measure import BenchmarkResult
+
+BATCH_SIZE = 512  # of the loaders
 SECTIONS = ("memory", "loader", "overhead", "games", "flows", "training")  # in the order in which they are measured
 
 
@@ -44,6 +41,16 @@ def bench(config: DictConfig) -> dict[str, Any]:
     """Measures, prints and returns the tables; writes them to `out`. Raises ZooError before any work for settings that do not fit."""
     settings = check(config, BenchSettings)
     sections, models, out = selected(settings)
+
+    import torch
+
+    from zoo import hardware
+    from zoo.benchmarks import flow_steps, games
+    from zoo.benchmarks.loading import measure_loaders, measure_memory
+    from zoo.benchmarks.measure import RandomImages, machine, threads
+    from zoo.benchmarks.steps import measure_overhead, measure_training
+    from zoo.data.store import prepare
+
     warnings.filterwarnings("ignore", module="pytorch_lightning|torch")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     if not torch.cuda.is_available():
@@ -67,10 +74,10 @@ def bench(config: DictConfig) -> dict[str, Any]:
             store = prepare(RandomImages(settings.images), folder / "cache")
         for section in (name for name in SECTIONS if name in sections):
             if section == "memory":
-                results = measure_memory(store.path)
+                results = measure_memory(store.path, BATCH_SIZE)
                 title = f"Memory: an epoch from the memory-mapped store, batch {BATCH_SIZE}"
             elif section == "loader":
-                results = measure_loaders(store, settings.seconds, settings.jpegs, print_progress)
+                results = measure_loaders(store, BATCH_SIZE, settings.seconds, settings.jpegs, print_progress)
                 title = f"Loader: 3×64×64, batch {BATCH_SIZE}, one core; fastest pass"
             elif section == "overhead":
                 results = measure_overhead(settings.images, folder / "cache", folder, settings.batch_size, settings.seconds, print_progress)
@@ -133,14 +140,10 @@ def answer(met: bool | None) -> str:
     return "" if met is None else "[green]yes" if met else "[red]no"
 
 
-def figure_table(title: str, results: list[BenchmarkResult]) -> Table:
-    table = Table(title=title, title_justify="left")
+def figure_table(title: str, results: "list[BenchmarkResult]") -> Table:
     medians = any(result.median is not None for result in results)
-    table.add_column("")
-    for heading in ("figure", *(["median"] if medians else [])):
-        table.add_column(heading, justify="right")
-    for heading in ("unit", "target", "met"):
-        table.add_column(heading)
+    numbers = (Column(heading, justify="right") for heading in ("figure", "median")[: 1 + medians])
+    table = Table("", *numbers, "unit", "target", "met", title=title, title_justify="left")
     for result in results:
         goal = "" if result.goal is None else f"{'≥' if result.at_least else '≤'} {number(result.goal)}"
         middle = [number(result.median)] if medians else []
@@ -149,13 +152,10 @@ def figure_table(title: str, results: list[BenchmarkResult]) -> Table:
 
 
 def training_table(rows: list[dict[str, Any]], threads: int) -> Table:
-    table = Table(title=f"Training: random batches, {threads} threads; median step", title_justify="left", caption_justify="left")
+    headings = (Column(heading, justify="right") for heading in ("batch", "images/s", "ms/step", "peak MiB"))
+    table = Table("model", "pixels", "mode", *headings, "target", title_justify="left", caption_justify="left")
+    table.title = f"Training: random batches, {threads} threads; median step"
     notes = []  # on what could not be built
-    for heading in ("model", "pixels", "mode"):
-        table.add_column(heading)
-    for heading in ("batch", "images/s", "ms/step", "peak MiB"):
-        table.add_column(heading, justify="right")
-    table.add_column("target")
     for row in rows:
         if "note" in row:
             notes.append(f"{row['model']}, {row['image_size']} pixels: {row['note']}")

@@ -9,23 +9,12 @@ Writes evaluation.json (what the weights and the protocol decide), cost.json (wh
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from zoo import hardware
 from zoo.config.app import run_command
 from zoo.config.check import check
 from zoo.config.schema import EvaluateSettings
-from zoo.evaluation import samples
-from zoo.evaluation.context import EvalContext, features_of
-from zoo.evaluation.cost import cost
-from zoo.evaluation.descriptors import METRICS
-from zoo.evaluation.metric_tables import show
-from zoo.evaluation.protocol import by_group, check_count, selected
+from zoo.evaluation.descriptors import METRICS, selected, selected_priors
 from zoo.files import output_folder
-from zoo.generation import evaluation_images
-from zoo.models.base import evaluation_mode
-from zoo.runs import records
 from zoo.runs.layout import COST
-from zoo.runs.load import open_run
-from zoo.runs.results_file import ResultsFile
 
 
 def main() -> None:
@@ -36,7 +25,20 @@ def main() -> None:
 def measure(config: DictConfig) -> None:
     """Opens the run and its data, measures, writes after each group, and prints."""
     settings = check(config, EvaluateSettings)
-    selection, priors = selected(settings.metrics), samples.selected_priors(settings.priors)
+    selection, priors = selected(settings.metrics), selected_priors(settings.priors)
+
+    from zoo import hardware  # torch and what is built on it: slow to import
+    from zoo.evaluation import samples
+    from zoo.evaluation.context import EvalContext, features_of
+    from zoo.evaluation.cost import cost
+    from zoo.evaluation.metric_tables import show
+    from zoo.evaluation.protocol import by_group, check_count
+    from zoo.generation import grids
+    from zoo.models.base import evaluation_mode
+    from zoo.runs import records
+    from zoo.runs.load import open_run
+    from zoo.runs.results_file import ResultsFile
+
     run = open_run(settings.run, hardware.choose_device(settings.device))
     out = output_folder(settings.out, run.folder)
     data = run.data(settings.data_root, settings.cache)
@@ -53,7 +55,8 @@ def measure(config: DictConfig) -> None:
         spent = cost(run, context)
         records.write(out / COST, spent)
         with_samples = selection is None or not {"samples", *METRICS["samples"]}.isdisjoint(selection)
-        evaluation_images.draw(out / "evaluation", context, samples.priors(context) if with_samples else {})  # fitting them takes a while
+        drawn = samples.priors(context) if with_samples else {}  # fitting them takes a while
+        grids.draw_evaluation(out / "evaluation", context, drawn)
     show(out, results, spent)
 
 

@@ -1,4 +1,4 @@
-"""What the machine has: GPUs, memory, and which of the processes of a run this one is."""
+"""What the machine has: GPUs, memory, and which of the processes of a run this one is. torch is imported where it is asked."""
 
 import contextlib
 import ctypes
@@ -6,17 +6,30 @@ import os
 import platform
 import re
 import resource
+import sys
 from pathlib import Path
-
-import torch
-import torch.distributed as dist
+from typing import TYPE_CHECKING
 
 from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def distributed() -> bool:
+    """Whether this process computes together with others and may call collectives."""
+    if "torch" not in sys.modules:
+        return False
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized()
 
 
 def is_rank_zero() -> bool:
     """Whether this process is rank 0, before and after the Trainer has started the others."""
-    if dist.is_available() and dist.is_initialized():
+    if distributed():
+        import torch.distributed as dist
+
         return dist.get_rank() == 0
     return rank_in_environment() == 0
 
@@ -28,6 +41,8 @@ def rank_in_environment() -> int:
 
 def visible_gpus() -> list[str]:
     """The GPUs this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    import torch
+
     count = torch.cuda.device_count()
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     return [part.strip() for part in shown.split(",")][:count] if shown else list(map(str, range(count)))
@@ -44,6 +59,8 @@ def external_world_size() -> int:
 
 def choose_device(device: str) -> str:
     """ "auto", "cpu" or "cuda" -> what one process computes on. Raises ZooError for what this machine cannot do."""
+    import torch
+
     gpus = torch.cuda.device_count()
     if device not in ("auto", "cpu", "cuda"):
         raise ZooError(f"device={device} is not known; use auto, cpu or cuda.")
@@ -52,18 +69,25 @@ def choose_device(device: str) -> str:
     return "cuda" if gpus and device != "cpu" else "cpu"
 
 
-def machine(device: torch.device) -> str:
-    """What computes: the GPU's name, or cores and the processor's name."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+def processor() -> str:
+    """The processor's name."""
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.is_file() else []
-    return f"{os.cpu_count()} cores, {names[0] if names else platform.processor() or platform.machine()}"
+    return names[0] if names else platform.processor() or platform.machine()
 
 
-def peak_memory_mib(device: torch.device) -> float:
+def machine(device: "torch.device") -> str:
+    """What computes: the GPU's name, or cores and the processor's name."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores, {processor()}"
+
+
+def peak_memory_mib(device: "torch.device") -> float:
     """Most memory this process has held so far, in MiB: on the GPU if `device` is one, else of the whole process."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 

@@ -19,8 +19,8 @@ from zoo.data.lines import Lines, draw_uint8
 from zoo.errors import ZooError
 from zoo.evaluation.context import EvalContext
 from zoo.evaluation.interpolations import line_scores
-from zoo.metrics import line_scores as metric
-from zoo.metrics.line_scores import draw, nearest_lines
+from zoo.metrics import interpolations as metric
+from zoo.metrics.interpolations import draw, nearest_lines
 from zoo.models.base import Autoencoder
 
 NAMES = ["val/lines/mean_distance", "val/lines/smoothness", "val/lines/smoothness_unbiased", "val/lines/undefined"]

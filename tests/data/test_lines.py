@@ -8,7 +8,7 @@ from zoo.data.lines import Lines, draw_uint8
 from zoo.data.loader import BatchLoader
 from zoo.data.store import prepare
 from zoo.errors import ZooError
-from zoo.metrics.line_scores import draw, line_templates, mean_distance_and_smoothness, smoothness
+from zoo.metrics.interpolations import draw, line_templates, mean_distance_and_smoothness, smoothness
 
 START, STOP = 5 * np.pi / 7, 3 * np.pi / 2  # the pair in the authors' notebook
 SHARE = np.linspace(0, 1, 16)

@@ -16,7 +16,7 @@ from zoo.evaluation.attributes import GUIDES, Edits, attributes, drawn, edits_of
 from zoo.evaluation.context import EvalContext
 from zoo.evaluation.descriptors import EDITS, METRICS
 from zoo.features.classifier import Classifier
-from zoo.metrics.edit_scores import change
+from zoo.metrics.edits import change
 from zoo.models.base import Autoencoder
 
 CLOSE = {"abs": 1e-4}

@@ -11,10 +11,9 @@ from zoo.data.arrays import Arrays
 from zoo.data.store import prepare
 from zoo.evaluation.context import EvalContext
 from zoo.evaluation.descriptors import INVARIANCE_IMAGES
-from zoo.metrics.relative_distance import relative_distance
 from zoo.models.base import Autoencoder
 from zoo.models.training_config import seed_of
-from zoo.nets.perturbations import PERTURBATIONS
+from zoo.nets.perturbations import PERTURBATIONS, relative_distance
 
 
 class Known(Autoencoder):

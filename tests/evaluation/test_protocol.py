@@ -12,9 +12,9 @@ from zoo.data.store import prepare
 from zoo.errors import ZooError
 from zoo.evaluation import interpolations, samples
 from zoo.evaluation.context import EvalContext, rows_of
-from zoo.evaluation.descriptors import METRICS, PATHS
-from zoo.evaluation.protocol import GROUPS, selected
-from zoo.metrics.line_scores import mean_distance_and_smoothness
+from zoo.evaluation.descriptors import METRICS, PATHS, selected, selected_priors
+from zoo.evaluation.protocol import GROUPS
+from zoo.metrics.interpolations import mean_distance_and_smoothness
 from zoo.models.ae import AE
 from zoo.models.base import Autoencoder
 from zoo.nets.conv import ConvBackbone
@@ -139,7 +139,7 @@ def test_only_what_is_selected_is_measured(context):
 @torch.no_grad()
 def test_priors_are_those_that_are_named_in_the_order_of_tables(context, monkeypatch):
     monkeypatch.setitem(samples.FITTED, "flow", lambda dim: Flow(dim, CouplingFlow(dim, 2, 8), steps=20))
-    numbers = evaluate(context(count=64, priors=samples.selected_priors(["flow", "gaussian"])), ["latent_nll"])
+    numbers = evaluate(context(count=64, priors=selected_priors(["flow", "gaussian"])), ["latent_nll"])
     assert list(numbers) == [f"samples/{prior}/latent_nll@64" for prior in ("normal", "gaussian", "flow")]
     assert len(set(numbers.values())) == 3
     assert list(evaluate(context(count=64, priors=()), ["latent_nll"])) == ["samples/normal/latent_nll@64"]

@@ -11,7 +11,7 @@ from tests.features.toys import Stripes
 from zoo.data.store import prepare
 from zoo.errors import ZooError
 from zoo.features.base import Features
-from zoo.features.reference import reference_features
+from zoo.features.cache import reference_features
 
 
 class Sums(Features):

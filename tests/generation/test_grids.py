@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from zoo.batch import to_uint8
+from zoo.batch import Batch, to_uint8
 from zoo.generation import grids
 from zoo.models.base import Autoencoder
 from zoo.models.udt import UDT
@@ -102,9 +102,10 @@ def test_never_more_than_a_chunk_is_decoded_at_once(model):
     assert torch.equal(table[70:72], grids.interpolations(model, codes[70:72], codes.flip(0)[70:72], 31))
 
 
-def test_grids_are_drawn_with_the_attributes_where_they_are_known(model):
-    given, twos = images(4), torch.ones(4, 2)
-    plain, known = grids.grids(model, given), grids.grids(model, given, attributes=twos)
+def test_grids_are_drawn_with_the_attributes(model):
+    given = images(4)
+    batches = (Batch(given, attributes, torch.arange(4)) for attributes in (torch.zeros(4, 2), torch.ones(4, 2)))
+    plain, known = (grids.image_grids(model, batch, batch) for batch in batches)
     assert torch.equal(plain["samples"], known["samples"])
     originals, white = list(given), list(torch.ones_like(given))  # the attributes add 2 to every pixel
     assert torch.equal(plain["reconstructions"], grid_of(torch.stack(originals + originals), 4))
@@ -148,9 +149,9 @@ def test_the_picture_of_a_transfer_shows_the_first_of_each_domain():
     model, given = Halves().eval(), images(20)
     rich = torch.arange(20) % 2
     attributes = torch.stack([rich, 1 - rich, torch.zeros_like(rich)], 1).byte()
-    table = grids.transfers(model, given[0::2][:3], given[1::2][:3])
-    picture = grids.transfer(model, given, attributes, largest=3)
-    assert torch.equal(picture, grid_of(table.flatten(0, 1) / 127.5 - 1, 4))
+    table = grids.transfers(model, given[0::2][:8], given[1::2][:8])
+    picture = grids.transfer(model, given, attributes)
+    assert torch.equal(picture, grid_of(table.flatten(0, 1) / 127.5 - 1, 9))
     assert grids.transfer(model, given, torch.zeros_like(attributes)) is None
     assert grids.transfer(model, given, torch.ones_like(attributes)) is None
 

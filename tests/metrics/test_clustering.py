@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from zoo.errors import ZooError
-from zoo.metrics.clustering import clustering_accuracy, whiten
+from zoo.metrics.probes import clustering_accuracy, whiten
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from zoo.metrics.edit_scores import (
+from zoo.metrics.edits import (
     Errors,
     attribute_preservation,
     change_cosine,

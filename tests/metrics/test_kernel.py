@@ -6,7 +6,7 @@ import torch
 from torchmetrics.image.kid import poly_mmd
 
 from zoo.errors import ZooError
-from zoo.metrics.kernel import kernel_distance
+from zoo.metrics.feature_sets import kernel_distance
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -74,7 +74,7 @@ def test_bad_input_is_named():
 def test_memory_does_not_grow_with_the_pairs():
     script = """if True:
         import resource, torch
-        from zoo.metrics.kernel import kernel_distance
+        from zoo.metrics.feature_sets import kernel_distance
         a, b = torch.rand(2, 10_000, 128)
         kernel_distance(a[:100], b[:100])
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -9,7 +9,7 @@ from zoo.data.faces.dataset import Faces
 from zoo.data.store import prepare
 from zoo.evaluation.context import EvalContext
 from zoo.evaluation.samples import LARGEST_LATENT
-from zoo.metrics.laplacian_energy import laplacian_energy
+from zoo.metrics.images import laplacian_energy
 from zoo.models.base import Autoencoder
 from zoo.priors import Prior
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torchvision
 
-from zoo.metrics.lpips import lpips_file, lpips_network
+from zoo.metrics.images import lpips_file, lpips_network
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zoo.errors import ZooError
-from zoo.metrics.manifold import ManifoldScores, manifold_scores
+from zoo.metrics.feature_sets import ManifoldScores, manifold_scores
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -136,7 +136,7 @@ def test_bad_input_is_named():
 def test_10_000_images_take_less_than_1_gib(dim):
     script = f"""if True:
         import resource, torch
-        from zoo.metrics.manifold import manifold_scores
+        from zoo.metrics.feature_sets import manifold_scores
         real, fake = torch.rand(2, 10_000, {dim})
         manifold_scores(real[:100], fake[:100])
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

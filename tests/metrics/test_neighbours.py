@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.metrics.manifold import neighbour_distances
+from zoo.metrics.feature_sets import neighbour_distances
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.nets.detached_call import call_with_detached_params
+from zoo.nets.discriminator import call_with_detached_params
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from zoo.errors import ZooError
-from zoo.nets.detached_call import call_with_detached_params
-from zoo.nets.discriminator import Discriminator
+from zoo.nets.discriminator import Discriminator, call_with_detached_params
 from zoo.nets.vaegan import VAEGANBackbone
 
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo.viz.animation import GIF_BYTES, animation, gif
-from zoo.viz.tiling import columns_for, enlarged, grid_of, labelled, png, tile
+from zoo.viz.tiling import GIF_BYTES, animation, columns_for, enlarged, gif, grid_of, labelled, png, tile
 
 
 def opened(data):

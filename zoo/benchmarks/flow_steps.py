@@ -8,7 +8,6 @@ nets of our splits start at zero, both flows start with the same likelihood; our
 """
 
 import importlib.util
-import math
 import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.benchmarks.measure import BenchmarkResult, ratio, take_turns, threads
-from zoo.nets.flows import ActNorm, Coupling, InvertibleConv
+from zoo.nets.flows import ActNorm, Coupling, InvertibleConv, log_likelihood
 from zoo.nets.glow import ImageFlow
 
 GOALS_MEMORY = {"checkpoint": (0.08, 1.6), "reversible": (0.02, 1.35)}  # bytes and time, of plain
@@ -127,12 +126,6 @@ def ready(size: Size, device: torch.device) -> tuple[ImageFlow, Tensor]:
     with torch.no_grad():
         flow.initialize(x)
     return flow, x
-
-
-def log_likelihood(flow: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor) -> Tensor:
-    """log N(z; 0, I) + log|det dz/dx|: (B, C, H, W) -> (B,), nats per image."""
-    z, log_det = flow(x)
-    return log_det - 0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
 
 
 def training_step(loss: Callable[[], Tensor], net: nn.Module) -> Callable[[], None]:

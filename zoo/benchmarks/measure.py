@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from zoo import hardware
 from zoo.data.faces.dataset import ATTRIBUTE_NAMES
 from zoo.data.source import Chunk, Listing, Source
 
@@ -101,30 +102,22 @@ def process_memory(field: str, table: str = "smaps_rollup") -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-class PeakMemory:
-    """Most memory taken inside a `with`, above what was held at its start: `bytes`, None where the system does not tell."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.bytes: int | None = None
-
-    def __enter__(self) -> "PeakMemory":
-        give_back_memory()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self._before: int | None = torch.cuda.memory_allocated(self.device)
-            return self
+def peak_memory(take: Callable[[], Any], device: torch.device) -> int | None:
+    """Most bytes that a call takes at once, above what is held before it; None where the system does not tell."""
+    give_back_memory()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before: int | None = torch.cuda.memory_allocated(device)
+    else:
         try:
             Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is held now
-            self._before = process_memory("VmRSS", "status")
         except OSError:
-            self._before = None
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else process_memory("VmHWM", "status")
-        if peak is not None and self._before is not None:
-            self.bytes = max(0, peak - self._before)
+            return None
+        before = process_memory("VmRSS", "status")
+    take()
+    synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else process_memory("VmHWM", "status")
+    return None if peak is None or before is None else max(0, peak - before)
 
 
 class RandomImages(Source):
@@ -140,9 +133,6 @@ class RandomImages(Source):
     def settings(self) -> dict[str, Any]:
         return {"source": self.name, "count": self.count, "image_size": self.image_size}
 
-    def fingerprint(self) -> str:
-        return "none"
-
     def scan(self) -> Listing:
         attributes = np.random.Generator(np.random.Philox(0)).integers(0, 2, (self.count, len(ATTRIBUTE_NAMES)), np.uint8)
         splits = np.zeros(self.count, np.uint8)
@@ -155,12 +145,8 @@ class RandomImages(Source):
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    try:
-        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
     return {
-        "cpu": found[1] if found else "unknown",
+        "cpu": hardware.processor(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load_average": round(os.getloadavg()[0], 2),  # before the benchmark: far above 0 means other work disturbs it

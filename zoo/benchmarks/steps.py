@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from zoo.batch import Batch, to_float
-from zoo.benchmarks.measure import BenchmarkResult, PeakMemory, RandomImages, milliseconds_of, synchronize, take_turns, threads
+from zoo.benchmarks.measure import BenchmarkResult, RandomImages, milliseconds_of, peak_memory, synchronize, take_turns, threads
 from zoo.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from zoo.callbacks.progress_bar import ProgressLine
 from zoo.callbacks.training_metrics import TrainingMetricsLogger
@@ -237,7 +237,7 @@ def measure_model(name: str, size: int, batch_size: int, seconds: float, modes: 
     settings = train_settings(f"model={name}", f"data.image_size={size}", f"batch_size={batch_size}", "trainer.devices=1")
     device, mixed = device_of(settings)
     takes: dict[str, Callable[[Batch], Tensor]] = {}
-    resident = {}
+    resident, peaks = {}, {}
     for mode in modes:
         settings.compile = mode == "compiled"
         model = ready(settings, device)
@@ -253,14 +253,10 @@ def measure_model(name: str, size: int, batch_size: int, seconds: float, modes: 
         batch_size //= 2
 
     batch, rows = random_batch(batch_size, size, device), []
-    peaks = {}
     for mode, take in takes.items():
         take(batch)  # the first step allocates, compiles and chooses algorithms
-        with PeakMemory(device) as peak:
-            take(batch)
-            synchronize(device)
-        static = resident[mode]() + sum(part.nbytes for part in batch)
-        peaks[mode] = None if peak.bytes is None else (peak.bytes + static) / 2**20
+        peak, static = peak_memory(partial(take, batch), device), resident[mode]() + sum(part.nbytes for part in batch)
+        peaks[mode] = None if peak is None else (peak + static) / 2**20
     times = take_turns({mode: partial(take, batch) for mode, take in takes.items()}, device, seconds * len(modes), warm_up=0, least=3)
     for mode in modes:
         milliseconds_per_step = statistics.median(times[mode])

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from zoo.batch import Batch
 from zoo.callbacks.clock import images_seen
 from zoo.models.base import Autoencoder, evaluation_mode
+from zoo.models.method import VALIDATION
 
 IMAGES = 16
 LEAST_STEPS = 5  # a model that was tried for a moment has not collapsed, it has not begun
@@ -40,6 +41,7 @@ def likely_cause(model: Autoencoder, batch: Batch) -> str:
     with evaluation_mode(model):
         if not are_alike(model, batch):
             return "the averaged weights have not caught up with the raw ones, which tell images apart; lower ema_decay, or train longer"
+        model.set_batch_rng((VALIDATION,), 0, len(batch.image), len(batch.image))
         rate = model.losses(batch).get("rate")
     if rate is not None and rate < 0.1:  # nats per image
         return "the codes tell nothing, as the KL term has pushed them to the prior; lower model.beta or lengthen model.kl_warmup"

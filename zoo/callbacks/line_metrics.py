@@ -1,4 +1,4 @@
-"""ACAI's numbers for interpolations of lines during training (1807.07543, section 3.2; `zoo.metrics.line_scores` defines them).
+"""ACAI's numbers for interpolations of lines during training (1807.07543, section 3.2; `zoo.metrics.interpolations` defines them).
 
 As published: 512 images of the split make 256 pairs, first half with second half, interpolated in 16 steps, every 65,536
 images; the result is the median of the last 20 evaluations. Published from the test split, here from the validation split:
@@ -18,7 +18,7 @@ from zoo.callbacks.training_metrics import log
 from zoo.errors import ZooError
 from zoo.evaluation.descriptors import LINE_IMAGES
 from zoo.evaluation.interpolations import LINE_STEPS
-from zoo.metrics.line_scores import LineScores, mean_distance_and_smoothness
+from zoo.metrics.interpolations import LineScores, mean_distance_and_smoothness
 from zoo.models.base import Autoencoder, evaluation_mode
 
 REPORTED = 20  # evaluations at the end of training that the result is the median of

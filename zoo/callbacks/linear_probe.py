@@ -29,7 +29,7 @@ from zoo.callbacks.training_metrics import TrainingMetricsLogger, log
 from zoo.data.loader import subset
 from zoo.data.module import DataModule
 from zoo.errors import ZooError
-from zoo.features.classifier_training import varying
+from zoo.metrics.probes import varying
 from zoo.models.base import evaluation_mode
 from zoo.models.training_config import seed_of
 

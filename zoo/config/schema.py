@@ -179,6 +179,7 @@ class TrainSettings(Node):
     keep_last_k: Positive
     evaluation: EvaluationSettings
     resume: str | int | None = None
+    verbose: bool = False
     pretrain: PretrainSettings
     model: dict[str, Any]
     data: DataSettings

@@ -1,7 +1,7 @@
 """`data=lines`: the line benchmark of ACAI (Berthelot, Raffel, Roy and Goodfellow, 2019, https://arxiv.org/abs/1807.07543, section 3.1).
 
 Each image is one line from the centre to nearly the border; its angle is all there is to know, so an interpolation can be scored exactly
-(`zoo.metrics.line_scores`).
+(`zoo.metrics.interpolations`).
 The paper trains on an infinite stream of random angles; here 262,144 stored images, 0.0014° apart on average, stand
 in for it. Values are rounded to 8 bits.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.data.source import SPLITS, Chunk, Listing, Source
 from zoo.errors import ZooError
-from zoo.metrics.line_scores import SIZE, draw
+from zoo.metrics.interpolations import SIZE, draw
 
 SECTORS = 10
 

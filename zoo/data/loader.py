@@ -16,7 +16,7 @@ import difflib
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -217,32 +217,34 @@ class BatchLoader:
         if self._resident is not None:
             rows = torch.from_numpy(rows).to(self.device)
         pieces = self._pieces[start:]
-        if not self._prefetch:
-            for low, high in pieces:
-                yield low, high, self._ready(self._gather(rows[low:high]))
-            return
+        gathered = (self._gather(rows[low:high]) for low, high in pieces)
+        images = self._ahead(gathered) if self._prefetch else map(self._ready, gathered)
+        for (low, high), image in zip(pieces, images, strict=True):
+            yield low, high, image
+
+    def _ahead(self, gathered: Iterator[Tensor]) -> Iterator[Tensor]:
+        """The gathered images, the next of which a thread gathers while one is used."""
         with ThreadPoolExecutor(1, "zoo-loader") as pool:
-            ahead = [pool.submit(self._gather, rows[low:high]) for low, high in pieces[:1]]
-            for (low, high), following in itertools.zip_longest(pieces, pieces[1:]):
-                image = self._ready(ahead.pop().result())
-                if following:
-                    ahead.append(pool.submit(self._gather, rows[slice(*following)]))
-                yield low, high, image
+            following = pool.submit(next, gathered, None)
+            while (image := following.result()) is not None:
+                image = self._ready(image)  # before the next copy begins, which it would wait for
+                following = pool.submit(next, gathered, None)
+                yield image
 
     def _gather(self, rows: Any) -> Tensor:
         """The images of these rows of the table, on the device; on the CPU in the ring's next buffer."""
         if self._resident is not None:
             return self._resident.index_select(0, rows)
-        slot = next(self._slots)
-        if slot.copied is not None:
-            slot.copied.synchronize()  # the GPU may still be reading this buffer
-        buffer = slot.buffer[: len(rows)]
+        slot, copied = next(self._slots)
+        if copied is not None:
+            copied.synchronize()  # the GPU may still be reading this buffer
+        buffer = slot[: len(rows)]
         np.take(self._table, rows, axis=0, out=buffer.numpy(), mode="clip")  # "clip" lets it write into `out` directly
-        if slot.copied is None:
+        if copied is None:
             return buffer.to(self.device)  # on the CPU the buffer itself
         with torch.cuda.stream(self._stream):
             image = buffer.to(self.device, non_blocking=True)
-            slot.copied.record()
+            copied.record()
         return image
 
     def _ready(self, image: Tensor) -> Tensor:
@@ -253,21 +255,19 @@ class BatchLoader:
             image.record_stream(current)
         return image
 
-    def _make_slots(self) -> list["_Slot"]:
-        """The ring: two buffers, so that a batch outlives the next one, and one more for the thread to write ahead."""
+    def _make_slots(self) -> list[tuple[Tensor, torch.cuda.Event | None]]:
+        """The ring: two buffers, so that a batch outlives the next one, and one more for the thread to write ahead.
+
+        Each is (largest micro-batch, C, H, W) uint8, pinned if a GPU copies from it, with the event that the GPU has read it.
+        """
         if self._resident is not None:
             return []
         shape = max(high - low for low, high in self._pieces), *self._table.shape[1:]
         gpu = self._stream is not None
         return [
-            _Slot(torch.empty(shape, dtype=torch.uint8, pin_memory=gpu), torch.cuda.Event() if gpu else None)
+            (torch.empty(shape, dtype=torch.uint8, pin_memory=gpu), torch.cuda.Event() if gpu else None)
             for _ in range(3 if self._prefetch else 2)
         ]
-
-
-class _Slot(NamedTuple):
-    buffer: Tensor  # (largest micro-batch, C, H, W) uint8, pinned if a GPU copies from it
-    copied: torch.cuda.Event | None  # when the GPU has read it
 
 
 def choose_storage(requested: str, nbytes: int, device: torch.device) -> str:

@@ -91,15 +91,9 @@ class DataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         if self._train is None:
-            accumulate_grad_batches = self.trainer.accumulate_grad_batches if self.trainer else 1
-            self._train = self._loader(
-                "train",
-                self.limit,
-                seed=self.seed,
-                accumulate_grad_batches=accumulate_grad_batches,
-                storage=self.storage,
-                domain=self.domain,
-            )
+            pieces = self.trainer.accumulate_grad_batches if self.trainer else 1
+            options: dict[str, Any] = {"seed": self.seed, "storage": self.storage, "domain": self.domain, "accumulate_grad_batches": pieces}
+            self._train = self._loader("train", self.limit, **options)
         return self._train
 
     def val_dataloader(self) -> BatchLoader:

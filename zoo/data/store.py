@@ -161,7 +161,7 @@ def _build(source: Source, path: Path, key: dict[str, Any], approve: Callable[[L
             "files": files,
         }
         text = json.dumps({**manifest, "sha256": _json_sha256(manifest)}, indent=1)
-        write_atomically(temporary / "manifest.json", lambda file: file.write(text.encode()))
+        write_atomically(temporary / "manifest.json", text)
         if path.exists():  # written by another version or with a broken manifest
             os.rename(path, temporary.with_name(f"{temporary.name}-old"))
         os.rename(temporary, path)
@@ -215,7 +215,7 @@ def _write_tables(folder: Path, listing: Listing, valid: np.ndarray) -> None:
         if table is not None:
             write_atomically(folder / f"{name}.npy", partial(np.save, arr=table[valid]))
     names = "".join(f"{listing.names[i]}\n" for i in valid).encode("utf-8", "surrogateescape")
-    write_atomically(folder / "names.txt", lambda file: file.write(names))
+    write_atomically(folder / "names.txt", names)
 
 
 def _check(source: Source, listing: Listing) -> None:

@@ -6,7 +6,6 @@ the exact yardstick. The style of what is new is free (which glasses?), so the t
 the change most like the one that was made.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +13,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from zoo.data.faces.dataset import FACTOR_NAMES, attributes_of, render, swap_factors
+from zoo.data.faces.dataset import FACTOR_GROUPS, FACTOR_NAMES, attributes_of, render_in_parallel, swap_factors
 from zoo.data.store import Store
 from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import EDITS, METRICS
 from zoo.features.classifier import Classifier
-from zoo.metrics.edit_scores import Changes, attribute_preservation, change, change_cosine, change_share, changes, classified_as, nearest
-from zoo.metrics.edits import attribute_vectors
+from zoo.metrics.edits import (
+    Changes,
+    attribute_preservation,
+    attribute_vectors,
+    change,
+    change_cosine,
+    change_share,
+    changes,
+    classified_as,
+    nearest,
+)
 from zoo.runs.measurements import Measurement
 
 CLASSIFIER_METRICS = tuple(name for name, metric in METRICS["attributes"].items() if metric.uses_features)  # by a classifier
@@ -48,6 +56,10 @@ class Edits(NamedTuple):
     wanted: np.ndarray  # (E,) bool, True = to be added
     truths: np.ndarray  # (E, K, F) float32, factors of K right answers; K = 0 where nothing can be redrawn
 
+    def take(self, rows: slice | np.ndarray) -> "Edits":
+        """Some of them."""
+        return Edits(*(field[rows] for field in self))
+
 
 def attributes(context: EvalContext) -> list[Measurement]:
     """Each metric as the mean over the attributes, and each attribute's own value, with its name as the item.
@@ -61,11 +73,8 @@ def attributes(context: EvalContext) -> list[Measurement]:
     An attribute is left out if it does not vary in the training images, or if fewer than 10 images can be edited either way. Empty if
     the model cannot encode, or the features network is no classifier of these attributes. The same on all ranks.
     """
-    model, store, classifier = context.model, context.store, context.features
-    if (
-        not (model.can_encode and isinstance(classifier, Classifier) and classifier.attribute_names == store.attribute_names)
-        or classifier.classes
-    ):
+    model, store, classifier = context.model, context.store, judge_of(context)
+    if classifier is None or not model.can_encode:
         return []
     known = context.codes("train", VECTOR_IMAGES)
     varied = known.attributes.amin(0) < known.attributes.amax(0)  # (A,); on the others the classifier has learnt nothing
@@ -77,7 +86,7 @@ def attributes(context: EvalContext) -> list[Measurement]:
     with_truths = edits.truths.size > 0 and context.wants(*TRUE)
 
     def measure(start: int, stop: int) -> Tensor:
-        rows = Edits(*(field[start:stop] for field in edits))
+        rows = edits.take(slice(start, stop))
         images, places = np.unique(rows.positions, return_inverse=True)  # each is edited several times
         column, wanted, which = (torch.from_numpy(part).to(context.device) for part in (rows.columns, rows.wanted, places))
         batch = context.batch(torch.from_numpy(images))
@@ -101,6 +110,14 @@ def attributes(context: EvalContext) -> list[Measurement]:
     return found
 
 
+def judge_of(context: EvalContext) -> Classifier | None:
+    """The features network, where it is a classifier of the data's attributes."""
+    judge = context.features
+    if isinstance(judge, Classifier) and judge.attribute_names == context.store.attribute_names and not judge.classes:
+        return judge
+    return None
+
+
 def _averages(rows: Tensor) -> dict[str, float]:
     """The scores of one attribute from the rows of its edits."""
     columns = rows.double().unbind(1)
@@ -119,38 +136,35 @@ def edits_of(context: EvalContext, columns: list[int]) -> Edits | None:
     for column in columns:
         has = store.attributes[positions, column] == 1
         if min(has.sum(), (~has).sum()) >= LEAST:
-            both = [possible_edits(store, positions[has != wanted], positions[has == wanted], column, wanted) for wanted in (True, False)]
+            sides = ((positions[has != wanted][: 2 * EDITS], positions[has == wanted], wanted) for wanted in (True, False))  # enough
+            both = [possible_edits(store, targets, guides, column, wanted)[0] for targets, guides, wanted in sides]
             count = min(EDITS, *(len(edits.positions) for edits in both))
             if count >= LEAST:
-                parts += [Edits(*(field[:count] for field in edits)) for edits in both]
+                parts += [edits.take(slice(count)) for edits in both]
     if not parts:
         return None
     order = np.argsort(np.concatenate([part.positions for part in parts]), kind="stable")
-    return Edits(*(np.concatenate(fields)[order] for fields in zip(*parts, strict=True)))
+    return Edits(*map(np.concatenate, zip(*parts, strict=True))).take(order)
 
 
-def possible_edits(store: Store, targets: np.ndarray, guides: np.ndarray, column: int, wanted: bool) -> Edits:
-    """Edits of `targets`, all without what is wanted; `guides` have it. Only possible ones: a bald face cannot be given bangs."""
-    targets = targets[: 2 * EDITS]  # enough to choose from
-    truths = np.empty((len(targets), 0, 0), np.float32)
-    if store.factors is not None and store.factor_names == FACTOR_NAMES:
-        name, faces = store.attribute_names[column], store.factors[targets]
-        swapped, chosen, possible = redrawn(faces, name, store.factors[guides[: 4 * GUIDES], None], column, wanted)
-        truths = swapped[np.resize(chosen, GUIDES)].swapaxes(0, 1)[possible]  # (N', GUIDES, F)
-        targets = targets[possible]
-    return Edits(targets, np.full(len(targets), column), np.full(len(targets), wanted), truths)
+def possible_edits(
+    store: Store, targets: np.ndarray, guides: np.ndarray, column: int, wanted: bool, each_its_own: bool = False
+) -> tuple[Edits, np.ndarray]:
+    """Edits of `targets` (N,), all without what is wanted, and which are possible, (N,) bool: a bald face cannot be given bangs.
 
-
-def redrawn(faces: np.ndarray, name: str, lenders: np.ndarray, column: int, wanted: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gives faces (N, F) the factors `name` of G lenders, each one face (1, F) or one for each of the faces (N, F).
-
-    Returns the new factors (G, N, F), the positions of up to GUIDES lenders after which some face is as wanted, and the faces that are
-    as wanted after all of these: (N,) bool.
+    `guides` have it. Truths are drawn after several of them, or with `each_its_own` after the one that stands in the target's place.
     """
-    swapped = np.stack([swap_factors(faces, **{name: factors}) for factors in lenders])
-    works = np.stack([attributes_of(factors)[:, column] == wanted for factors in swapped])  # (G, N)
-    chosen = np.flatnonzero(works.any(1))[:GUIDES]  # a bald guide has no colour of hair to give
-    return swapped, chosen, np.logical_and(works[chosen].all(0), works.any(0))
+    possible, truths = np.ones(len(targets), bool), np.empty((len(targets), 0, 0), np.float32)
+    name = store.attribute_names[column]
+    if store.factors is not None and store.factor_names == FACTOR_NAMES and name in FACTOR_GROUPS:
+        lenders = store.factors[guides][None] if each_its_own else store.factors[guides[: 4 * GUIDES], None]  # (1, N, F) or (G, 1, F)
+        swapped = np.stack([swap_factors(store.factors[targets], **{name: factors}) for factors in lenders])  # (G, N, F)
+        works = np.stack([attributes_of(factors)[:, column] == wanted for factors in swapped])  # (G, N)
+        chosen = np.flatnonzero(works.any(1))[:GUIDES]  # a bald guide has no colour of hair to give
+        possible = np.logical_and(works[chosen].all(0), works.any(0))
+        truths = swapped[chosen if each_its_own else np.resize(chosen, GUIDES)].swapaxes(0, 1)  # (N, K, F)
+    edits = Edits(targets, np.full(len(targets), column), np.full(len(targets), wanted), truths)
+    return edits.take(possible), possible
 
 
 def tied(names: tuple[str, ...]) -> Tensor:
@@ -167,7 +181,6 @@ def true_images(store: Store, edits: Edits, made: Tensor) -> Tensor:
 
 
 def drawn(factors: np.ndarray, size: int) -> Tensor:
-    """Draws faces (E, K, F) -> (E, K, 3, size, size) in [-1, 1], on two threads: numpy lets go of the interpreter while it computes."""
-    with ThreadPoolExecutor(2) as pool:
-        images = np.concatenate(list(pool.map(lambda part: render(part, size), np.array_split(factors.reshape(-1, factors.shape[-1]), 2))))
+    """Draws faces (E, K, F) -> (E, K, 3, size, size) in [-1, 1]."""
+    images = render_in_parallel(factors.reshape(-1, factors.shape[-1]), size)
     return torch.from_numpy(images).unflatten(0, factors.shape[:2]) / 127.5 - 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,12 +15,13 @@ from zoo.data.loader import subset
 from zoo.data.store import Store
 from zoo.errors import ZooError
 from zoo.evaluation.descriptors import METRICS
-from zoo.features import Features
+from zoo.features.base import Features
+from zoo.features.cache import reference_features
 from zoo.features.classifier import classifier_of
-from zoo.features.classifier_training import varying
 from zoo.features.inception import inception_from
-from zoo.features.reference import reference_features
-from zoo.metrics.frechet import frechet_distance, moments
+from zoo.hardware import distributed
+from zoo.metrics.feature_sets import frechet_distance, moments
+from zoo.metrics.probes import varying
 from zoo.models.base import Autoencoder
 from zoo.progress import chunks
 from zoo.runs.measurements import Measurement
@@ -108,12 +110,10 @@ class EvalContext:
         assert self.features is not None
         features, positions = self.features, self.positions(self.split, self.count)
 
-        def features_of_rows(start: int, stop: int) -> Tensor:
+        def work(start: int, stop: int) -> Tensor:
             return features(torch.from_numpy(self.store.images[positions[start:stop].numpy()]).to(self.device))
 
-        def compute() -> Tensor:
-            return self.rows(len(positions), f"features of {self.split} images", features_of_rows)
-
+        compute = partial(self.rows, len(positions), f"features of {self.split} images", work)
         return self.once("reference", lambda: reference_features(features, self.store, self.split, positions, self.cache, compute))
 
     def frechet(self, fake: Tensor) -> float:
@@ -146,7 +146,7 @@ def rows_of(total: int, task: str, work: Callable[[int, int], Tensor], size: int
     Chunks are the same for any number of ranks, so the rows are, too: none doubled, none padded. Shows progress as `task`. An error on
     one rank is raised on all of them, so that none waits for the others.
     """
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+    rank, world = (dist.get_rank(), dist.get_world_size()) if distributed() else (0, 1)
     mine: dict[int, Tensor] = {}
     failure: Exception | None = None
     try:

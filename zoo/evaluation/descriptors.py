@@ -1,6 +1,8 @@
-"""What is known of each metric of the protocol beside its value. Nothing here imports torch: tables need it, too."""
+"""What can be measured: each metric of the protocol with all that is known of it beside its value. No torch: tables need it, too."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from zoo.errors import ZooError, nearest
 
 
 class Metric(NamedTuple):
@@ -22,6 +24,7 @@ DRAWS, DRAWS_IMAGES = 64, 1_000  # importance-weighted: K, and images
 EDITS = 100  # of each attribute and direction
 PAIRS = 1_000  # of each way of transfer
 WAYS = ("add", "remove", "swap")  # of transfer
+PRIORS = ("gaussian", "mixture", "flow")  # that can be fitted to latents, in the order of tables
 
 _METRICS: dict[str, list[Metric]] = {
     "samples": [
@@ -93,3 +96,25 @@ _METRICS: dict[str, list[Metric]] = {
     ],
 }
 METRICS = {group: {metric.name: metric for metric in metrics} for group, metrics in _METRICS.items()}  # group -> name -> metric
+
+
+def selected(value: Any, option: str = "metrics") -> list[str] | None:
+    """A setting that names groups and metrics -> the list of them; None, for everything, stays. Raises ZooError for an unknown name."""
+    if value is None:
+        return None
+    names = [value] if isinstance(value, str) else value
+    valid = sorted({*METRICS, *(name for group in METRICS.values() for name in group)})
+    if not isinstance(names, list) or not names:
+        raise ZooError(f"{option}={value} must be a list of names, like [samples,mse]; valid: {', '.join(valid)}.")
+    for name in names:
+        if name not in valid:
+            raise ZooError(f"{option}={name} is not known; {nearest(str(name), valid)}")
+    return names
+
+
+def selected_priors(value: Any) -> tuple[str, ...]:
+    """The setting `priors`, a list of names -> those names in the order of tables. Raises ZooError for an unknown name."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not set(names) <= set(PRIORS):
+        raise ZooError(f"priors={value} must be a list of some of {', '.join(PRIORS)}, like [gaussian,mixture].")
+    return tuple(name for name in PRIORS if name in names)

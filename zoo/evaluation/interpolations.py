@@ -5,8 +5,7 @@ from torch import Tensor
 
 from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import LINE_IMAGES, PATHS
-from zoo.metrics.line_scores import mean_distance_and_smoothness
-from zoo.metrics.paths import path_smoothness
+from zoo.metrics.interpolations import mean_distance_and_smoothness, path_smoothness
 from zoo.models.training_config import seed_of
 from zoo.runs.measurements import Measurement
 

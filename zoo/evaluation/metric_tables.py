@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from zoo.runs.layout import COST
 from zoo.runs.measurements import Measurement, flat_name
@@ -16,8 +16,7 @@ from zoo.runs.wandb_files import shown_path
 def print_metrics(console: Console, title: str, measurements: list[Measurement], numbers: dict[str, float]) -> None:
     """Prints measurements and other numbers: those of samples as one column per prior, the others one below the other."""
     by_prior: dict[str, dict[str, float]] = {}
-    table = Table("metric", "value", title=title)
-    table.columns[1].justify = "right"
+    table = Table("metric", Column("value", justify="right"), title=title)
     for one in measurements:
         name = flat_name(replace(one, prior=None, split=""))
         if one.prior is not None:
@@ -28,12 +27,9 @@ def print_metrics(console: Console, title: str, measurements: list[Measurement],
         table.add_row(name, f"{value:,.5g}")
     console.print(table)
     if by_prior:
-        columns = list(dict.fromkeys(metric for row in by_prior.values() for metric in row))
-        table = Table("metric", *by_prior)
-        for metric in columns:
+        table = Table("metric", *(Column(prior, justify="right") for prior in by_prior))
+        for metric in dict.fromkeys(metric for row in by_prior.values() for metric in row):
             table.add_row(metric, *(f"{row[metric]:,.5g}" if metric in row else "–" for row in by_prior.values()))
-        for column in table.columns[1:]:
-            column.justify = "right"
         console.print(table)
 
 

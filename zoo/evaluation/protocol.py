@@ -2,21 +2,17 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
-from omegaconf import ListConfig
 
-from zoo.errors import ZooError, nearest
+from zoo.errors import ZooError
 from zoo.evaluation.attributes import attributes
+from zoo.evaluation.codes import invariance, representation
 from zoo.evaluation.context import EvalContext
 from zoo.evaluation.descriptors import METRICS
 from zoo.evaluation.interpolations import interpolations
-from zoo.evaluation.invariance import invariance
 from zoo.evaluation.likelihood import likelihood
-from zoo.evaluation.reconstructions import reconstructions
-from zoo.evaluation.representation import representation
-from zoo.evaluation.samples import samples
+from zoo.evaluation.samples import reconstructions, samples
 from zoo.evaluation.transfer import transfer
 from zoo.runs.measurements import Measurement, flat_name
 
@@ -68,17 +64,3 @@ def check_count(context: EvalContext) -> None:
             f"{context.count} images are too few: precision, recall, mixtures and nearest neighbours need at least {LEAST}; "
             f"raise samples, or choose a split with more images than '{context.split}' has."
         )
-
-
-def selected(value: Any, option: str = "metrics") -> list[str] | None:
-    """A setting that names groups and metrics -> the list of them; None, for everything, stays. Raises ZooError for an unknown name."""
-    if value is None:
-        return None
-    names = [value] if isinstance(value, str) else value
-    valid = sorted({*METRICS, *(name for group in METRICS.values() for name in group)})
-    if not isinstance(names, list | ListConfig) or not names:
-        raise ZooError(f"{option}={value} must be a list of names, like [samples,mse]; valid: {', '.join(valid)}.")
-    for name in names:
-        if name not in valid:
-            raise ZooError(f"{option}={name} is not known; {nearest(str(name), valid)}")
-    return list(names)

@@ -1,18 +1,17 @@
-"""How close generated images come to real ones: one row of numbers for every prior that the model's latents can be drawn from."""
+"""How close the images that a model makes come to real ones: samples, one row of numbers for every prior that latents can be drawn from,
+and reconstructions, per image and as a set.
+"""
 
 import copy
-from typing import Any
 
 import torch
-from omegaconf import ListConfig
 from torch import Generator, Tensor
 
 from zoo.errors import ZooError
 from zoo.evaluation.context import CHUNK, EvalContext, quantised
 from zoo.evaluation.descriptors import METRICS
-from zoo.metrics.kernel import kernel_distance
-from zoo.metrics.laplacian_energy import laplacian_energy
-from zoo.metrics.manifold import manifold_scores
+from zoo.metrics.feature_sets import kernel_distance, manifold_scores
+from zoo.metrics.images import LPIPS_SMALLEST, LPIPS_WEIGHTS, laplacian_energy, lpips_network, psnr, squared_error, ssim
 from zoo.models.training_config import seed_of
 from zoo.priors import Flow, Gaussian, Mixture, Prior
 from zoo.progress import busy
@@ -54,6 +53,42 @@ def samples(context: EvalContext) -> list[Measurement]:
     return found
 
 
+def reconstructions(context: EvalContext) -> list[Measurement]:
+    """Means over the split's images of mse (per value on [0, 1]), psnr (dB), ssim, lpips; of the whole set the ratio of its Laplacian
+    energy to that of the data (1 = as sharp) and its Fréchet distance."""
+    model, features = context.model, context.features if context.wants("frechet") else None
+    if not model.can_encode:
+        return []
+    perceptual = None
+    if context.wants("lpips") and context.store.image_size < LPIPS_SMALLEST:
+        context.notes.append(f"lpips was not measured: it needs images of at least {LPIPS_SMALLEST} pixels.")
+    elif context.wants("lpips") and (perceptual := lpips_network(context.device)) is None:
+        context.notes.append(f"lpips was not measured: its weights, torchvision's AlexNet, are not at hand ({LPIPS_WEIGHTS}).")
+    positions = context.positions(context.split, context.count)
+    per_image = ["mse", "psnr", "ssim"] + ["lpips"] * (perceptual is not None)
+
+    def measure(start: int, stop: int) -> Tensor:
+        batch = context.batch(positions[start:stop])
+        output = model.reconstruct(batch.image, batch.attributes)
+        error = squared_error(batch.image, output)
+        columns = [error, psnr(error), ssim(batch.image, output)]
+        if perceptual is not None:
+            columns.append(perceptual(batch.image, output))
+        images = quantised(output)
+        rows = torch.stack([*columns, quantised_energy(images)], 1).float()  # (B, 4 or 5)
+        return rows if features is None else torch.cat([rows, features(images)], 1)
+
+    rows = context.rows(len(positions), f"reconstructions of {context.split} images", measure)
+    means = rows[:, : len(per_image)].double().mean(0).tolist()
+    energy, fake = rows[:, len(per_image)], rows[:, len(per_image) + 1 :]
+    scores = dict(zip(per_image, means, strict=True))
+    if context.wants("laplacian_energy_ratio"):
+        scores["laplacian_energy_ratio"] = laplacian_energy_ratio(context, energy)
+    if features is not None:
+        scores["frechet"] = context.frechet(fake)
+    return context.records("reconstructions", scores)
+
+
 def priors(context: EvalContext) -> dict[str, Prior]:
     """The model's own prior, and those of `context.priors`, fitted to its latents of training images where these are small enough."""
 
@@ -81,14 +116,6 @@ def fitted(context: EvalContext, prior: Prior) -> Prior:
     with busy(f"fitting the {prior.name} prior"):
         prior.fit(latents(context, "train", PRIOR_IMAGES, FIT), context.seed)
     return prior.to(context.device)
-
-
-def selected_priors(value: Any) -> tuple[str, ...]:
-    """The setting `priors`, a list of names -> those names in the order of tables. Raises ZooError for an unknown name."""
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list | tuple | ListConfig) or not set(names) <= set(FITTED):
-        raise ZooError(f"priors={value} must be a list of some of {', '.join(FITTED)}, like [gaussian,mixture].")
-    return tuple(name for name in FITTED if name in names)
 
 
 def latents(context: EvalContext, split: str, count: int, stream: int) -> Tensor:
@@ -126,13 +153,11 @@ def laplacian_energy_ratio(context: EvalContext, energy: Tensor) -> float:
     """The mean Laplacian energy of generated images (N,) in relation to that of the N real ones: 1 = as sharp as the data."""
     positions = context.positions(context.split, context.count)
 
-    def energy_of_rows(start: int, stop: int) -> Tensor:
+    def work(start: int, stop: int) -> Tensor:
         return laplacian_energy(context.batch(positions[start:stop]).image)
 
-    def real() -> Tensor:
-        return context.rows(len(positions), f"Laplacian energy of {context.split} images", energy_of_rows).double().mean()
-
-    return (energy.double().mean() / context.once("laplacian energy", real)).item()
+    real = context.once("laplacian energy", lambda: context.rows(len(positions), f"Laplacian energy of {context.split} images", work))
+    return (energy.double().mean() / real.double().mean()).item()
 
 
 def kernel_name(context: EvalContext) -> str:

@@ -12,23 +12,12 @@ import torch
 from torch import Generator, Tensor
 
 from zoo.batch import to_uint8
-from zoo.data.faces.dataset import FACTOR_GROUPS, FACTOR_NAMES
 from zoo.data.store import Store
-from zoo.evaluation.attributes import GUIDES, Edits, redrawn, tied, true_images
+from zoo.evaluation.attributes import CLASSIFIER_METRICS, Edits, judge_of, possible_edits, tied, true_images
 from zoo.evaluation.context import EvalContext, quantised
 from zoo.evaluation.descriptors import METRICS, PAIRS
-from zoo.features.classifier import Classifier
-from zoo.features.classifier_training import varying
-from zoo.metrics.edit_scores import (
-    Errors,
-    attribute_preservation,
-    change,
-    classified_as,
-    errors,
-    masked_relative_mse,
-    unmasked_relative_mse,
-)
-from zoo.metrics.probes import linear_probe_attributes, mlp_probe_attribute, reduce
+from zoo.metrics.edits import Errors, attribute_preservation, change, classified_as, errors, masked_relative_mse, unmasked_relative_mse
+from zoo.metrics.probes import linear_probe_attributes, mlp_probe_attribute, reduce, varying
 from zoo.models.training_config import seed_of
 from zoo.models.udt import UDT
 from zoo.progress import busy
@@ -39,7 +28,6 @@ WAYS: dict[str, Callable[[UDT, Tensor, Tensor], Tensor]] = {
     "remove": lambda model, rich, guide: model.remove(rich),
     "swap": UDT.swap,
 }
-CLASSIFIER_METRICS = ("success", "success_reconstruction", "attribute_preservation")
 CONTENT = ("content_linear", "content_mlp")
 EDITED = tuple(name for name in METRICS["transfer"] if name not in CONTENT)
 LEAST = 10  # images of each domain
@@ -94,20 +82,16 @@ def transfer(context: EvalContext) -> list[Measurement]:
 
 def scores_of(context: EvalContext, model: UDT, way: str, pairs: Pairs, column: int) -> dict[str, float]:
     """The scores of one way, without its name; {} if it is impossible."""
-    store, classifier = context.store, context.features
+    store = context.store
     varied = torch.from_numpy(varying(store.attributes[store.indices("train")]))  # (A,); on the others the classifier has learnt nothing
     others = (varied & ~tied(store.attribute_names)[column]).to(context.device)
-    if (
-        not (isinstance(classifier, Classifier) and classifier.attribute_names == store.attribute_names and varied[column])
-        or classifier.classes
-    ):
-        classifier = None
+    classifier = judge_of(context) if varied[column] else None
     with_truths = pairs.edits.truths.size > 0
     if len(pairs.guides) == 0 or (classifier is None and not with_truths):
         return {}
 
     def measure(start: int, stop: int) -> Tensor:
-        edits, guides = Edits(*(field[start:stop] for field in pairs.edits)), pairs.guides[start:stop]
+        edits, guides = pairs.edits.take(slice(start, stop)), pairs.guides[start:stop]
         batch = context.batch(torch.from_numpy(edits.positions))
         plain = model.reconstruct(batch.image, batch.attributes)
         edited = WAYS[way](model, batch.image, context.batch(torch.from_numpy(guides)).image)
@@ -146,20 +130,11 @@ def pairs_of(context: EvalContext, column: int) -> dict[str, Pairs]:
 
 
 def pairs_between(store: Store, targets: np.ndarray, guides: np.ndarray, column: int, wanted: bool, limit: int) -> Pairs:
-    """Up to `limit` pairs of one target and one guide. Only possible ones: a bald face cannot be given bangs."""
+    """Up to `limit` possible pairs of one target and one guide."""
     count = min(len(targets), len(guides))
-    targets, guides = targets[:count], guides[:count]
-    truths = np.empty((count, 0, 0), np.float32)
-    name = store.attribute_names[column]
-    if store.factors is not None and store.factor_names == FACTOR_NAMES and name in FACTOR_GROUPS:
-        faces = store.factors[targets]
-        # Added are the guide's own glasses; what takes the place of something removed is free (which colour of hair?).
-        lenders = store.factors[guides][None] if wanted else store.factors[guides[: 4 * GUIDES], None]  # (1, P, F) or (G, 1, F)
-        swapped, chosen, possible = redrawn(faces, name, lenders, column, wanted)
-        truths = swapped[chosen].swapaxes(0, 1)[possible]  # (P', K, F)
-        targets, guides = targets[possible], guides[possible]
-    targets, guides, truths = targets[:limit], guides[:limit], truths[:limit]
-    return Pairs(Edits(targets, np.full(len(targets), column), np.full(len(targets), wanted), truths), guides)
+    # Added are the guide's own glasses; what takes the place of something removed is free (which colour of hair?).
+    edits, possible = possible_edits(store, targets[:count], guides[:count], column, wanted, each_its_own=wanted)
+    return Pairs(edits.take(slice(limit)), guides[:count][possible][:limit])
 
 
 def content_scores(context: EvalContext, model: UDT, column: int) -> dict[str, float]:

@@ -1,26 +1,57 @@
-"""A small classifier of the data set's own labels as features network; the one for `faces` ships with the package."""
+"""A small classifier of the data set's own labels as features network; the one for `faces` ships with the package.
+
+Its training is deterministic on a CPU, and the caller's random numbers are left alone.
+"""
 
 import hashlib
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from sklearn.metrics import balanced_accuracy_score
+from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from zoo.data.store import Store
 from zoo.errors import ZooError
 from zoo.features import cache as files
 from zoo.features.base import Features
-from zoo.features.classifier_training import STATISTICS, ClassifierTrainingConfig, as_input, pieces, train, varying
 from zoo.files import locked
+from zoo.metrics.probes import varying
 from zoo.nets.convnet import ConvClassifier
+from zoo.progress import chunks
 
 FORMAT = 2  # raise it with anything that changes what the same config gives
 SHIPPED = Path(__file__).parent / "weights"
+CHUNK = 256  # images at once when nothing is trained
+STATISTICS = 10_000  # training images that the features are standardised with
+
+
+@dataclass(frozen=True)
+class ClassifierTrainingConfig:
+    """AdamW under one cycle of the learning rate; it lasts `epochs`, but at least `least` and at most `most` images."""
+
+    epochs: int = 10
+    least: int = 2_000
+    most: int = 200_000
+    batch_size: int = 128
+    lr: float = 4e-3
+    weight_decay: float = 0.05
+    seed: int = 0
+
+    def batch(self, count: int) -> int:
+        """Batch size for `count` training images: smaller for few, so that there are steps enough to learn something."""
+        return min(max(32, count // 16), self.batch_size, count)
+
+    def images(self, count: int) -> int:
+        """Images to train on where the data set has `count`: whole batches."""
+        batch = self.batch(count)
+        return -(-min(max(self.epochs * count, self.least), self.most) // batch) * batch
 
 
 class Classifier(Features):
@@ -128,13 +159,49 @@ def trained(store: Store, config: ClassifierTrainingConfig, device: torch.device
     return {"about": about | measured(classifier, store, device), "weights": weights}
 
 
+def train(store: Store, config: ClassifierTrainingConfig, device: torch.device, task: str) -> ConvClassifier:
+    """A classifier of the labels of the store's training images, BatchNorm folded in, its large weights rounded to float16."""
+    rows = store.indices("train")
+    labels = torch.from_numpy(store.attributes[rows])
+    classes, used = store.has_classes, torch.from_numpy(varying(store.attributes[rows])).to(device)
+    share = labels.float().mean(0).clamp(1e-6, 1 - 1e-6).to(device)
+    prior = torch.zeros_like(share) if classes else share.logit()  # logit adjustment (2007.07314): the net answers for even odds
+    generator = Generator().manual_seed(config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)  # not torch.manual_seed: that one would reach the GPUs', too
+        net = ConvClassifier(store.channels, labels.shape[1])
+    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images, batch = config.images(len(rows)), config.batch(len(rows))
+    optimizer = torch.optim.AdamW(net.parameters(), config.lr, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=images // batch, pct_start=0.2)
+    epochs = -(-images // len(rows))
+    order = torch.cat([torch.randperm(len(rows), generator=generator) for _ in range(epochs)])
+    with torch.enable_grad():
+        for start, stop in chunks(images, batch, task):
+            chosen = order[start:stop]
+            image = as_input(torch.from_numpy(store.images[rows[chosen.numpy()]]).to(device))
+            target = labels[chosen].to(device)
+            logits = net(image)
+            if classes:
+                loss = F.cross_entropy(logits, target.argmax(1))
+            else:
+                loss = F.binary_cross_entropy_with_logits((logits + prior)[:, used], target[:, used].float())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    ready = net.eval().fused()
+    for parameter in ready.parameters():
+        parameter.copy_(parameter.half())
+    return ready
+
+
 @torch.no_grad()
 def standardisation(net: ConvClassifier, store: Store, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and deviation (D,) of the features of at most 10,000 training images; the deviation of a dead one is not quite 0."""
     rows = store.indices("train")
     few = rows[:: -(-len(rows) // STATISTICS)]
-    found = [net.means(as_input(image)).cpu() for _, image in pieces(store, few, device, "standardising the features")]
-    seen = torch.cat(found).double()
+    seen = of_images(store, few, device, "standardising the features", lambda image: net.means(as_input(image))).double()
     deviation = seen.std(0, correction=0)
     return seen.mean(0).float(), deviation.clamp_min(1e-3 * deviation.mean()).float()
 
@@ -143,17 +210,27 @@ def standardisation(net: ConvClassifier, store: Store, device: torch.device) -> 
 def measured(classifier: Classifier, store: Store, device: torch.device) -> dict[str, Any]:
     """What the classifier gets right on the test images: classes: "accuracy"; attributes: the mean "balanced_accuracy" as "accuracy"."""
     rows = store.indices("test")
-    answers = np.empty((len(rows), len(classifier.attribute_names)), np.float32)
-    for part, image in pieces(store, rows, device, "measuring the features' network"):
-        answers[part] = classifier.predict(image).cpu().numpy()
+    answers = of_images(store, rows, device, "measuring the features' network", classifier.predict).numpy()
     labels = store.attributes[rows].astype(bool)
     if classifier.classes:
         return {"accuracy": float((answers.argmax(1) == labels.argmax(1)).mean())}
-    given = (answers > 0.5) == labels
     used = varying(store.attributes[store.indices("train")]) & varying(store.attributes[rows])
     balanced = {
-        name: float((given[labels[:, i], i].mean() + given[~labels[:, i], i].mean()) / 2)
+        name: float(balanced_accuracy_score(labels[:, i], answers[:, i] > 0.5))
         for i, name in enumerate(classifier.attribute_names)
         if used[i]
     }
     return {"accuracy": float(np.mean(list(balanced.values()))), "balanced_accuracy": balanced}
+
+
+def of_images(store: Store, positions: np.ndarray, device: torch.device, task: str, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """A function of uint8 images on the device, of these images of the store, chunk by chunk, on the CPU."""
+    parts = (positions[start:stop] for start, stop in chunks(len(positions), CHUNK, task))
+    return torch.cat([function(torch.from_numpy(store.images[part]).to(device)).cpu() for part in parts])
+
+
+def as_input(image: Tensor) -> Tensor:
+    """uint8 -> float32 in [-1, 1], in the memory layout that convolutions are fastest with."""
+    if image.dtype != torch.uint8:
+        raise ValueError(f"a features network takes uint8 images, not {image.dtype}")
+    return image.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)

@@ -14,8 +14,7 @@ import torch
 from zoo.data.faces.dataset import Faces
 from zoo.data.store import prepare
 from zoo.features.cache import write
-from zoo.features.classifier import SHIPPED, Classifier, trained
-from zoo.features.classifier_training import ClassifierTrainingConfig
+from zoo.features.classifier import SHIPPED, Classifier, ClassifierTrainingConfig, trained
 
 SIZES = (64, 32)
 CONFIG = ClassifierTrainingConfig()  # as any data set's

@@ -16,17 +16,16 @@ from zoo.data.loader import subset
 from zoo.errors import ZooError, nearest
 from zoo.evaluation.attributes import VECTOR_IMAGES
 from zoo.evaluation.context import EvalContext
-from zoo.evaluation.samples import FIT, FITTED, LARGEST_LATENT, PRIOR_IMAGES, latents
+from zoo.evaluation.samples import FITTED, LARGEST_LATENT, fitted
 from zoo.generation import grids
 from zoo.generation.inputs import image_files, read_images
+from zoo.generation.options import ALL, SHOWN
 from zoo.metrics.edits import attribute_vectors
 from zoo.models.udt import UDT
 from zoo.runs.load import Run
 from zoo.viz.tiling import WHITE, columns_for, in_rows
 
 GIF_STEPS = 31
-ALL = "all"  # attributes
-SHOWN = 1024  # samples in one picture
 SHOWN_GUIDES = 8  # of a transfer, where count does not say
 
 
@@ -103,9 +102,7 @@ def samples(request: FigureRequest) -> Figure:
             raise ZooError(
                 f"prior={kind} cannot be fitted to {model.latent_dim:,} latent dimensions, only up to {LARGEST_LATENT:,}; leave prior out."
             )
-        prior = FITTED[kind](model.latent_dim)
-        prior.fit(latents(request.context, "train", PRIOR_IMAGES, FIT), request.seed)
-        model.prior = prior.to(model.device)
+        model.prior = fitted(request.context, FITTED[kind](model.latent_dim))
     images = grids.samples(model, request.options["count"], request.seed)
     shown = images[:SHOWN]
     return Figure(in_rows(shown, columns_for(len(shown))), named(images[:, None], [""]))

@@ -4,16 +4,19 @@ A table is (R, K, C, H, W) uint8 on the CPU: R rows of K images. Callers hold `t
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
 
 from zoo.batch import Batch, to_uint8
+from zoo.evaluation.context import EvalContext
 from zoo.metrics.edits import attribute_vectors
 from zoo.models.base import Autoencoder
 from zoo.models.udt import UDT
+from zoo.priors import Prior
 from zoo.progress import chunks
-from zoo.viz.tiling import WHITE, enlarged, in_rows, labelled, tile
+from zoo.viz.tiling import WHITE, enlarged, grid_of, in_rows, labelled, save, tile
 
 CHUNK = 128  # images at once
 FEW, MANY = 16, 500  # images that most pictures show, and among which a picture finds those it needs
@@ -94,32 +97,37 @@ def one_below_the_other(pairs: Tensor, columns: int) -> Tensor:
     return in_rows(pairs, columns).transpose(1, 2).flatten(0, 1)
 
 
-def grids(model: Autoencoder, images: Tensor, seed: int = 0, attributes: Tensor | None = None) -> dict[str, Tensor]:
-    """The pictures that are drawn of every model, in eval mode, (3, H', W') uint8 each: 64 samples, and what it makes of these images.
+def image_grids(model: Autoencoder, few: Batch, many: Batch, seed: int = 0, names: Sequence[str] = ()) -> dict[str, Tensor]:
+    """The pictures that are drawn of every model, in eval mode, (3, H', W') uint8 each.
 
-    Those are FEW, (N, C, H, W) in [-1, 1], or fewer where the data set has fewer, and their attributes (N, A), where they are known.
+    64 samples; what it makes of FEW images, or of fewer where the data set has fewer; and what is found among MANY: edits of their
+    attributes called `names`, and what single methods show.
     """
     shown = {"samples": tile(enlarged(samples(model, 64, seed)), columns=8)}
-    if model.can_encode and len(images) > 1:
-        columns = min(8, len(images) // 2 * 2)
-        images = images[: len(images) // columns * columns]
-        attributes = None if attributes is None else attributes[: len(images)]
+    if model.can_encode and len(few.image) > 1:
+        columns = min(8, len(few.image) // 2 * 2)
+        images, attributes = (part[: len(part) // columns * columns] for part in few[:2])
         table = one_below_the_other(reconstructions(model, images, attributes), columns)
         shown["reconstructions"] = tile(enlarged(table.flatten(0, 1)), columns)
         latents = codes(model, images, attributes)
         table = between(images, interpolations(model, latents[0::2], latents[1::2], 8))
         shown["interpolations"] = tile(enlarged(table.flatten(0, 1)), columns=10)
-    return shown
-
-
-def image_grids(model: Autoencoder, few: Batch, many: Batch, seed: int = 0, names: Sequence[str] = ()) -> dict[str, Tensor]:
-    """`grids` of FEW images, and what is found among MANY: edits of their attributes called `names`, and what single methods show."""
-    shown = grids(model, few.image, seed, few.attributes)
     if model.can_encode and (grid := attribute_edits(model, many.image, many.attributes, names)) is not None:
         shown["edits"] = grid
     if isinstance(model, UDT) and (grid := transfer(model, many.image, many.attributes)) is not None:
         shown["transfer"] = grid
     return shown
+
+
+def draw_evaluation(folder: Path, context: EvalContext, priors: dict[str, Prior]) -> None:
+    """Writes the pictures of an evaluation: `image_grids` of the same images each time, with a picture of samples from each prior."""
+    few, many = (context.batch(context.positions(context.split, count)) for count in (FEW, MANY))
+    for what, grid in image_grids(context.model, few, many, context.seed, context.store.attribute_names).items():
+        if what != "samples":
+            save(grid, folder / f"{what}.png")
+    for name, prior in priors.items():
+        latents = prior.sample(64, Generator().manual_seed(context.seed))
+        save(grid_of(context.model.decode(latents), columns=8), folder / f"samples-{name}.png")
 
 
 def attribute_edits(model: Autoencoder, images: Tensor, attributes: Tensor, names: Sequence[str]) -> Tensor | None:
@@ -146,13 +154,13 @@ def attribute_edits(model: Autoencoder, images: Tensor, attributes: Tensor, name
     return labelled(tile(enlarged(table.flatten(0, 1)), width), rows=shown)
 
 
-def transfer(model: UDT, images: Tensor, attributes: Tensor, largest: int = 8) -> Tensor | None:
+def transfer(model: UDT, images: Tensor, attributes: Tensor) -> Tensor | None:
     """The picture of UDT: the first rich images (rows) lend their attribute to the first poor ones (columns), up to 8 of each.
 
     (N, C, H, W) in [-1, 1], (N, A) -> (3, H', W') uint8; None if the images are all of one domain.
     """
     rich = model.rich(attributes) > 0.5
-    guides, targets = images[rich][:largest], images[~rich][:largest]
+    guides, targets = images[rich][:8], images[~rich][:8]
     if min(len(guides), len(targets)) == 0:
         return None
     table = transfers(model, targets, guides)

@@ -10,7 +10,7 @@ from scipy.special import entr
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.metrics.frechet import check_features
+from zoo.metrics.feature_sets import check_features
 
 MIN_IMAGES = 2
 CELLS = 4_000_000  # discretised codes in memory at once

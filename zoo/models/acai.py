@@ -20,7 +20,7 @@ from zoo.losses import at_least_float32, mean_squared_error
 from zoo.models.base import Autoencoder
 from zoo.models.parts import backbone_of
 from zoo.nets.acai import ACAIBackbone
-from zoo.nets.detached_call import call_with_detached_params
+from zoo.nets.discriminator import call_with_detached_params
 from zoo.priors import Gaussian
 
 

@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from zoo.batch import Batch, as_batch, check_range, parts_of
 from zoo.errors import ZooError
-from zoo.metrics.reconstruction import psnr, squared_error
+from zoo.metrics.images import psnr, squared_error
 from zoo.models.means import Means
 from zoo.models.method import VALIDATION, Method, broadcast
 from zoo.models.training_config import Schedule

@@ -22,11 +22,10 @@ from torch import Tensor, nn
 from zoo.batch import Batch
 from zoo.errors import ZooError
 from zoo.losses import at_least_float32, mean_squared_error
-from zoo.metrics.relative_distance import relative_distance
 from zoo.models.base import Autoencoder
 from zoo.models.nested import refuse_untrained, take_over
 from zoo.models.parts import built
-from zoo.nets.perturbations import Perturbations
+from zoo.nets.perturbations import Perturbations, relative_distance
 from zoo.priors import Gaussian
 
 PERTURBATIONS = {"hflip": 1.0, "vflip": 1.0, "hvflip": 1.0}

@@ -27,8 +27,7 @@ from zoo.errors import ZooError
 from zoo.losses import at_least_float32
 from zoo.models.base import Autoencoder
 from zoo.models.parts import backbone_of
-from zoo.nets.detached_call import call_with_detached_params
-from zoo.nets.discriminator import code_discriminator
+from zoo.nets.discriminator import call_with_detached_params, code_discriminator
 from zoo.priors import Mixture
 
 

@@ -24,8 +24,7 @@ from zoo.losses import at_least_float32, kl_to_standard_normal
 from zoo.models.base import Autoencoder
 from zoo.models.parts import backbone_of
 from zoo.models.vae import moments, reparameterised
-from zoo.nets.detached_call import call_with_detached_params
-from zoo.nets.discriminator import discriminate_frozen
+from zoo.nets.discriminator import call_with_detached_params, discriminate_frozen
 
 CHOICES = {
     "objective": ("non_saturating", "minimax"),

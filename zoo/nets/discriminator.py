@@ -1,13 +1,17 @@
-"""Discriminators: of images, giving also the features of one layer (VAE-GAN, 1512.09300), and of codes (UDT, 2001.05017)."""
+"""Discriminators: of images, giving also the features of one layer (VAE-GAN, 1512.09300), and of codes (UDT, 2001.05017).
+
+A net that only judges is called as a constant: gradients pass through it to its input, and none, or only a share, reaches its parameters.
+"""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.errors import ZooError
-from zoo.nets.detached_call import call_with_detached_params
 
 
 class Discriminator(nn.Module):
@@ -55,3 +59,16 @@ def discriminate_frozen(discriminator: nn.Module, real: Tensor, fake: Tensor) ->
     if any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()):
         fake = torch.cat([real, fake])
     return call_with_detached_params(discriminator, fake)
+
+
+def call_with_detached_params(net: nn.Module, *inputs: Any, share: float = 0.0, observe: bool = False) -> Any:
+    """`net(*inputs)` with parameters that receive only `share` of their gradient; the inputs receive all of theirs.
+
+    Its buffers are cloned, as a net that only judges must not touch BatchNorm's statistics; with `observe` these count the inputs.
+    """
+    tensors = {name: parameter.detach() for name, parameter in net.named_parameters()}
+    if share:  # the same values
+        tensors = {name: constant + share * (net.get_parameter(name) - constant) for name, constant in tensors.items()}
+    if not observe:
+        tensors |= {name: buffer.clone() for name, buffer in net.named_buffers()}
+    return functional_call(net, tensors, inputs)

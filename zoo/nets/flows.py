@@ -7,8 +7,9 @@ Differs from Glow's code: 1×1 convolutions are LU-decomposed (§3.2 of the pape
 factor of 3, the coupling's hidden convolutions have no ActNorm, and images are channels_last inside, which its convolutions prefer.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -40,6 +41,12 @@ class Flow(Described, nn.Module, ABC):
     def first_not_finite(self, x: Tensor) -> str:
         """The first layer that gives something not finite for x (B, ...), as "layer 3 of 8"; "" if none does, or nobody knows."""
         return ""
+
+
+def log_likelihood(flow: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor) -> Tensor:
+    """log N(z; 0, I) + log|det dz/dx| in nats, of a flow to flat z: (B, ...) -> (B,)."""
+    z, log_det = flow(x)
+    return log_det - 0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
 
 
 def through(layers: Iterable[Any], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,29 +188,15 @@ class Permutation(Flow):
         self.register_buffer("back", self.order.argsort())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return Permuted.apply(x, self.order, self.back), no_log_det(x)
+        return permuted(x, self.order), no_log_det(x)
 
     def inverse(self, z: Tensor) -> Tensor:
-        return Permuted.apply(z, self.back, self.order)
+        return permuted(z, self.back)
 
 
-class Permuted(torch.autograd.Function):
-    """Channels in another order; its gradient is a permutation too, where that of indexing would sort the indices and add up."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, order: Tensor, back: Tensor) -> Tensor:
-        return x.permute(0, 2, 3, 1)[..., order].permute(0, 3, 1, 2)  # channels_last stays so
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        _, *ctx.orders = inputs
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        order, back = ctx.orders
-        return Permuted.apply(gradient, back, order), None, None
+def permuted(x: Tensor, order: Tensor) -> Tensor:
+    """Channels in another order. Unlike that of indexing, the gradient of index_select sorts nothing; what is channels_last stays so."""
+    return x.permute(0, 2, 3, 1).index_select(3, order).permute(0, 3, 1, 2)
 
 
 class Coupling(Flow):

@@ -1,6 +1,6 @@
-"""Perturbations of images, and a distribution over them: what an encoder can be taught, or asked, not to notice.
+"""Perturbations of images, a distribution over them, and how far they move codes: what an encoder can be taught, or asked, not to notice.
 
-Each takes float images (B, C, H, W) in [-1, 1] to such images of the same shape, every image on its own.
+A perturbation takes float images (B, C, H, W) in [-1, 1] to such images of the same shape, every image on its own.
 """
 
 import math
@@ -76,3 +76,12 @@ class Perturbations:
         for edge, name in zip(self.edges, self.names, strict=True):  # the last part that has begun; no branch depends on the data
             changed = torch.where(chosen >= edge, PERTURBATIONS[name](image, noise), changed)
         return changed
+
+
+def relative_distance(codes: Tensor, changed: Tensor, others: Tensor) -> Tensor:
+    """mean ‖z - z'‖ / mean ‖z - z̃‖, scalar: 0 = the change is not noticed, 1 = it moves codes as far as another image would.
+
+    Codes of images, of the same after the change, and of others: (N, latent_dim) × 3, of any scale. NaN if all codes are the same.
+    """
+    moved, apart = ((codes - other).norm(dim=1).mean() for other in (changed, others))
+    return moved / torch.where(apart > 0, apart, torch.nan)

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from zoo.errors import ZooError
 from zoo.losses import at_least_float32
 from zoo.nets.flows import Flow as Transform
+from zoo.nets.flows import log_likelihood
 from zoo.nets.latent_flows import CouplingFlow
 from zoo.priors.base import Prior
 from zoo.priors.normal import enough, normal_draws
@@ -110,12 +111,6 @@ class Flow(Prior):
 
     def log_prob(self, latents: Tensor) -> Tensor:
         return log_likelihood(self.transform, (at_least_float32(latents) - self.mean) / self.scale) - self.scale.log().sum()
-
-
-def log_likelihood(transform: Transform, x: Tensor) -> Tensor:
-    """log N(F(x); 0, I) + log|det ∂F/∂x| in nats: (B, dim) -> (B,)."""
-    u, log_det = transform(x)
-    return log_det - 0.5 * (u.square() + math.log(2 * math.pi)).sum(1)
 
 
 def nll(transform: Transform, x: Tensor) -> Tensor:

@@ -85,8 +85,6 @@ def compose_jobs(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]]
     Raises:
         ZooError: A job's settings cannot be composed; names the job and the nearest setting.
     """
-    from zoo.training.stages import open_pretrained  # imports torch, which Hydra's plugins need not wait for
-
     parser = OverridesParser.create(config_loader=loader)
     given = parser.parse_overrides(list(OmegaConf.to_container(config.hydra.overrides.task)))  # type: ignore[arg-type]
     fixed = {key for key, override in {o.get_key_element(): o for o in given}.items() if not takes_several(override)}
@@ -105,7 +103,10 @@ def compose_jobs(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]]
             with read_write(own), open_dict(own):
                 del own["hydra"]
             trusted = take_trusted(own)
-            open_pretrained(own)
+            if own.pretrain.run is not None:
+                from zoo.training.stages import open_pretrained  # imports torch, which Hydra's plugins need not wait for
+
+                open_pretrained(own)
             settings = check(own)
         if (wandb := wandb_node(settings.logger)) and wandb.get("group") is None:
             wandb["group"] = group

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar, WeightAveraging
+from pytorch_lightning.utilities import rank_zero_only
 
 from zoo import hardware
 from zoo.callbacks.clock import end_reason, is_last_step
@@ -37,7 +38,7 @@ from zoo.runs.summary import write_summary
 from zoo.training.callbacks import build_callbacks
 from zoo.training.final_evaluation import evaluate_validation
 from zoo.training.loggers import CsvLogger, begin_loggers, build_loggers, close_loggers, log_summary
-from zoo.training.printed import print_model, print_summary, print_tree
+from zoo.training.printed import print_start, print_summary
 from zoo.training.trainer import build_trainer, moving_average
 
 
@@ -70,92 +71,83 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     Raises:
         ZooError: Something does not fit (said before anything is written), training diverged, or the last checkpoint was not written.
     """
-    settings, folder = stage.settings, stage.folder
+    settings, folder, batch_size = stage.settings, stage.folder, stage.settings.batch_size
     pl.seed_everything(settings.seed, verbose=False)
     model = build_trainable(settings)
     added, loggers = build_callbacks(settings, folder), build_loggers(settings, folder)
     start = resumed(stage, model, overrides) if stage.resuming else started(stage, model, overrides)
     before = start.earlier.get("images_seen", 0)
-    if settings.max_images - before < settings.batch_size:
+    if settings.max_images - before < batch_size:
         raise ZooError(
             f"The {before:,} images that {start.earlier['checkpoint']} has seen count as spent, so max_images={settings.max_images} leaves "
-            f"no batch of {settings.batch_size}; raise it, for example to {2 * before}."
+            f"no batch of {batch_size}; raise it, for example to {2 * before}."
         )
     model.training_config.images_before, model.training_config.max_images = before, settings.max_images - before
-    steps = model.training_config.max_images // settings.batch_size
     data = checked_data(settings, model)
     model.provenance = {"format": FORMAT, "config": settings.plain(), "versions": versions(), "command": start.command}
     if start.earlier:
         model.provenance["pretrain"] = start.earlier
-    if settings.trainer.fast_dev_run:
-        build_trainer(settings.trainer, folder, steps, [ValidationMetrics(), PriorFitter(), *added], [], val_every=1).fit(model, data)
-        print(f"{settings.model['name']} was trained and validated for a moment; nothing is kept (trainer.fast_dev_run).")
-        with contextlib.suppress(OSError):
-            stage.run.rmdir()  # Hydra has made it
-        return
     begin = before if start.checkpoint is None else int(start.checkpoint.stem)  # images seen before this session
+    known, _ = records.read(folder / SUMMARY)
+    known = known if start.checkpoint and begin == known.get("images_seen") else {}  # of these very weights
+    done, steps = (begin - before) // batch_size, model.training_config.max_images // batch_size
+    if known and is_complete(known, {"max_images": settings.max_images}):
+        steps = min(steps, done)  # what has ended it before goes on to hold
 
-    training_metrics = TrainingMetricsLogger(settings.log_every_images)
-    validation = ValidationMetrics()
-    probes = probes_of(settings, model, data)
-    show_progress = settings.trainer.enable_progress_bar is not False and not any(isinstance(one, ProgressBar) for one in added)
+    training_metrics, validation, probes = (
+        TrainingMetricsLogger(settings.log_every_images),
+        ValidationMetrics(),
+        probes_of(settings, model, data),
+    )
     callbacks: list[pl.Callback] = [
         validation,
         PriorFitter(),
         SampleLogger(folder / PICTURES),
         CollapseWarning(),
-        *([WeightAveraging(avg_fn=moving_average(settings.ema_decay))] if settings.ema_decay else []),  # those above see averaged weights
+        *added,
+        # What stands above sees the averaged weights when it is validated, and what stands below knows whether that stops the training.
+        *([WeightAveraging(avg_fn=moving_average(settings.ema_decay))] if settings.ema_decay else []),
         training_metrics,
-        *([ProgressLine(training_metrics, settings.max_images)] if show_progress else []),
         *probes,
         stop,
-        *added,
         PeriodicCheckpoint(folder, settings.checkpoint_every_images, settings.keep_last_k, stop, stage.run),
     ]
+    if settings.trainer.enable_progress_bar is not False and not any(isinstance(one, ProgressBar) for one in added):
+        callbacks.append(ProgressLine(training_metrics, settings.max_images))
+    val_every, log_every = (max(1, round(n / batch_size)) for n in (settings.val_every_images, settings.log_every_images))
+    if settings.trainer.fast_dev_run:
+        try_for_a_moment(
+            build_trainer(settings.trainer, folder, steps, [validation, PriorFitter(), *added], [], val_every=1), model, data, stage.run
+        )
+        return
 
-    known, _ = records.read(folder / SUMMARY)
-    known = known if start.checkpoint and begin == known.get("images_seen") else {}  # of these very weights
-    if known and is_complete(known, {"max_images": settings.max_images}):
-        steps = min(steps, (begin - before) // settings.batch_size)  # what ended it before goes on to hold
-    if start.checkpoint is None:
-        print_tree(settings.plain())
-        print_model(model)
-    elif (begin - before) // settings.batch_size >= steps and folder == stage.run:
-        ended = known.get("training", {}).get("ended")
-        how = f"was ended after {begin:,} images ({ended})" if ended else f"has reached max_images={settings.max_images:,}"
-        print(f"This run {how}; give a larger max_images to train it further.")
-    if settings.ema_decay and (window := 1 / (1 - settings.ema_decay)) > steps and hardware.is_rank_zero():
-        print(f"ema_decay={settings.ema_decay} averages over {window:,.0f} steps, and this training has {steps:,}.", file=sys.stderr)
+    announce(stage, model, start, known, begin, steps)
     folder.mkdir(parents=True, exist_ok=True)
-    csv = MetricsCsv(folder / METRICS, settings.batch_size, before)
+    csv = MetricsCsv(folder / METRICS, batch_size, before)
     begin_loggers(loggers, settings)
     if hardware.is_rank_zero():
         write_config(settings, folder)
         checkpoint.remove_leftovers(folder)
-        csv.rewind((begin - before) // settings.batch_size)
-
-    val_every, log_every = (max(1, round(n / settings.batch_size)) for n in (settings.val_every_images, settings.log_every_images))
-    trainer: Any = build_trainer(settings.trainer, folder, steps, callbacks, [CsvLogger(csv), *loggers.values()], val_every, log_every)
+        csv.rewind(done)
+    trainer = build_trainer(settings.trainer, folder, steps, callbacks, [CsvLogger(csv), *loggers.values()], val_every, log_every)
     try:
         trainer.fit(model, data, ckpt_path=start.checkpoint, weights_only=True)
-        complete = is_last_step(trainer)
         model.to(trainer.strategy.root_device)  # Lightning has moved it off
-        seen = before + trainer.global_step * settings.batch_size
-        if seen > begin:
-            known = {}
-        ended = end_reason(trainer, model) or known.get("training", {}).get("ended", "")
-        if ended and seen > begin and trainer.is_global_zero:
-            print(f"Training ended after {seen:,} of {settings.max_images:,} images: {ended}.", flush=True)
+        seen, complete, why = before + trainer.global_step * batch_size, is_last_step(trainer), end_reason(trainer, model)
+        known = known if seen == begin else {}
+        if why and trainer.is_global_zero:
+            print(f"Training ended after {seen:,} of {settings.max_images:,} images: {why}.", flush=True)
         peak_memory_mib = known.get("peak_memory_mib") or hardware.peak_memory_mib(model.device)
-        latest = validation.latest | known.get("metrics", {})
         measurements = measurements_of(known) if known else []
         if complete and not measurements:
             with stop.remembering():
                 measurements = evaluate_validation(trainer, model, data, settings, folder)
         if trainer.is_global_zero:
-            latest |= {name: value for probe in probes for name, value in probe.latest.items()}
+            latest = validation.latest | known.get("metrics", {})
+            for probe in probes:
+                latest |= probe.latest
             complete = complete and not trainer.strategy.checkpoint_io.failed
-            spent = (seen - before, training_metrics.train_seconds)
+            spent, ended = (seen - before, training_metrics.train_seconds), why or known.get("training", {}).get("ended", "")
             summary = write_summary(folder, settings, model, latest, measurements, *spent, complete, ended, peak_memory_mib)
             print_summary(folder, summary, settings.ema_decay is not None)
             log_summary(trainer.loggers, summary)
@@ -164,6 +156,38 @@ def train_stage(stage: Stage, overrides: list[str], stop: StopOnSignal) -> None:
     failed = trainer.strategy.broadcast(trainer.strategy.checkpoint_io.failed)  # no rank goes on to another stage alone
     if failed:
         raise ZooError(failed)
+
+
+@rank_zero_only
+def announce(stage: Stage, model: Autoencoder, start: Start, known: dict[str, Any], begin: int, steps: int) -> None:
+    """Says what is trained, or why nothing is left to train.
+
+    Args:
+        stage: What is trained.
+        model: Its model.
+        start: Where it begins.
+        known: summary.json of the weights that it begins with, if there is one.
+        begin: Images seen before this session.
+        steps: Optimizer steps of the whole stage.
+    """
+    settings = stage.settings
+    if start.checkpoint is None:
+        print_start(settings, model, start.command)
+    elif (begin - model.training_config.images_before) // settings.batch_size >= steps and stage.folder == stage.run:
+        ended = known.get("training", {}).get("ended")
+        how = f"was ended after {begin:,} images ({ended})" if ended else f"has reached max_images={settings.max_images:,}"
+        print(f"This run {how}; give a larger max_images to train it further.")
+    if settings.ema_decay and (window := 1 / (1 - settings.ema_decay)) > steps:
+        print(f"ema_decay={settings.ema_decay} averages over {window:,.0f} steps, and this training has {steps:,}.", file=sys.stderr)
+
+
+def try_for_a_moment(trainer: pl.Trainer, model: Autoencoder, data: DataModule, run: Path) -> None:
+    """Lightning's fast_dev_run: a few batches of training and validation, of which nothing is kept."""
+    trainer.fit(model, data)
+    if trainer.is_global_zero:
+        print(f"{type(model).__name__} was trained and validated for a moment; nothing is kept (trainer.fast_dev_run).")
+        with contextlib.suppress(OSError):
+            run.rmdir()  # Hydra has made it
 
 
 def resumed(stage: Stage, model: Autoencoder, overrides: list[str]) -> Start:

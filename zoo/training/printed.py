@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from zoo.config.schema import TrainerSettings
+from zoo.config.schema import ResolvedSettings
 from zoo.evaluation.metric_tables import print_metrics
 from zoo.models.base import Autoencoder
 from zoo.runs.layout import CHECKPOINTS, METRICS, PICTURES, SUMMARY
@@ -17,31 +17,32 @@ from zoo.runs.wandb_files import shown_path, upload_command
 
 
 @rank_zero_only
-def print_tree(settings: dict[str, Any]) -> None:
-    """Prints the resolved configuration; of the Trainer's arguments those that are not the default."""
-    default = TrainerSettings()
-    changed = {name: value for name, value in settings["trainer"].items() if value != getattr(default, name)}
+def print_start(settings: ResolvedSettings, model: Autoencoder, command: str) -> None:
+    """Prints what is trained on what, and the settings that were given; with `verbose` all settings, and the parts of the model."""
+    trainer, parameters = settings.trainer, sum(parameter.numel() for parameter in model.parameters())
+    devices = f"{trainer.world_size} × {trainer.accelerator}" if trainer.world_size > 1 else trainer.accelerator
+    size = "×".join(map(str, model.image_shape))
+    print(f"  {settings.max_images:,} images of {size}, {settings.batch_size} a step, on {devices} ({trainer.precision})")
+    print(f"  {type(model).__name__} with {parameters:,} parameters, latent_dim {model.latent_dim}")
+    if given := command.removeprefix("python -m zoo.train").strip():
+        print(f"  settings: {given}", flush=True)
+    if settings.verbose:
+        Console().print(grown(Tree("[bold]configuration"), settings.plain()))
+        table = Table("part", "parameters")
+        table.columns[1].justify = "right"
+        for name, part in model.named_children():
+            table.add_row(f"{name}: {type(part).__name__}", f"{sum(parameter.numel() for parameter in part.parameters()):,}")
+        Console().print(table)
 
-    def grow(tree: Tree, node: dict[str, Any]) -> Tree:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                grow(tree.add(f"[bold]{key}"), value)
-            else:
-                tree.add(f"{key}: {value}")
-        return tree
 
-    Console().print(grow(Tree("[bold]configuration"), settings | {"trainer": changed}))
-
-
-@rank_zero_only
-def print_model(model: Autoencoder) -> None:
-    """Prints the parts of the model and their parameters."""
-    table = Table("part", "parameters", title=f"{type(model).__name__}: {'×'.join(map(str, model.image_shape))} ↔ {model.latent_dim}")
-    table.columns[1].justify = "right"
-    for name, part in model.named_children():
-        table.add_row(f"{name}: {type(part).__name__}", f"{sum(parameter.numel() for parameter in part.parameters()):,}")
-    table.add_row("all", f"{sum(parameter.numel() for parameter in model.parameters()):,}")
-    Console().print(table)
+def grown(tree: Tree, node: dict[str, Any]) -> Tree:
+    """The tree with the settings of a node."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            grown(tree.add(f"[bold]{key}"), value)
+        else:
+            tree.add(f"{key}: {value}")
+    return tree
 
 
 def print_summary(run: Path, summary: dict[str, Any], averaged: bool) -> None:

@@ -8,7 +8,7 @@ import torch
 from zoo.config.check import check
 from zoo.config.schema import ResolvedSettings, TrainerSettings, TrainSettings
 from zoo.errors import ZooError
-from zoo.evaluation.protocol import selected
+from zoo.evaluation.descriptors import selected
 from zoo.hardware import external_world_size
 from zoo.runs.build import build_data
 

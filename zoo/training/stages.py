@@ -8,7 +8,7 @@ import gc
 from collections.abc import Iterator
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from zoo import hardware
 from zoo.config.schema import PretrainSettings, ResolvedSettings
@@ -57,15 +57,12 @@ def stages_of(settings: ResolvedSettings, run: Path, resuming: bool, earlier: Ru
         yield Stage(settings, run, run, earlier=earlier)
 
 
-def open_pretrained(config: DictConfig) -> Run | None:
-    """Opens `pretrain.run` of a composed configuration, if there is one; what was trained there becomes a model's `autoencoder`.
+def open_pretrained(config: DictConfig) -> Run:
+    """Opens `pretrain.run` of a composed configuration; what was trained there becomes a model's `autoencoder`.
 
     Called before interpolations are resolved: other settings read model.latent_dim. Raises ZooError for what is no run.
     """
-    given = OmegaConf.select(config, "pretrain.run")
-    if given is None:
-        return None
-    earlier = open_run(str(given), option="pretrain.run")
+    earlier = open_run(str(config.pretrain.run), option="pretrain.run")
     if "autoencoder" in config.model:
         config.model.autoencoder, config.model.latent_dim = earlier.settings.model, earlier.model.latent_dim
     return earlier

@@ -29,8 +29,8 @@ def build_trainer(
     loggers: list[Any],
     val_every: int | None = None,
     log_every: int = 50,
-) -> pl.Trainer:
-    """The Trainer of resolved settings: DDP with more than one device; no sampler of Lightning.
+) -> Any:
+    """The pl.Trainer of resolved settings: DDP with more than one device; no sampler of Lightning.
 
     Args:
         settings: What the Trainer is told.

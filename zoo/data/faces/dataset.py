@@ -214,10 +214,10 @@ class Faces(Source):
         return Listing(names, splits, attributes_of(self.factors), self.factors)
 
     def read(self, start: int, stop: int) -> Chunk:
-        return Chunk(_render_in_parallel(self.factors[start:stop], self.image_size))
+        return Chunk(render_in_parallel(self.factors[start:stop], self.image_size))
 
 
-def _render_in_parallel(factors: np.ndarray, size: int | tuple[int, int], square: int | None = None) -> np.ndarray:
+def render_in_parallel(factors: np.ndarray, size: int | tuple[int, int], square: int | None = None) -> np.ndarray:
     """`render` on several threads (numpy lets go of the interpreter while it computes)."""
     with ThreadPoolExecutor(_THREADS) as pool:
         parts = np.array_split(factors, _THREADS)
@@ -238,7 +238,7 @@ def export_celeba(faces: Faces, directory: str | Path) -> None:
     (directory / "img_align_celeba").mkdir(parents=True)
     try:
         for start in track(range(0, count, 64), "faces as CelebA", disable=count < 512, transient=True):
-            images = _render_in_parallel(faces.factors[start : start + 64], (218, 178), 148)
+            images = render_in_parallel(faces.factors[start : start + 64], (218, 178), 148)
             for name, image in zip(listing.names[start : start + 64], images, strict=True):
                 Image.fromarray(image.transpose(1, 2, 0)).save(directory / "img_align_celeba" / name, quality=95)
         rows = zip(listing.names, listing.splits, strict=True)

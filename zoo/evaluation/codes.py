@@ -1,12 +1,26 @@
-"""What the codes hold: fitted on codes of training images, scored on codes of the measured split, both in the order of the store."""
+"""What the codes hold, and how little they notice a change of the images that leaves their content alone.
+
+Probes are fitted on codes of training images and scored on codes of the measured split, both in the order of the store.
+"""
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from zoo.evaluation.context import Codes, EvalContext
-from zoo.metrics.clustering import clustering_accuracy
+from zoo.evaluation.descriptors import INVARIANCE_IMAGES
+from zoo.evaluation.interpolations import partners_of
 from zoo.metrics.disentanglement import mutual_information_gap
-from zoo.metrics.probes import factor_r2, knn_accuracy, knn_balanced_accuracy, linear_probe_attributes, linear_probe_classes, reduce
+from zoo.metrics.probes import (
+    clustering_accuracy,
+    factor_r2,
+    knn_accuracy,
+    knn_balanced_accuracy,
+    linear_probe_attributes,
+    linear_probe_classes,
+    reduce,
+)
+from zoo.models.training_config import seed_of
+from zoo.nets.perturbations import PERTURBATIONS, fitting, relative_distance
 from zoo.progress import busy
 from zoo.runs.measurements import Measurement
 
@@ -18,6 +32,7 @@ ATTRIBUTES = (
 )  # means over the attributes that have both values in train and test
 FACTORS = ("factor_r2", "mig")  # means over factors
 TRAIN_IMAGES = 5  # codes to fit on, for each one to score on
+COLOURS = 40  # key of a random stream
 
 
 def representation(context: EvalContext) -> list[Measurement]:
@@ -57,3 +72,29 @@ def probe(context: EvalContext, a: Tensor, train: Codes, b: Tensor, test: Codes,
         if not reduced:  # of latents, not of their principal components
             scores["mig"] = mutual_information_gap(b, factors[test.positions]).nanmean().item()
     return scores
+
+
+def invariance(context: EvalContext) -> list[Measurement]:
+    """`distance` as the mean over all perturbations that the images allow, and each one's own, with its name as the item.
+
+    `distance`: mean ‖f(x) - f(t(x))‖ / mean ‖f(x) - f(x̃)‖ over up to 2,000 images of the split, x̃ being another one of them, so that small
+    codes gain nothing: 0 = not noticed, 1 = as far as another image. Empty if the model cannot encode. The same on all ranks.
+    """
+    model, count = context.model, min(INVARIANCE_IMAGES, context.count)
+    if not model.can_encode:
+        return []
+    codes = context.codes(context.split, count)
+    others = codes.latents[partners_of(count, context.seed).to(context.device)]
+    generator = Generator().manual_seed(seed_of(context.seed, COLOURS))
+    colours = torch.rand(count, 2 * model.image_shape[0], generator=generator).to(context.device)  # by an image's place
+    scores: dict[str, float] = {}
+    for name in fitting(model.image_shape):
+
+        def encode(start: int, stop: int, name: str = name) -> Tensor:
+            batch = context.batch(codes.positions[start:stop])
+            return model.encode(PERTURBATIONS[name](batch.image, colours[start:stop]), batch.attributes).float()
+
+        changed = context.rows(count, f"codes after {name}", encode)
+        scores[name] = relative_distance(codes.latents.double(), changed.double(), others.double()).item()
+    own = [record for name, value in scores.items() for record in context.records("invariance", {"distance": value}, item=name)]
+    return [*context.records("invariance", {"distance": sum(scores.values()) / len(scores)}), *own]

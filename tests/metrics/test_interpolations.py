@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from zoo.metrics.paths import path_smoothness
+from zoo.metrics.interpolations import path_smoothness
 
 
 def test_even_steps_score_zero_and_one_jump_the_most():

@@ -1,7 +1,8 @@
-"""How good interpolations between lines are: Mean Distance and Smoothness of ACAI (https://arxiv.org/abs/1807.07543, section 3.2).
+"""How good interpolations are: how evenly a path runs through feature space, and ACAI's Mean Distance and Smoothness of lines.
 
-Protocol of the paper: 512 test lines make 256 pairs, each interpolated in 16 steps with the end points. 0 is best for both numbers.
-Two things the metric does not see: which way round a line turned, and anything but the nearest line's angle.
+Protocol of the paper (https://arxiv.org/abs/1807.07543, section 3.2): 512 test lines make 256 pairs, each interpolated in 16 steps with
+the end points. 0 is best for both numbers. Two things they do not see: which way round a line turned, and anything but the nearest line's
+angle.
 """
 
 import functools
@@ -12,6 +13,19 @@ import torch
 from torch import Tensor
 
 TEMPLATES, SIZE = 10_000, 32  # lines that images are compared with, and their pixels
+
+
+def path_smoothness(features: Tensor) -> Tensor:
+    """The largest step's share of the path's length, less 1/(N - 1): (P, N, D) -> (P,) float64; NaN where nothing changes.
+
+    As ACAI's smoothness of a line's angle (1807.07543, section 3.2): 0 is perfectly even, 1 - 1/(N - 1) one single jump.
+    """
+    if features.ndim != 3 or features.shape[1] < 2:
+        raise ValueError(f"paths are (P, N, D) with N >= 2, not {tuple(features.shape)}")
+    steps = features.double().diff(dim=1).norm(dim=2)  # (P, N - 1)
+    length = steps.sum(1)
+    share = steps.amax(1) / torch.where(length > 0, length, torch.nan)
+    return share - 1 / steps.shape[1]
 
 
 class LineScores(NamedTuple):

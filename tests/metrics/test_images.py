@@ -1,7 +1,7 @@
 import torch
 
 from zoo.batch import to_unit_range
-from zoo.metrics.reconstruction import psnr, squared_error
+from zoo.metrics.images import psnr, squared_error
 
 
 def test_error_is_per_value_on_unit_range():

@@ -1,0 +1,47 @@
+"""What is imported before a mistake is told, and what is printed first."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "pytorch_lightning", "wandb", "sklearn", "pandas", "torchvision")
+CODE = """
+import sys
+command, *sys.argv = sys.argv[1:]
+import importlib
+try:
+    importlib.import_module(command).main()
+except SystemExit as stop:
+    print("code", stop.code)
+print("imported", sorted({*sys.modules} & {%s}))
+"""
+LIGHT = {
+    "zoo.train": [["model=vea"], ["optimizer.lr=-1"], ["data.limt=3"], ["trainer.max_time=1"], ["--cfg", "job"], ["--help"]],
+    "zoo.evaluate": [["run=nowhere", "sampels=3"], ["metrics=[frechat]", "run=x"], ["--help"]],
+    "zoo.generate": [["run=x", "count=-1"], ["--help"]],
+}
+
+
+@pytest.mark.parametrize(("command", "arguments"), [(command, given) for command, cases in LIGHT.items() for given in cases])
+def test_a_mistake_and_help_need_no_torch(tmp_path, command, arguments):
+    code = CODE % ", ".join(map(repr, HEAVY))
+    done = subprocess.run([sys.executable, "-c", code, command, command, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "imported []", done.stdout + done.stderr
+    assert ("code 2" in done.stdout) is not (arguments[0] in ("--cfg", "--help"))
+
+
+def test_the_package_alone_is_light():
+    done = subprocess.run([sys.executable, "-c", "import sys, zoo; print('torch' in sys.modules)"], capture_output=True, text=True)
+    assert done.stdout == "False\n"
+
+
+def test_a_run_begins_with_what_it_trains_and_what_was_typed(zoo, tiny, tmp_path):
+    done = zoo("train", *tiny, "evaluation.samples=0", "hydra.run.dir=run")
+    first, second, third, given, *_ = done.out.splitlines()
+    assert first == "vae on mnist, in run/"
+    assert second == "  64 images of 1×28×28, 8 a step, on cpu (32-true)"
+    assert "parameters, latent_dim 4" in third
+    assert "model.latent_dim=4" in given
+    assert "configuration" not in done.out
+    assert "├── seed: 0" in zoo("train", *tiny, "evaluation.samples=0", "verbose=true", "hydra.run.dir=all").out
