@@ -60,7 +60,16 @@ def test_sweeps_go_where_runs_are_sent_and_are_gone_on_with_there(jobs, zoo, tin
 def test_jobs_are_resumed_with_the_classes_that_were_typed(jobs, zoo, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("zoo.config.instantiate._trusted", set())
     own = [o for o in tiny if not o.startswith("model.")]
-    sweep = ["-m", *own, "model=custom", "model._target_=mine.Model", "trusted=[other]", "seed=1,10", "hydra.sweep.dir=here"]
+    sweep = [
+        "-m",
+        *own,
+        "model=custom",
+        "model.name=vae",
+        "model._target_=mine.Model",
+        "trusted=[other]",
+        "seed=1,10",
+        "hydra.sweep.dir=here",
+    ]
     assert zoo("train", *sweep).code == 1
     job = tmp_path / "here" / "00-seed-1"
     assert "trusted=[other]" in read(job, "seen.json")["overrides"]
