@@ -17,7 +17,9 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """The packed stores of the tests, never the user's."""
+    """The packed stores of the tests, never the user's; nor the user's other folders."""
+    for name in ("ZOO_DATA", "ZOO_RUNS", "ZOO_TRUSTED"):
+        os.environ.pop(name, None)
     os.environ["ZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 

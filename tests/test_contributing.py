@@ -24,7 +24,7 @@ def written(tmp_path, monkeypatch):
 
 
 def test_the_model_of_the_text_trains(written, zoo, tiny, tmp_path):
-    assert sorted(FILES) == ["conf/model/dae.yaml", "tests/models/test_dae.py", "zoo/models/dae.py"]
+    assert sorted(FILES) == ["bars.py", "conf/model/dae.yaml", "tests/models/test_dae.py", "zoo/models/dae.py"]
     assert "`conf/experiment/compare.yaml` and `compare_full.yaml`" in TEXT  # which tests/results demand of every model
     done = zoo("train", *tiny, f"hydra.searchpath=[file://{written}/conf]", "model=dae", "hydra.run.dir=run")
     assert done.code == 0, done.err
@@ -43,3 +43,15 @@ def test_the_test_of_the_text_passes(written):
     space["DenoisingAE"].losses = lambda self, batch: {"loss": batch.image.mean()}
     with pytest.raises(AssertionError):
         tests[0]()
+
+
+def test_the_data_set_of_the_text_is_trained_on(written, zoo, tiny, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(written)
+    own = [override for override in tiny if not override.startswith("data")]
+    (command,) = re.findall(r"python -m zoo.train (data=custom .*)", TEXT)
+    done = zoo("train", *own, *command.replace("6400", "640").split(), "evaluation.samples=0", "hydra.run.dir=run")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "run/summary.json").read_text())["data"] == "bars"
+    monkeypatch.setattr("zoo.config.instantiate._trusted", set())
+    assert "add trusted=[bars]" in zoo("generate", "run=run", "mode=reconstructions", "count=4").err
+    assert zoo("generate", "run=run", "mode=reconstructions", "count=4", "trusted=[bars]").code == 0

@@ -10,13 +10,13 @@ from omegaconf import DictConfig
 
 from zoo.config.app import run_command
 from zoo.config.check import check
-from zoo.config.instantiate import build
 from zoo.config.schema import PrepareSettings
 from zoo.data.faces.dataset import Faces, export_celeba
 from zoo.data.module import cache_dir
 from zoo.data.source import SPLITS
 from zoo.data.store import prepare as prepare_store
 from zoo.errors import ZooError
+from zoo.runs.build import build_source
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def prepare(config: DictConfig) -> None:
     """Builds or checks the store, or exports the faces."""
     settings = check(config, PrepareSettings)
     data, export = settings.data, settings.export
-    source = build(data.source)
+    source = build_source(data.source)
     if export is not None:
         if not isinstance(source, Faces):
             raise ZooError(f"export= writes the drawn faces, not '{data.name}'; use data=faces export=DIR.")

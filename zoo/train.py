@@ -20,12 +20,11 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from zoo import hardware
 from zoo.config.app import run_command
 from zoo.config.check import check
-from zoo.config.instantiate import targets_of, trust
 from zoo.config.messages import user_errors
 from zoo.errors import ZooError
 from zoo.runs.layout import CONFIG, PRETRAIN
@@ -58,8 +57,6 @@ def train(config: DictConfig) -> None:
     resuming = config.resume is not None
     if not resuming and hardware.is_rank_zero() and any((folder / CONFIG).exists() for folder in (run, run / PRETRAIN)):
         raise ZooError(f"{run} already holds a run; go on with it by resume={run}, or set another hydra.run.dir.")
-    if not resuming:  # what a person types may be made; what a run's folder or a checkpoint names must be trusted
-        trust(targets_of(OmegaConf.to_container(config)))
     pretrained = not resuming and config.pretrain.run is not None  # by a run that decides some settings
     if not pretrained:
         settings = resumed_settings(run, overrides, config) if resuming else check(config)

@@ -12,6 +12,8 @@ WITH = {
     "model=custom": ["model._target_=my.Model"],
     "optimizer=custom": ["optimizer._target_=my.Optimizer"],
     "scheduler=custom": ["scheduler._target_=my.Scheduler"],
+    "model/backbone=custom": ["model.backbone._target_=my.Backbone"],
+    "data=custom": ["data.source._target_=my.Source"],
     "model/flow=": ["model=two_stage"],
     "pretrain=autoencoder": ["model=two_stage"],
     "pretrain=vae": ["model=gan"],
@@ -29,7 +31,7 @@ def beside(choice):
 
 @pytest.mark.parametrize("choice", [choice for choice in CHOICES if beside(choice) is not None])
 def test_each_file_of_each_group_composes(choice):
-    root = ["data.root=DIR"] if choice.startswith("data=") and not choice.endswith(("=faces", "=lines")) else []
+    root = ["data.root=DIR"] if choice.startswith("data=") and not choice.endswith(("=faces", "=lines", "=custom")) else []
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = hydra.compose("train", [*beside(choice), choice, *root])
     assert check(OmegaConf.create(config)).max_images

@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from tests.sweeps.helpers import read, statuses
 from zoo.config.overrides import quoted, unquoted
+from zoo.runs.find import newest_sweep
 from zoo.runs.status import state_of
 from zoo.sweeps.jobs import Job, identity, overrides_to_start
 
@@ -45,6 +46,39 @@ def test_a_run_without_a_checkpoint_starts_anew_and_keeps_its_name_at_wandb(jobs
     assert zoo("train", "-m", *own, "seed=2,10", "hydra.sweep.dir=here").code == 0
     assert read(failed, "seen.json")["overrides"][len(own) + 1 :] == ["logger.wandb.group='here'", "logger.wandb.id='abc'"]
     assert not (failed / "wandb").exists()
+
+
+def test_sweeps_go_where_runs_are_sent_and_are_gone_on_with_there(jobs, zoo, tiny, tmp_path, monkeypatch):
+    assert zoo("train", "-m", *tiny, "seed=7,2", "paths.runs=elsewhere").code == 1
+    (folder,) = (tmp_path / "elsewhere" / "sweeps").glob("*/*")
+    assert "Going on with the sweep in elsewhere/" in zoo("train", "-m", *tiny, "seed=7,2", "paths.runs=elsewhere").out
+    monkeypatch.setenv("ZOO_RUNS", "elsewhere")
+    assert newest_sweep().resolve() == folder
+    assert not (tmp_path / "runs").exists()
+
+
+def test_jobs_are_resumed_with_the_classes_that_were_typed(jobs, zoo, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.config.instantiate._trusted", set())
+    own = [o for o in tiny if not o.startswith("model.")]
+    sweep = [
+        "-m",
+        *own,
+        "model=custom",
+        "model.name=vae",
+        "model._target_=mine.Model",
+        "trusted=[other]",
+        "seed=1,10",
+        "hydra.sweep.dir=here",
+    ]
+    assert zoo("train", *sweep).code == 1
+    job = tmp_path / "here" / "00-seed-1"
+    assert "trusted=[other]" in read(job, "seen.json")["overrides"]
+    (job / "checkpoints" / "000000000032.ckpt").write_text("")
+    (job / "repaired").write_text("")
+    assert zoo("train", *sweep).code == 0
+    resumed = read(job, "seen.json")["overrides"]
+    assert resumed[0].startswith("resume=")
+    assert "trusted=[other,mine.Model]" in resumed
 
 
 def test_settings_that_only_the_swept_models_have(jobs, zoo, tiny, tmp_path):

@@ -10,6 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus
 
 import zoo.sweeps.jobs as sweep_jobs
 import zoo.train as zoo_train
+from tests.sweeps.helpers import read
 from zoo.config.overrides import quoted
 from zoo.errors import ZooError
 from zoo.sweeps.local import LocalBackend
@@ -246,3 +247,16 @@ def test_a_search_that_trains_on_two_ranks(zoo, tiny, tmp_path, assert_two_ranks
     drawn = f"optimizer.lr={trial.params['optimizer.lr']}"
     assert_two_ranks_alike(drawn, run)
     assert drawn in json.loads((run / "job.json").read_text())["overrides"]
+
+
+def test_a_search_as_a_file_of_hparams_search(jobs, zoo, tiny, tmp_path):
+    own = [override for override in tiny if not override.startswith("model.")]
+    options = ["hydra.sweeper.metric=val/mse", "hydra.sweeper.trials=2", "hydra.sweep.dir=found", "evaluation.samples=0"]
+    done = zoo("train", "-m", "hparams_search=vae_optuna", *own, *options)
+    assert done.code == 0, done.err
+    found = [read(folder, "seen.json")["overrides"] for folder in sorted((tmp_path / "found").glob("0*"))]
+    assert len(found) == 2
+    for overrides in found:
+        assert {"optimizer.lr", "model.beta", "model.latent_dim"} <= {override.partition("=")[0] for override in overrides}
+        assert "hparams_search=vae_optuna" in overrides
+    assert "Best val/mse of 2 trials" in done.out

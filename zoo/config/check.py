@@ -12,6 +12,8 @@ Settings = TypeVar("Settings", bound=Node)
 KINDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text", "array": "a list"}
 BOUNDS = {"minimum": "of at least", "exclusiveMinimum": "above", "exclusiveMaximum": "and below"}
 
+USED_UP = ("paths", "trusted")  # what other settings refer to; what the command follows (zoo.config.instantiate.take_trusted)
+
 
 @overload
 def check(config: DictConfig | dict[str, Any]) -> TrainSettings: ...
@@ -23,12 +25,16 @@ def check(config: DictConfig | dict[str, Any], kind: type[Node] = TrainSettings)
     Raises:
         ZooError: A value has another type or lies outside of its range, or a setting is missing or unknown.
     """
-    plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True) if isinstance(config, DictConfig) else config
-    plain.pop("trusted", None)  # followed by the command (zoo.config.instantiate.take_trusted)
+    plain: Any = {str(key): plain_value(config[key]) for key in config if key not in USED_UP} if isinstance(config, DictConfig) else config
     try:
         return kind.model_validate(plain)
     except ValidationError as error:
         raise ZooError(error_message(error.errors()[0], kind)) from None
+
+
+def plain_value(value: Any) -> Any:
+    """A part of a configuration as plain data, interpolations followed."""
+    return OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
 
 
 def error_message(error: Any, kind: type[Node]) -> str:

@@ -115,10 +115,17 @@ def trust(names: Iterable[str]) -> None:
     _trusted.update(map(str, names))
 
 
-def take_trusted(config: DictConfig) -> None:
-    """Takes `trusted` out of a composed configuration and follows it: it is for this process, and never comes from a run's folder."""
+def take_trusted(config: DictConfig) -> list[str]:
+    """Takes `trusted` out of a composed configuration and follows it: it is for this process, and never comes from a run's folder.
+
+    What a person types may be made, too. Returns all that is trusted now beyond the allowlist.
+    """
     with read_write(config), open_dict(config):
-        trust(config.pop("trusted", None) or ())
+        given = [str(name) for name in config.pop("trusted", None) or ()]
+    typed = {target for target in targets_of(OmegaConf.to_container(config)) if not target.startswith((*ALLOWED, *OF_LIGHTNING, "???"))}
+    names = [*given, *sorted(typed - set(given))]
+    trust(names)
+    return names
 
 
 def targets_of(node: Any) -> Iterator[str]:

@@ -1,7 +1,9 @@
 """Hydra's command line: flags, and values in its grammar."""
 
 import contextlib
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +37,9 @@ def unquoted(argument: str) -> str:
         if isinstance(value, str):
             return value
     return argument.partition("=")[2]  # a folder called 12
+
+
+def runs_folder(arguments: Sequence[str] = ()) -> Path:
+    """The folder of runs and sweeps before Hydra composes: paths.runs as typed, else $ZOO_RUNS, else runs/."""
+    typed = [unquoted(argument) for argument in arguments if argument.startswith("paths.runs=")]
+    return Path(typed[-1] if typed else os.environ.get("ZOO_RUNS") or "runs").expanduser()

@@ -4,12 +4,14 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from hydra.utils import get_class
 
 from zoo.config.instantiate import build, check_target
 from zoo.config.schema import ResolvedSettings, TrainSettings
 from zoo.data.module import DataModule
+from zoo.data.source import Source
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder, evaluation_mode
 from zoo.models.training_config import TrainingConfig
@@ -29,11 +31,22 @@ def without_names(node: Any) -> Any:
     return {key: without_names(value) if key == "autoencoder" else value for key, value in node.items() if key != "name"}
 
 
+def build_source(node: dict[str, Any]) -> Source:
+    """The data set of a `data.source` node. Raises ZooError if it is none, or lacks what the store asks for."""
+    source = build(node)
+    if not isinstance(source, Source):
+        hint = "train with your own Trainer (see README.md)" if isinstance(source, pl.LightningDataModule) else "see conf/data/custom.yaml"
+        raise ZooError(f"data.source._target_={node['_target_']} is no subclass of zoo.data.source.Source; {hint}.")
+    if lacking := [name for name in ("name", "image_size", "channels", "attribute_names") if not hasattr(source, name)]:
+        raise ZooError(f"data.source._target_={node['_target_']} has no {lacking[0]}; zoo/data/source.py says what a source has.")
+    return source
+
+
 def build_data(settings: TrainSettings) -> DataModule:
     """The data module of a run."""
     data = settings.data
     return DataModule(
-        source=build(data.source),
+        source=build_source(data.source),
         batch_size=settings.batch_size,
         cache=data.cache,
         seed=settings.seed,

@@ -4,12 +4,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from zoo.config.overrides import runs_folder
 from zoo.errors import ZooError
 from zoo.runs.layout import CONFIG, JOB, PRETRAIN, config_of
 
 
-def find_run(name: str, runs: Path = Path("runs"), option: str = "resume") -> Path:
-    """A run's folder, or for "latest" the newest one below `runs`, by the date and time in its path."""
+def find_run(name: str, runs: Path | None = None, option: str = "resume") -> Path:
+    """A run's folder, or for "latest" the newest one below `runs` ($ZOO_RUNS), by the date and time in its path."""
+    runs = runs or runs_folder()
     if name == "latest":
         found = [path.parent for path in runs.glob(f"*/*/{CONFIG}")]
         found = sorted(run for run in found if not (run.parent / CONFIG).exists())  # a first stage belongs to its run
@@ -67,8 +69,9 @@ def runs_below(path: Path) -> list[Path]:
     return runs or ([here] if has_config else [])
 
 
-def newest_sweep(runs: Path = Path("runs")) -> Path:
-    """The newest sweep below `runs`, by the date and time in its path. Raises ZooError if there is none."""
+def newest_sweep() -> Path:
+    """The newest sweep below $ZOO_RUNS, by the date and time in its path. Raises ZooError if there is none."""
+    runs = runs_folder()
     found = sorted(path for path in (runs / "sweeps").glob("*/*") if path.is_dir())
     if not found:
         raise ZooError(f"latest found no sweep below {runs / 'sweeps'}/; start one with python -m zoo.train -m, or name a folder.")

@@ -12,14 +12,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from zoo.config.instantiate import conf_dir
-from zoo.config.overrides import is_flag, quoted, unquoted
+from zoo.config.overrides import is_flag, quoted, runs_folder, unquoted
 from zoo.errors import ZooError
 from zoo.runs.layout import SWEEP
 from zoo.runs.records import read_sweep
 from zoo.runs.status import state_of
 from zoo.sweeps.jobs import identity
 
-SWEEPS = Path("runs/sweeps")
 STATES = {"finished": "finished", "interrupted": "to be resumed", "failed": "to be tried again", "new": "new"}
 
 
@@ -42,10 +41,11 @@ def point_hydra_at_sweep() -> Path | None:
     given = [unquoted(argument) for argument in arguments if argument.startswith("hydra.sweep.dir=")]
     if given and "$" in given[-1]:
         raise ZooError(f"hydra.sweep.dir={given[-1]} must be a plain path.")
-    new = SWEEPS / f"{datetime.now():%Y-%m-%d/%H-%M-%S}"
+    sweeps = runs_folder(arguments) / "sweeps"
+    new = sweeps / f"{datetime.now():%Y-%m-%d/%H-%M-%S}"
     if new.exists():
         new = new.with_name(f"{new.name}-{os.getpid()}")
-    folder = Path(given[-1]) if given else stopped_sweep(arguments) or new
+    folder = Path(given[-1]) if given else stopped_sweep(arguments, sweeps) or new
     if (folder / SWEEP).is_file():
         states = [state_of(folder / job["folder"]) for job in read_sweep(folder)["jobs"]]
         counts = [f"{states.count(state)} {what}" for state, what in STATES.items() if state in states]
@@ -54,9 +54,9 @@ def point_hydra_at_sweep() -> Path | None:
     return folder
 
 
-def stopped_sweep(arguments: Sequence[str]) -> Path | None:
-    """The newest sweep with the same arguments, unless all is done there."""
-    for path in sorted(SWEEPS.glob("*/*/sweep.json"), reverse=True):
+def stopped_sweep(arguments: Sequence[str], sweeps: Path) -> Path | None:
+    """The newest sweep below `sweeps` with the same arguments, unless all is done there."""
+    for path in sorted(sweeps.glob("*/*/sweep.json"), reverse=True):
         record = read_sweep(path.parent)
         if record.get("arguments") == identity(arguments):
             states = {state_of(path.parent / job["folder"]) for job in record["jobs"]}

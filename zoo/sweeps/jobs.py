@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,16 @@ class Job:
     title: str  # the overrides that other jobs have otherwise: "model=vae seed=0"
     folder: Path  # absolute
     settings: TrainSettings  # as composed; resolved when its backend has checked it
+    trusted: list[str] = field(default_factory=list)  # packages and classes of the user's own, as typed
 
     @property
     def log(self) -> Path:
         """The file that it prints into."""
         return self.folder / LOG
+
+    def trusted_override(self) -> list[str]:
+        """What lets a resumed job make the classes that were typed when the sweep was started; the run's folder alone may not name them."""
+        return [f"trusted=[{','.join(self.trusted)}]"] if self.trusted else []
 
     def argv(self) -> list[str]:
         """What starts it now; see `overrides_to_start`."""
@@ -80,8 +85,6 @@ def compose_jobs(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]]
     Raises:
         ZooError: A job's settings cannot be composed; names the job and the nearest setting.
     """
-    from zoo.training.stages import open_pretrained  # imports torch, which Hydra's plugins need not wait for
-
     parser = OverridesParser.create(config_loader=loader)
     given = parser.parse_overrides(list(OmegaConf.to_container(config.hydra.overrides.task)))  # type: ignore[arg-type]
     fixed = {key for key, override in {o.get_key_element(): o for o in given}.items() if not takes_several(override)}
@@ -99,8 +102,11 @@ def compose_jobs(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]]
             own = loader.load_sweep_config(config, overrides)
             with read_write(own), open_dict(own):
                 del own["hydra"]
-            take_trusted(own)
-            open_pretrained(own)
+            trusted = take_trusted(own)
+            if own.pretrain.run is not None:
+                from zoo.training.stages import open_pretrained  # imports torch, which Hydra's plugins need not wait for
+
+                open_pretrained(own)
             settings = check(own)
         if (wandb := wandb_node(settings.logger)) and wandb.get("group") is None:
             wandb["group"] = group
@@ -109,7 +115,7 @@ def compose_jobs(config: DictConfig, loader: Any, batch: Sequence[Sequence[str]]
         # Only what Hydra reads without quotes, so that `run=FOLDER` can be typed; it ends at = and at commas.
         name = re.sub(r"[^\w.+-]+", "_", f"{number:02d}-{what}", flags=re.ASCII)[:80].rstrip("_.-")
         label = f"[{number + 1:{len(str(total))}}/{total}] {title or what}"
-        jobs.append(Job(label, overrides, title or what, sweep / name, settings))
+        jobs.append(Job(label, overrides, title or what, sweep / name, settings, trusted))
     return jobs
 
 
@@ -159,9 +165,8 @@ def changed_setting(job: Job) -> str:
 def overrides_to_start(job: Job) -> list[str]:
     """The overrides that a job's process is given now: its own, or where it goes on. Clears away what it left without a checkpoint."""
     if has_checkpoint(job.folder):  # the run keeps its settings, but for the devices that this launcher gives
-        trusted = [override for override in job.overrides if override.startswith("trusted=")]
         placement = (f"trainer.{name}={getattr(job.settings.trainer, name)}" for name in PLACEMENT)
-        return [f"resume={quoted(job.folder)}", *placement, *trusted]
+        return [f"resume={quoted(job.folder)}", *placement, *job.trusted_override()]
     extra = []
     if wandb := wandb_node(job.settings.logger):
         extra = [f"logger.wandb.group={quoted(str(wandb['group']))}"]

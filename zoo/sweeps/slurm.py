@@ -93,7 +93,7 @@ class SlurmBackend:
         given = [f"trainer.{name}={getattr(job.settings.trainer, name)}" for name in ("devices", "num_nodes")]
         overrides = overrides_to_start(job)
         start = job_command([*overrides, *(setting for setting in given if setting not in overrides)], job.folder)
-        resume = job_command([f"resume={quoted(job.folder)}", *given], job.folder)
+        resume = job_command([f"resume={quoted(job.folder)}", *given, *job.trusted_override()], job.folder)
         log_start, now = job.log.stat().st_size if job.log.exists() else 0, time.time()
         try:
             handle = self._executor(job).submit(Task(job, start, resume, self.options["signal_delay_s"]))

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from zoo.config.check import check
-from zoo.config.overrides import is_flag, quoted, unquoted
+from zoo.config.overrides import is_flag, quoted, runs_folder, unquoted
 from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError
 from zoo.hardware import external_world_size
@@ -31,12 +31,12 @@ def point_hydra_at_run(argv: list[str] | None = None) -> None:
     argv = sys.argv if argv is None else argv
     for position, argument in enumerate(argv):
         if argument.startswith("resume=") and argument not in ("resume=null", "resume="):
-            run = find_run(unquoted(argument))
+            run = find_run(unquoted(argument), runs_folder(argv))
             argv[position] = f"resume={quoted(run)}"
             if not any(other.startswith("hydra.run.dir=") for other in argv):
                 argv.append(f"hydra.run.dir={quoted(run)}")
         elif argument == "pretrain.run=latest":
-            argv[position] = f"pretrain.run={quoted(find_run('latest', option='pretrain.run'))}"
+            argv[position] = f"pretrain.run={quoted(find_run('latest', runs_folder(argv), 'pretrain.run'))}"
     if external_world_size() < 2:
         return
     if any(is_flag(argument) for argument in argv):  # inside an allocation of Slurm that is fine
@@ -57,7 +57,7 @@ def resumed_settings(run: Path, overrides: list[str], defaults: DictConfig | Non
             config[key] = defaults[key]  # type: ignore[index]
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
-        if key in ("resume", "trusted"):
+        if key in ("resume", "trusted", "paths.runs"):
             continue
         if not key.startswith(CHANGEABLE) or (OmegaConf.select(config, key) is None and "." not in key):
             raise ZooError(
