@@ -37,6 +37,7 @@ from zoo.data.module import DataModule
 from zoo.errors import ZooError
 from zoo.models.base import Autoencoder
 from zoo.runs.build import build_trainable
+from zoo.runs.layout import METRICS
 from zoo.runs.metrics_csv import MetricsCsv
 from zoo.training.loggers import CsvLogger
 from zoo.training.resolve import resolve_config
@@ -201,7 +202,7 @@ def run_turns(settings: ResolvedSettings, model: Autoencoder, source: RandomImag
     training_metrics = TrainingMetricsLogger(settings.log_every_images)
     never = PeriodicCheckpoint(run, 10**12)  # without one Lightning would add its own
     callbacks = [training_metrics, ProgressLine(training_metrics, settings.max_images), never, turns]
-    trainer = build_trainer(settings.trainer, run, 10**9, callbacks, [CsvLogger(MetricsCsv(run / "metrics.csv", settings.batch_size))])
+    trainer = build_trainer(settings.trainer, run, 10**9, callbacks, [CsvLogger(MetricsCsv(run / METRICS, settings.batch_size))])
     with contextlib.redirect_stdout(sys.stderr):  # the progress line; the tables alone go to stdout
         trainer.fit(model, data)
     return turns

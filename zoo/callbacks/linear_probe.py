@@ -29,6 +29,7 @@ from zoo.callbacks.training_metrics import TrainingMetricsLogger, log
 from zoo.data.loader import subset
 from zoo.data.module import DataModule
 from zoo.errors import ZooError
+from zoo.hardware import distributed
 from zoo.metrics.probes import varying
 from zoo.models.base import evaluation_mode
 from zoo.models.training_config import seed_of
@@ -68,7 +69,7 @@ class LinearProbe:
 
     def step(self, batch_size: int) -> None:
         """One step with the gradients of all pieces and ranks."""
-        if dist.is_available() and dist.is_initialized():
+        if distributed():
             for part in (self.weight.grad, self.bias.grad, self.batch):
                 assert part is not None
                 dist.all_reduce(part)
@@ -168,7 +169,7 @@ class ConcurrentProbe(pl.Callback):
             batch = to_float(uint8_batch)
             found, truth = probe.predict(model.encode(batch.image).float()), batch.attributes.bool()  # (B, L) each
             hits += torch.stack([(found & truth).sum(0), truth.sum(0), (~found & ~truth).sum(0), (~truth).sum(0)])
-        if dist.is_available() and dist.is_initialized():
+        if distributed():
             dist.all_reduce(hits)
         true_positives, positives, true_negatives, negatives = hits.cpu()  # (L,) each
         if probe.classes:

@@ -11,6 +11,7 @@ from zoo.callbacks.stop_on_signal import StopOnSignal
 from zoo.errors import ZooError
 from zoo.models.base import REMEDY
 from zoo.runs import checkpoint
+from zoo.runs.layout import CHECKPOINTS
 
 
 class PeriodicCheckpoint(pl.callbacks.Checkpoint):
@@ -48,7 +49,7 @@ class PeriodicCheckpoint(pl.callbacks.Checkpoint):
             if not parameter.isfinite().all():
                 raise ZooError(f"Training diverged: '{name}' is not finite, so no checkpoint is written; {REMEDY}")
         with Pauses.counted():
-            trainer.save_checkpoint(self.run / "checkpoints" / f"{images_seen(trainer, pl_module):012d}.ckpt", weights_only=False)
+            trainer.save_checkpoint(self.run / CHECKPOINTS / f"{images_seen(trainer, pl_module):012d}.ckpt", weights_only=False)
             if trainer.is_global_zero:
                 for old in checkpoint.all_of(self.run)[self.keep :]:
                     trainer.strategy.checkpoint_io.remove_checkpoint(old)

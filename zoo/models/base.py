@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from zoo.batch import Batch, as_batch, check_range, parts_of
 from zoo.errors import ZooError
+from zoo.hardware import distributed
 from zoo.metrics.images import psnr, squared_error
 from zoo.models.means import Means
 from zoo.models.method import VALIDATION, Method, broadcast
@@ -241,7 +242,7 @@ class Autoencoder(Method):
     def _stop_unless_finite(self, loss: Tensor, batch: Batch) -> None:
         """Raises ZooError on all ranks if the loss of one of them is not finite; no weight has moved yet."""
         bad = (~loss.detach().isfinite()).float()
-        ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1  # zoo.bench has no Trainer
+        ranks = dist.get_world_size() if distributed() else 1  # zoo.bench has no Trainer
         if ranks > 1:
             dist.all_reduce(bad, dist.ReduceOp.MAX)
         if bad.item():

@@ -7,6 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from zoo.hardware import distributed
+
 
 class Means:
     """Weighted sums of named scalars. Nothing waits for the device until `take`; ranks must have the same names."""
@@ -31,13 +33,13 @@ class Means:
         if self.sums is None:
             return [0.0]
         sums = self.sums.clone()
-        if dist.is_available() and dist.is_initialized():
+        if distributed():
             dist.all_reduce(sums)
         return sums.tolist()
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint; called on all ranks, and the same on them."""
-        ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        ranks = dist.get_world_size() if distributed() else 1
         return {"names": self.names, "sums": [total / ranks for total in self._over_ranks()]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 
 from zoo.batch import Batch, as_batch
 from zoo.errors import ZooError
+from zoo.hardware import distributed
 from zoo.models.parts import built
 from zoo.models.training_config import TrainingConfig, seed_of
 from zoo.nets.described import Described
@@ -195,6 +196,6 @@ class Method(Described, pl.LightningModule):
 
 def broadcast(tensors: Iterable[Tensor]) -> None:
     """Makes the tensors of all ranks those of rank 0."""
-    if dist.is_available() and dist.is_initialized():
+    if distributed():
         for tensor in tensors:
             dist.broadcast(tensor, 0)
