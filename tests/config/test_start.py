@@ -45,3 +45,23 @@ def test_a_run_begins_with_what_it_trains_and_what_was_typed(zoo, tiny, tmp_path
     assert "model.latent_dim=4" in given
     assert "configuration" not in done.out
     assert "├── seed: 0" in zoo("train", *tiny, "evaluation.samples=0", "verbose=true", "hydra.run.dir=all").out
+
+
+NEIGHBOURS = {
+    "epochs=3": "use max_images=N, or trainer.max_epochs=N.",
+    "lr=1e-3": "use optimizer.lr=X.",
+    "gpus=2": "use trainer.devices=N.",
+    "max_epochs=3": "did you mean 'trainer.max_epochs'?",
+    "num_workers=4": "without worker processes.",
+    "name=x": "use logger.wandb.name=X.",
+    "width=32": "did you mean 'model.backbone.width'?",
+    "monitor=x": "--cfg job shows all settings.",
+}
+
+
+@pytest.mark.parametrize("override", NEIGHBOURS)
+def test_words_of_neighbours_are_told_the_right_key(zoo, override):
+    done = zoo("train", override)
+    assert done.code == 2
+    assert done.err == f"zoo: There is no setting '{override.partition('=')[0]}'; {done.err.partition('; ')[2]}"
+    assert done.err.strip().endswith(NEIGHBOURS[override])

@@ -30,6 +30,22 @@ def test_max_time_ends_a_run_which_is_complete_with_the_reason(zoo, tiny, tmp_pa
     assert summary(tmp_path / "run")["training"] == found["training"]
 
 
+def test_early_stopping_ends_a_run_which_is_complete_with_the_reason(zoo, tiny, tmp_path):
+    stopping = ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=100"]
+    done = zoo("train", *tiny, *stopping, "max_images=800", "val_every_images=16", "evaluation.samples=16", "hydra.run.dir=run")
+    assert done.code == 0, done.err
+    found = summary(tmp_path / "run")
+    assert found["images_seen"] == 32  # the first validation is the best, and the second no better
+    assert found["training"]["ended"].startswith("EarlyStopping: Monitored metric val/mse did not improve")
+    assert found["measurements"] == [] or found["measurements"][0]["split"] == "val"
+    assert all_of(tmp_path / "run")[0].stem == "000000000032"
+    assert state_of(tmp_path / "run") == "finished"
+    assert "was ended after 32 images" in zoo("train", "resume=run").out
+    longer = zoo("train", "resume=run", "max_images=1600")
+    assert longer.code == 0, longer.err
+    assert summary(tmp_path / "run")["images_seen"] == 48  # it goes on, and is no better at the next validation
+
+
 def test_a_first_stage_that_was_ended_moves_on_to_the_second(zoo, tiny, tmp_path):
     own = [override for override in tiny if not override.startswith(("max_images", "model.backbone"))]
     settings = ["model=two_stage", "model.autoencoder.backbone.width=16", "max_images=8000000", "trainer.max_time=00:00:00:01"]

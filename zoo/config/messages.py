@@ -19,6 +19,23 @@ from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError, nearest
 
 MISTAKES = (ZooError, HydraException, OmegaConfBaseException)  # a user's
+# What settings are called elsewhere.
+NEIGHBOURS = {
+    **dict.fromkeys(("epochs", "epoch", "num_epochs", "n_epochs"), "use max_images=N, or trainer.max_epochs=N"),
+    **dict.fromkeys(("steps", "num_steps", "iterations"), "use max_images=N, or trainer.max_steps=N"),
+    **dict.fromkeys(("lr", "learning_rate"), "use optimizer.lr=X"),
+    **dict.fromkeys(("gpus", "gpu", "num_gpus"), "use trainer.devices=N"),
+    **dict.fromkeys(("num_workers", "workers"), "the zoo reads whole batches from a packed store, without worker processes"),
+    **dict.fromkeys(("bs", "batch"), "use batch_size=N: images of a step over all devices"),
+    **dict.fromkeys(("dataset", "data_dir", "root"), "use data=NAME data.root=DIR"),
+    **dict.fromkeys(("z_dim", "latent_size", "nz"), "use model.latent_dim=N"),
+    **dict.fromkeys(("wandb", "tensorboard"), "use logger=wandb, tensorboard or none"),
+    **{name: f"use logger.wandb.{name}=X" for name in ("name", "project", "entity", "group", "tags")},
+    **dict.fromkeys(("ckpt_path", "checkpoint"), "use resume=RUN to go on with a run, pretrain.run=RUN to start from one"),
+    "clip": "use trainer.gradient_clip_val=X",
+    "ema": "use ema_decay=X",
+    "device": "use trainer.accelerator=cpu or gpu",
+}
 # Errors of the file system that are no bug of ours.
 UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
 
@@ -82,8 +99,19 @@ def explain(error: Exception, config_name: str, overrides: list[str]) -> str:
         valid = valid_keys(config_name, others)
         if key in valid:
             return f"'{key}' cannot be replaced as a whole; set one of its entries, as {key}.name=value (+{key}.name=value for a new one)."
-        return f"There is no setting '{key}'; {nearest(key, valid)}"
+        return f"There is no setting '{key}'; {nearest_setting(key, valid)}"
     return " ".join(text.split())
+
+
+def nearest_setting(key: str, valid: list[str]) -> str:
+    """The end of a sentence on an unknown setting: what it is called here, or where to find all."""
+    if key in NEIGHBOURS:
+        return f"{NEIGHBOURS[key]}."
+    inside = sorted((name for name in valid if name.endswith(f".{key}")), key=lambda name: name.count("."))
+    if inside:
+        return f"did you mean '{inside[0]}'?"
+    close = nearest(key, valid)
+    return close if close.endswith("?") else "--cfg job shows all settings."
 
 
 def valid_keys(config_name: str, overrides: list[str]) -> list[str]:

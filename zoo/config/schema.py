@@ -55,8 +55,8 @@ DECIDED: dict[str, tuple[Any, str]] = {
     "model_registry": (None, "upload checkpoints after the training"),
 }
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
-SHORT = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}  # as Lightning reads them
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")  # weights are float32: losses and log-determinants need it
+SHORT = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}  # as Lightning reads them
 Count = Positive | None
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)] | None  # batches, or a part of them
 
