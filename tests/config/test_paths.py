@@ -53,3 +53,10 @@ def test_runs_go_where_they_are_sent_and_latest_finds_them(zoo, tiny, monkeypatc
 def test_stores_go_where_they_are_sent(zoo, own, digits):
     assert zoo("prepare", "data=mnist", f"data.root={digits}", "paths.cache=stores").code == 0
     assert [*Path("stores").glob("*/manifest.json")]
+
+
+@pytest.mark.parametrize("command", ["train", "prepare"])
+def test_all_settings_are_shown_whatever_is_set(zoo, command):
+    shown = zoo(command, "--cfg", "job", "--resolve")
+    assert shown.code == 0, shown.err
+    assert "data: ???" in shown.out.replace("'", "")

@@ -95,6 +95,7 @@ WRONG = {
     ("data.source._target_=mine.Module", "~data.source.images"): "is no subclass of zoo.data.source.Source; train with your own Trainer",
     ("data.source._target_=mine.Nameless",): "mine.Nameless has no name; zoo/data/source.py says",
     ("+data.source.image=3",): "mine.Noise takes no argument 'image'; did you mean 'images'?",
+    ("data.source._target_=???",): "The setting data.source._target_ has no default; give data.source._target_=",
     ("data.source._target_=mine.Nose",): "mine.Nose', which does not exist",
     ("model.backbone._target_=mine.Noise", "~model.backbone.width", "~model.backbone.channels"): "image_shape",
     ("+model.backbone.widht=3",): "mine.Net takes no argument 'widht'; did you mean 'width'?",

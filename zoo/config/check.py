@@ -12,6 +12,9 @@ Settings = TypeVar("Settings", bound=Node)
 KINDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text", "array": "a list"}
 BOUNDS = {"minimum": "of at least", "exclusiveMinimum": "above", "exclusiveMaximum": "and below"}
 
+NO_DATA_ROOT = (
+    "The setting data.root has no default; give data.root=DIR, the folder that holds the data set, or set $ZOO_DATA (conf/paths)."
+)
 USED_UP = ("paths", "trusted")  # what other settings refer to; what the command follows (zoo.config.instantiate.take_trusted)
 
 
@@ -25,7 +28,9 @@ def check(config: DictConfig | dict[str, Any], kind: type[Node] = TrainSettings)
     Raises:
         ZooError: A value has another type or lies outside of its range, or a setting is missing or unknown.
     """
-    plain: Any = {str(key): plain_value(config[key]) for key in config if key not in USED_UP} if isinstance(config, DictConfig) else config
+    plain = {key: plain_value(config[key]) for key in map(str, config) if key not in USED_UP}
+    if str((plain.get("data") or {}).get("root", "")).startswith("???"):  # what an interpolation makes of a paths.data that is missing
+        raise ZooError(NO_DATA_ROOT)
     try:
         return kind.model_validate(plain)
     except ValidationError as error:

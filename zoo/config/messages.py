@@ -12,8 +12,9 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
+from zoo.config.check import NO_DATA_ROOT
 from zoo.config.instantiate import conf_dir
 from zoo.errors import ZooError, nearest
 
@@ -82,13 +83,9 @@ def explain(error: Exception, config_name: str, overrides: list[str]) -> str:
     if isinstance(error, ZooError):
         return text
     if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
-        if (error.full_key or "").startswith("data"):
-            return "The setting data.root has no default; give data.root=DIR, the folder that holds the data set."
+        if (error.full_key or "").endswith("root"):
+            return NO_DATA_ROOT
         return f"The setting {error.full_key} has no default; give {error.full_key}=…."
-    if isinstance(error, InterpolationResolutionError) and "ZOO_DATA" in text:
-        return (
-            "The setting data.root has no default; give data.root=DIR, the folder that holds the data set, or set $ZOO_DATA (conf/paths)."
-        )
     if isinstance(error, OverrideParseException):
         return f"'{error.override}' is not an override; write key=value, and quote values with spaces or special characters."
     if isinstance(error, MissingConfigException) and (found := re.search(r"Could not find '([^']+)/([^'/]+)'", text)):
