@@ -8,9 +8,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from pandas import DataFrame
+
 from zoo.comparison import baseline as zoo_rows
-from zoo.comparison.aggregate import ENOUGH, costs_of, numbers, tables_of, with_best_prior
-from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRAINING_LOGGED, TRANSFER, of_best_prior
+from zoo.comparison.aggregate import ENOUGH, costs_of, in_order, numbers_of, select, tables_of
+from zoo.comparison.columns import TABLES, of_best_prior
 from zoo.comparison.comparable import (
     Numbers,
     describe_differences,
@@ -33,7 +35,8 @@ from zoo.runs.run_folder import Notes, RunFolder, image_files_of, read_run
 from zoo.runs.status import status_of
 
 SORTED_BY = ("best_prior/frechet", "reconstructions/mse", "mse")  # the first that somebody has
-BY_MODEL = [*SUMMARY, *MODELS, *TRAINING_LOGGED, *CODES, *INVARIANCE, *EDITS, *TRANSFER, *COST, *map(of_best_prior, SAMPLES)]
+SAMPLES = TABLES["Samples"]
+BY_MODEL = [*(column for title, columns in TABLES.items() if title != "Samples" for column in columns), *map(of_best_prior, SAMPLES)]
 SHIPPED = (("faces", "64×64"), ("faces", "32×32"))  # whose classifier comes with the package
 FEW = 3  # values that a remark names with the rows they are of
 
@@ -90,8 +93,10 @@ def compare(
             f"(python -m zoo.evaluate), or set force=true."
         )
     rows = rows_of(finished, notes)
-    theirs = zoo_rows.beside(rows, measured_on, force, notes) if baseline and rows else []
-    rows = sorted_rows([with_best_prior(row) for row in [*rows, *theirs]], columns, notes)
+    rows += zoo_rows.beside(rows, measured_on, force, notes) if baseline and rows else []
+    numbers = numbers_of(rows)
+    rows = sorted_rows(rows, numbers, columns, notes)
+    numbers = in_order(numbers, [row.label for row in rows])
     compared = [entry for row in rows for entry in row.entries]
     if found := differences(compared):
         notes.append(f"Not the same for all, so numbers that depend on it must not be compared: {describe_differences(found)}.")
@@ -99,10 +104,11 @@ def compare(
     return Comparison(
         title=title_of(rows),
         rows=rows,
-        tables=tables_of(rows),
+        numbers=numbers,
+        tables=tables_of(numbers),
         others=[entry for entry in entries if entry.status != "finished"],
         protocol=protocol_of(compared),
-        differing=differing_of([row_settings(row) for row in rows]),
+        differing=DataFrame(differing_of([row_settings(row) for row in rows]), index=[row.label for row in rows]),
         notes=notes,
         command=command or shlex.join(["python", "-m", "zoo.compare", *map(str, paths)]),
     )
@@ -190,25 +196,22 @@ def of_one_split(image_files: list[dict[str, Path]]) -> list[dict[str, Path]]:
 def rows_of(entries: list[Entry], notes: Notes) -> list[Row]:
     """Runs that are equal in all that matters but their seed, as one row, by seed."""
 
-    def key(entry: Entry, everything: bool = False) -> str:
-        values = settings_of(entry.config, entry.command).values
-        kept = {name: value for name, value in values.items() if matters(name) or (everything and name.startswith("trainer."))}
-        return repr(sorted(kept.items(), key=lambda item: item[0]))
+    def key(entry: Entry, devices: bool = False) -> str:
+        values = settings_of(entry.config, entry.command).values.items()
+        return repr(sorted((name, value) for name, value in values if matters(name) or (devices and name.startswith("trainer."))))
 
-    together = [alike for group in groups(entries, key) for alike in measured_alike(group, notes)]
-    for index, group in reversed(list(enumerate(together))):
-        if len({entry.seed for entry in group}) < len(group):  # the same seed on other devices
-            together[index : index + 1] = groups(group, lambda entry: key(entry, everything=True))
-    seeds: list[list[Entry]] = []
-    for group in together:
-        by_seed: dict[int, Entry] = {}
-        for entry in group:
-            if entry.seed in by_seed:
-                notes.append(f"{by_seed[entry.seed].name} is the same run as {entry.name}, and only the second is counted.")
-            by_seed[entry.seed] = entry
-        seeds.append([by_seed[seed] for seed in sorted(by_seed)])
-    labels = labels_of([settings_of(group[0].config, group[0].command) for group in seeds])
-    return [Row(label, group) for label, group in zip(labels, seeds, strict=True)]
+    rows: list[list[Entry]] = []
+    for group in (alike for group in groups(entries, key) for alike in measured_alike(group, notes)):
+        repeated = len({entry.seed for entry in group}) < len(group)  # the same seed on other devices, or the same run twice
+        for same in groups(group, lambda entry: key(entry, devices=True)) if repeated else [group]:
+            by_seed: dict[int, Entry] = {}
+            for entry in same:
+                if entry.seed in by_seed:
+                    notes.append(f"{by_seed[entry.seed].name} is the same run as {entry.name}, and only the second is counted.")
+                by_seed[entry.seed] = entry
+            rows.append([by_seed[seed] for seed in sorted(by_seed)])
+    labels = labels_of([settings_of(row[0].config, row[0].command) for row in rows])
+    return [Row(label, row) for label, row in zip(labels, rows, strict=True)]
 
 
 def measured_alike(entries: list[Entry], notes: Notes) -> list[list[Entry]]:
@@ -256,20 +259,18 @@ def columns_of(name: str | None) -> list[Column]:
     return found
 
 
-def sorted_rows(rows: list[Row], columns: list[Column], notes: Notes) -> list[Row]:
+def sorted_rows(rows: list[Row], numbers: DataFrame, columns: list[Column], notes: Notes) -> list[Row]:
     """The best first, by the first of these columns that a row has a number for; rows without it last."""
-    column = next((column for column in columns if any(numbers(row, column) for row in rows)), None)
-    if column is None or len(rows) < 2:
-        if len(rows) > 1:
-            notes.append(f"No run has a number for {name_of(columns[0].quantity)}, so the rows are in the order of their folders.")
+    column = next((column for column in columns if len(select(numbers, column.quantity))), None)
+    if len(rows) < 2:
+        return rows
+    if column is None:
+        notes.append(f"No run has a number for {name_of(columns[0].quantity)}, so the rows are in the order of their folders.")
         return rows
     notes.append(f"Sorted by {column.title}.")
-
-    def mean_cost(row: Row) -> float:
-        values = numbers(row, column)
-        return mean(costs_of("low" if column.better is None else column.better, values)) if values else math.inf
-
-    return sorted(rows, key=mean_cost)
+    seeds = select(numbers, column.quantity).groupby("row").value.agg(list)
+    costs = {label: mean(costs_of(column.better, values)) for label, values in seeds.items()}
+    return sorted(rows, key=lambda row: costs.get(row.label, math.inf))
 
 
 def remarks(rows: list[Row], split: str) -> Notes:

@@ -6,21 +6,21 @@ along as JSON. All text is escaped: labels come from the command line.
 
 import base64
 import json
-import math
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from statistics import mean
 from typing import Any, NamedTuple
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from zoo.comparison.aggregate import numbers
-from zoo.comparison.parts import Cell, Column, Comparison, Entry, Row
+from zoo.comparison.aggregate import select
+from zoo.comparison.parts import Comparison, Entry, Row, Table
 from zoo.comparison.series import curves
 from zoo.files import write_atomically
+from zoo.runs.measurements import Quantity
 
 HERE = Path(__file__).parent
 IMAGE_BYTES, LARGEST_IMAGE = 9_000_000, 150_000  # of all pictures and of one, before base64 adds a third
@@ -40,6 +40,15 @@ COSTS = {
     "parameters": ("parameters", "low"),
 }
 SYMBOLS = {"failed": "✕", "interrupted": "‖", "training": "▸", "finished": "✓"}
+# How rows are drawn besides their eight colours: six dashes and eight markers, by Plotly's names and as paths, make 24 lines that differ.
+SIGNS = {
+    "dashes": ("solid", "7px 4px", "2px 3px", "10px 3px 2px 3px", "14px 5px", "5px 2px 2px 2px 2px 2px"),
+    "symbols": ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "hourglass", "bowtie"),
+    "paths": (
+        *("M-3.5,0a3.5,3.5 0 1,0 7,0a3.5,3.5 0 1,0 -7,0Z", "M-3.2,-3.2H3.2V3.2H-3.2Z", "M0,-4.2L4,3H-4Z", "M0,-4.6L4.6,0L0,4.6L-4.6,0Z"),
+        *("M0,4.2L4,-3H-4Z", "M-4,-1.3H-1.3V-4H1.3V-1.3H4V1.3H1.3V4H-1.3V1.3H-4Z", "M-3.5,-3.5H3.5L-3.5,3.5H3.5Z", "M-3.5,-3.5V3.5L3.5,-3.5V3.5Z"),
+    ),
+}
 
 
 def write_report(comparison: Comparison, path: Path) -> None:
@@ -49,13 +58,15 @@ def write_report(comparison: Comparison, path: Path) -> None:
 
 def render(comparison: Comparison) -> str:
     """The page as text."""
+    from plotly.offline import get_plotlyjs
+
     kinds, damaged = image_files(comparison.rows)
-    data = {"rows": [row.label for row in comparison.rows], "charts": charts(comparison), "curves": curves(comparison.rows)}
-    data["costs"] = [cost for name in COSTS if (cost := cost_of(name, comparison.rows))]
+    data = {"rows": [row.label for row in comparison.rows], "charts": charts(comparison), "curves": curves(comparison.rows), **SIGNS}
+    data["costs"] = [cost for name in COSTS if (cost := cost_of(name, comparison))]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"duration": duration, "count": count_of, "sort_key": sort_key}
+    environment.filters |= {"lines": lines_of}
     environment.globals["zip"] = zip
     return environment.get_template("report.html").render(
         comparison=comparison,
@@ -66,51 +77,43 @@ def render(comparison: Comparison) -> str:
         runs=[(row, [run_of(entry) for entry in row.entries]) for row in comparison.rows],
         has=data,
         symbols=SYMBOLS,
+        signs=SIGNS,
         data=Markup(json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")),
         css=Markup((HERE / "report.css").read_text()),
+        plotly=Markup(get_plotlyjs()),
         scripts=Markup("\n".join((HERE / name).read_text() for name in ("charts.js", "report.js"))),
     )
 
 
+def lines_of(table: Table) -> list[tuple[tuple[str, ...], int, tuple[dict[str, Any], ...]]]:
+    """The lines of a table: names, number of seeds, cells."""
+    cells = [table.cells[column.header].to_dict("records") for column in table.columns]
+    names = table.cells.index.to_frame().itertuples(index=False, name=None)
+    return list(zip(names, table.counts, zip(*cells, strict=True), strict=True))
+
+
 def charts(comparison: Comparison) -> list[dict[str, Any]]:
-    """One chart of bars for each column that somebody has a number in: the numbers of the tables, and each seed's."""
+    """One chart of bars for each column that somebody has a number in: the cells of its table."""
     labels = [row.label for row in comparison.rows]
     found = []
     for table in comparison.tables:
-        for k, column in enumerate(table.columns):
-            bars = [
-                bar(comparison.rows, labels.index(names[0]), dict(zip(table.keys, names, strict=True)), column, cell)
-                for names, cells in zip(table.names, table.cells, strict=True)
-                if (cell := cells[k]) is not None and math.isfinite(cell.mean) and names[0] in labels
-            ]
-            if bars:
-                chart = {"table": table.title, "title": column.title, "header": column.header, "better": column.better}
-                found.append(chart | {"digits": column.digits, "quality": column.quantity.group != "cost", "bars": bars})
+        for column in table.columns:
+            cells = table.cells[column.header].drop(columns="n")
+            cells = cells[np.isfinite(cells["mean"])].astype(object)
+            names = cells.index.to_frame()
+            cells = cells.where(cells.notna(), None).assign(row=names.model.map(labels.index), label=names.agg(" · ".join, axis=1))
+            chart = {"table": table.title, "title": column.title, "header": column.header, "better": column.better}
+            if len(cells):
+                found.append(chart | {"digits": column.digits, "quality": column.quantity.group != "cost", "bars": cells.to_dict("records")})
     return found
 
 
-def bar(rows: list[Row], index: int, names: dict[str, str], column: Column, cell: Cell) -> dict[str, Any]:
-    """A number of a line of a table, as a chart draws it; dots only where there is more than one seed."""
-    values = numbers(rows[index], column, names.get("prior"))
-    seeds = [value * column.factor for value in values if math.isfinite(value)]
-    deviation = cell.deviation if cell.deviation is not None and math.isfinite(cell.deviation) else None
-    return {
-        "row": index,
-        "label": " · ".join(names.values()),
-        "mean": cell.mean,
-        "deviation": deviation,
-        "distance": cell.distance,
-        "text": cell.text,
-        "mark": cell.mark,
-        "seeds": seeds if len(seeds) > 1 else [],
-    }
-
-
-def cost_of(name: str, rows: list[Row]) -> dict[str, Any] | None:
+def cost_of(name: str, comparison: Comparison) -> dict[str, Any] | None:
     """What each row costs on the mean of its seeds, None where it is unknown; None if it is unknown of all."""
     title, better = COSTS[name]
-    values = [mean(found) if (found := [value for value in row.costs(name) if value > 0]) else None for row in rows]
-    return {"title": title, "better": better, "values": values} if any(values) else None
+    found = select(comparison.numbers, Quantity("cost", name))
+    means = found[found.value > 0].groupby("row").value.mean()
+    return {"title": title, "better": better, "values": [means.get(row.label) for row in comparison.rows]} if len(means) else None
 
 
 def image_files(rows: list[Row]) -> tuple[list[dict[str, Any]], list[Path]]:
@@ -191,10 +194,3 @@ def duration(hours: float) -> str:
 def count_of(value: float) -> str:
     """ "1,646,307" or "60.98"."""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.4g}"
-
-
-def sort_key(cell: Cell | None) -> str:
-    """What a cell is sorted by: its mean, or how far its seeds are from the value to come near; empty where there is none."""
-    if cell is None or not math.isfinite(cell.mean):
-        return ""
-    return repr(cell.mean if cell.distance is None else cell.distance)

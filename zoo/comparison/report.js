@@ -6,8 +6,6 @@ const find = (id) => document.getElementById(id);
 const chosen = (id) => document.querySelector(`#${id} input:checked`)?.value;
 const hidden = new Set(); // rows that the legends have switched off
 
-for (const place of document.querySelectorAll(".key")) if (place.dataset.row !== "") key(place, Number(place.dataset.row));
-
 // Tables: a click on a heading sorts, the better first; a second click turns it round. What has no number stays last.
 for (const table of document.querySelectorAll("table.sortable")) {
   table.querySelectorAll("thead th").forEach((heading, column) => {
@@ -45,31 +43,24 @@ function fill(select, options) {
   });
 }
 
-function drawBars() {
-  if (find("bars-chart")) barChart(find("bars-chart"), data.charts[find("bars-metric").value], data.rows, hidden);
-}
-
 let logChosen = false; // by hand; until then a curve that spans more than one order of magnitude is drawn logarithmically
 function drawCurves() {
-  if (!find("curves-chart")) return;
-  const curve = data.curves[find("curves-metric").value], box = find("curves-log");
+  const curve = data.curves[find("curves-metric").value], box = find("curves-log"), hours = document.querySelector("#curves-axis input[value=hours]");
   const values = curve.lines.flatMap((line) => line.low ?? line.mean);
   box.disabled = Math.min(...values) <= 0;
   box.parentElement.title = box.disabled ? "not where there are values of 0 or less" : "";
-  if (box.disabled) box.checked = false;
-  else if (!logChosen) box.checked = Math.max(...values) / Math.min(...values) > 10;
-  const hours = document.querySelector("#curves-axis input[value=hours]");
+  if (box.disabled || !logChosen) box.checked = !box.disabled && Math.max(...values) / Math.min(...values) > 10;
   hours.disabled = !curve.lines.some((line) => line.hours);
-  const axis = hours.disabled ? "images" : chosen("curves-axis");
-  lineChart(find("curves-chart"), curve, data.rows, axis, box.checked, hidden);
+  lineChart(find("curves-chart"), curve, data.rows, hours.disabled ? "images" : chosen("curves-axis"), box.checked);
 }
-
-function drawCost() {
-  if (find("cost-chart")) scatterChart(find("cost-chart"), data.charts[find("cost-metric").value], data.costs[find("cost-axis").value], data.rows, hidden);
-}
+const DRAWN = {
+  bars: () => barChart(find("bars-chart"), data.charts[find("bars-metric").value], data.rows),
+  curves: drawCurves,
+  cost: () => scatterChart(find("cost-chart"), data.charts[find("cost-metric").value], data.costs[find("cost-axis").value], data.rows),
+  pictures: showPictures,
+};
 
 function showPictures() {
-  if (!find("pictures")) return;
   const kind = chosen("pictures-kind"), seed = chosen("pictures-seed"), absent = new Set(data.rows.keys());
   for (const figure of document.querySelectorAll(".gallery figure")) {
     const row = Number(figure.dataset.row), fits = figure.dataset.kind === kind && figure.dataset.seed === seed;
@@ -83,19 +74,13 @@ function showPictures() {
 }
 
 function drawAll() {
-  find("tip").hidden = true;
   for (const button of document.querySelectorAll(".legend button")) button.setAttribute("aria-pressed", !hidden.has(Number(button.dataset.row)));
-  drawBars(), drawCurves(), drawCost(), showPictures();
+  for (const [id, draw] of Object.entries(DRAWN)) if (find(id)) draw();
 }
 
-for (const legend of document.querySelectorAll(".legend")) {
-  data.rows.forEach((label, row) => {
-    const button = legend.appendChild(Object.assign(document.createElement("button"), { type: "button", title: "show or hide" }));
-    button.dataset.row = row;
-    key(button.appendChild(Object.assign(document.createElement("span"), { className: "key" })), row);
-    button.append(label);
-    button.onclick = () => (hidden.delete(row) || hidden.add(row), drawAll());
-  });
+for (const button of document.querySelectorAll(".legend button")) {
+  const row = Number(button.dataset.row);
+  button.onclick = () => (hidden.delete(row) || hidden.add(row), drawAll());
 }
 
 // What is shown first is the quality of the first table that the most models have; a cost is no quality.
@@ -107,7 +92,7 @@ for (const id of ["bars-metric", "cost-metric"].filter(find)) {
 }
 if (find("cost-axis")) fill(find("cost-axis"), data.costs.map((cost) => [cost.title]));
 if (find("curves-metric")) fill(find("curves-metric"), data.curves.map((curve) => [curve.name]));
-for (const [id, event] of [["bars", drawBars], ["curves", drawCurves], ["cost", drawCost], ["pictures", showPictures]]) find(id)?.addEventListener("change", event);
+for (const [id, draw] of Object.entries(DRAWN)) find(id)?.addEventListener("change", draw);
 find("curves-log")?.addEventListener("change", () => (logChosen = true), true);
 
 // The enlarged picture: arrows go to the same picture of the next model, in the same place, so that differences jump out.
@@ -135,19 +120,22 @@ find("large").addEventListener("click", (event) => {
 });
 
 const THEMES = { automatic: "light", light: "dark", dark: "automatic" };
-let theme = "automatic";
-find("theme").onclick = () => {
-  theme = THEMES[theme];
+function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
-  find("theme").textContent = `theme: ${theme}`;
-};
-
-// Charts are drawn when their place has a width, and again when it gets another one.
-const widths = new Map();
-new ResizeObserver((entries) => {
-  if (!entries.some(({ target }) => widths.get(target) !== target.clientWidth)) return;
-  for (const { target } of entries) widths.set(target, target.clientWidth);
   drawAll();
+}
+find("theme").onclick = () => {
+  const theme = THEMES[find("theme").textContent.split(": ")[1]];
+  find("theme").textContent = `theme: ${theme}`;
+  setTheme(theme);
+};
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((details) => (details.open = true)));
+addEventListener("beforeprint", () => setTheme("light"));
+addEventListener("afterprint", () => setTheme(find("theme").textContent.split(": ")[1]));
+
+let width = 0; // charts are drawn anew when the page gets another one
+new ResizeObserver(([{ target }]) => target.clientWidth !== width && ((width = target.clientWidth), drawAll())).observe(document.querySelector("main"));
+drawAll();
 }).observe(document.querySelector("main"));
 for (const details of document.querySelectorAll("details")) addEventListener("beforeprint", () => (details.open = true));
-drawAll();
