@@ -22,7 +22,7 @@ const sign = (row, filled = true) => ({ symbol: data.symbols[row % 8], size: 8, 
 /** Draws traces in place of the last ones, with room for text around them, in pixels. */
 function plot(host, label, height, margin, traces, { xaxis, yaxis, ...layout }) {
   const [ink, quiet, line, page] = ["ink", "quiet", "line", "page"].map(css);
-  const axis = { gridcolor: line, zeroline: false, tickfont: { color: quiet }, fixedrange: host.clientWidth < 620, exponentformat: "SI" };
+  const axis = { gridcolor: line, zeroline: false, tickfont: { color: quiet }, fixedrange: host.clientWidth < 620, exponentformat: "SI", nticks: 7 };
   const font = { family: getComputedStyle(document.body).fontFamily, size: 12, color: ink };
   const look = { font, paper_bgcolor: page, plot_bgcolor: page, showlegend: false, hovermode: "closest", hoverdistance: 48, separators: ".,", dragmode: host.clientWidth < 620 ? false : "zoom" };
   const hoverlabel = { bgcolor: page, bordercolor: line, font, align: "left" };
@@ -96,7 +96,7 @@ function lineChart(host, curve, rows, axis, log) {
   const wide = host.clientWidth - 52 - names;
   const annotations = ends.map(({ mean, y, at }) => ({ x: mean.x.at(-1), y: log ? Math.log10(mean.y.at(-1)) : mean.y.at(-1), ax: (1 - mean.x.at(-1) / end) * wide + 14, ay: at - y, xanchor: "left", text: shortened(rows[mean.meta], names - 14), arrowhead: 0, arrowwidth: 0.8, arrowcolor: color(mean.meta), standoff: 5, borderpad: 1 }));
   const what = `${curve.name} against ${axis === "hours" ? "hours" : "images seen"}, one line for each model`;
-  plot(host, what, height, { l: 52, r: names, t: 30, b: 48 }, [...bands, ...means], { xaxis: { range: [Math.min(0, ...spent), end], title: { text: axis === "hours" ? "hours" : "images seen", font: { color: css("quiet") } }, showgrid: false }, yaxis, annotations: [title(plain(curve.name) + (log ? ", logarithmic" : "") + cut), ...annotations] });
+  plot(host, what, height, { l: 52, r: names, t: 30, b: 48 }, [...bands, ...means], { xaxis: { range: [Math.min(0, ...spent), end], title: { text: axis === "hours" ? "hours" : "images seen", font: { size: 12, color: css("quiet") } }, showgrid: false }, yaxis, annotations: [title(plain(curve.name) + (log ? ", logarithmic" : "") + cut), ...annotations] });
 }
 
 /** Quality against cost, the Pareto front joined. */
@@ -129,6 +129,6 @@ function scatterChart(host, chart, cost, rows) {
     ...points.map((point) => ({ type: "scatter", mode: "markers", meta: point.row, x: [point.cost], y: [point.mean], marker: sign(point.row, front.includes(point)), error_y: { type: "data", array: [point.std ?? 0], color: color(point.row), thickness: 1.3, width: 0 }, hoverinfo: "text", hovertext: lines(point.label, `${chart.title} ${point.text}`, `${readable(point.cost)} ${cost.title}`) })),
   ];
   const label = `${chart.header} against ${cost.title}: ${points.map((point) => `${point.label} ${point.text} at ${readable(point.cost)}`).join("; ")}`;
-  plot(host, label, height, { l: 52, r: 24, t: 34, b: 48 }, traces, { xaxis: { ...xaxis, showgrid: false, title: { text: `${cost.title}, logarithmic ${cost.better === "low" ? "(less is better: left)" : "(more is better: right)"}`, font: { color: css("quiet") } } }, yaxis, shapes: target(chart, "y"), annotations: [title(chart.header), ...annotations] });
+  plot(host, label, height, { l: 52, r: 24, t: 34, b: 48 }, traces, { xaxis: { ...xaxis, showgrid: false, title: { text: `${cost.title}, logarithmic ${cost.better === "low" ? "(less is better: left)" : "(more is better: right)"}`, font: { size: 12, color: css("quiet") } } }, yaxis, shapes: target(chart, "y"), annotations: [title(chart.header), ...annotations] });
   missing(host, rows, best);
 }

@@ -201,7 +201,7 @@ def rows_of(entries: list[Entry], notes: Notes) -> list[Row]:
         return repr(sorted((name, value) for name, value in values if matters(name) or (devices and name.startswith("trainer."))))
 
     rows: list[list[Entry]] = []
-    for group in (alike for group in groups(entries, key) for alike in measured_alike(group, notes)):
+    for group in (alike for equal in groups(entries, key) for alike in measured_alike(equal, notes)):
         repeated = len({entry.seed for entry in group}) < len(group)  # the same seed on other devices, or the same run twice
         for same in groups(group, lambda entry: key(entry, devices=True)) if repeated else [group]:
             by_seed: dict[int, Entry] = {}

@@ -152,10 +152,8 @@ def build_report(comparison: Comparison, entries: list[Entry], entity: str, proj
     for title, items in lists.items():
         if items:
             blocks += [wr.H3(title), wr.UnorderedList(items=list(items))]
-    if comparison.differing:
-        lines = [[key, *values] for key, values in comparison.differing.items()]
-        labels = [row.label for row in comparison.rows]
-        blocks += [wr.H3("Settings that differ"), wr.MarkdownBlock(grid(["setting", *labels], lines))]
+    if len(comparison.differing.columns):
+        blocks += [wr.H3("Settings that differ"), wr.MarkdownBlock(grid(comparison.differing.T.rename_axis("setting"), "---"))]
     for title, panels in sections(comparison, entries):
         for index, panel in enumerate(panels):  # three to a line of 24 units
             panel.layout = wr.Layout(x=8 * (index % 3), y=6 * (index // 3), w=8, h=6)

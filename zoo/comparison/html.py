@@ -46,7 +46,12 @@ SIGNS = {
     "symbols": ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "hourglass", "bowtie"),
     "paths": (
         *("M-3.5,0a3.5,3.5 0 1,0 7,0a3.5,3.5 0 1,0 -7,0Z", "M-3.2,-3.2H3.2V3.2H-3.2Z", "M0,-4.2L4,3H-4Z", "M0,-4.6L4.6,0L0,4.6L-4.6,0Z"),
-        *("M0,4.2L4,-3H-4Z", "M-4,-1.3H-1.3V-4H1.3V-1.3H4V1.3H1.3V4H-1.3V1.3H-4Z", "M-3.5,-3.5H3.5L-3.5,3.5H3.5Z", "M-3.5,-3.5V3.5L3.5,-3.5V3.5Z"),
+        *(
+            "M0,4.2L4,-3H-4Z",
+            "M-4,-1.3H-1.3V-4H1.3V-1.3H4V1.3H1.3V4H-1.3V1.3H-4Z",
+            "M-3.5,-3.5H3.5L-3.5,3.5H3.5Z",
+            "M-3.5,-3.5V3.5L3.5,-3.5V3.5Z",
+        ),
     ),
 }
 
@@ -104,7 +109,9 @@ def charts(comparison: Comparison) -> list[dict[str, Any]]:
             cells = cells.where(cells.notna(), None).assign(row=names.model.map(labels.index), label=names.agg(" · ".join, axis=1))
             chart = {"table": table.title, "title": column.title, "header": column.header, "better": column.better}
             if len(cells):
-                found.append(chart | {"digits": column.digits, "quality": column.quantity.group != "cost", "bars": cells.to_dict("records")})
+                found.append(
+                    chart | {"digits": column.digits, "quality": column.quantity.group != "cost", "bars": cells.to_dict("records")}
+                )
     return found
 
 

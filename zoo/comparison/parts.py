@@ -74,7 +74,9 @@ class Table(NamedTuple):
     def shown(self, write: Callable[[str, str], str], count: bool = True) -> DataFrame:
         """The cells as `write` makes them of text and mark, – where there is none; the index tells the number of seeds, too, as "n"."""
         parts = {column.header: self.cells[column.header] for column in self.columns}
-        texts = {name: [write(*pair) if pair[0] else "–" for pair in zip(part.text, part.mark, strict=True)] for name, part in parts.items()}
+        texts = {
+            name: [write(*pair) if pair[0] else "–" for pair in zip(part.text, part.mark, strict=True)] for name, part in parts.items()
+        }
         frame = DataFrame(texts, index=self.cells.index)
         return frame.set_index(self.counts.rename("n"), append=True) if count else frame
 

@@ -136,6 +136,3 @@ addEventListener("afterprint", () => setTheme(find("theme").textContent.split(":
 
 let width = 0; // charts are drawn anew when the page gets another one
 new ResizeObserver(([{ target }]) => target.clientWidth !== width && ((width = target.clientWidth), drawAll())).observe(document.querySelector("main"));
-drawAll();
-}).observe(document.querySelector("main"));
-for (const details of document.querySelectorAll("details")) addEventListener("beforeprint", () => (details.open = true));

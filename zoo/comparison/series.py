@@ -50,7 +50,9 @@ def line_of(logs: list[DataFrame], name: str) -> dict[str, Any]:
         return {}
     read = {key: np.stack([np.interp(images, seed.index, seed[key]) for seed in seeds]) for key in (name, "hours")}  # (seeds, points)
     values = read[name]
-    line = DataFrame({"images": images, "mean": values.mean(0), "hours": read["hours"].mean(0), "low": values.min(0), "high": values.max(0)})
+    line = DataFrame(
+        {"images": images, "mean": values.mean(0), "hours": read["hours"].mean(0), "low": values.min(0), "high": values.max(0)}
+    )
     line = line.iloc[thinned(line["mean"].to_numpy(), POINTS)].map(lambda value: float(f"{value:.5g}"))  # more digits cannot be seen
     unknown = [*(["low", "high"] if len(seeds) == 1 else []), *(["hours"] if line.hours.isna().any() else [])]
     return line.drop(columns=unknown).to_dict("list") | {"count": len(seeds)}
