@@ -25,12 +25,9 @@ def numbers_of(rows: Sequence[Row]) -> DataFrame:
             lines += [(*about, *(part or "" for part in quantity), float(value)) for quantity, value in (entry.metrics | cost).items()]
     numbers = DataFrame(lines, columns=["row", "run", "model", "data", "seed", *Quantity._fields, "value"])
     again = numbers[(numbers.group == "samples") & (numbers.prior == numbers.row.map(best_priors(numbers)))]
-    return in_order(pd.concat([numbers, again.assign(group="best_prior", prior="")]), [row.label for row in rows])
-
-
-def in_order(numbers: DataFrame, labels: list[str]) -> DataFrame:
-    """The numbers with the rows in this order."""
-    return numbers.sort_values("row", key=lambda rows: rows.map(labels.index), kind="stable", ignore_index=True)
+    order = {row.label: index for index, row in enumerate(rows)}
+    numbers = pd.concat([numbers, again.assign(group="best_prior", prior="")])
+    return numbers.sort_values("row", key=lambda labels: labels.map(order), kind="stable", ignore_index=True)
 
 
 def best_priors(numbers: DataFrame) -> dict[str, str]:

@@ -11,10 +11,10 @@ from typing import Any
 from pandas import DataFrame
 
 from zoo.comparison import baseline as zoo_rows
-from zoo.comparison.aggregate import ENOUGH, costs_of, in_order, numbers_of, select, tables_of
+from zoo.comparison.aggregate import ENOUGH, costs_of, numbers_of, select, tables_of
 from zoo.comparison.columns import TABLES, of_best_prior
 from zoo.comparison.comparable import (
-    Numbers,
+    Facts,
     describe_differences,
     differences,
     facts_of_test,
@@ -67,25 +67,18 @@ def compare(
             raise ZooError(f"{name}={given} is not known; use {' or '.join(known)}, or null.")
     columns = columns_of(sort)
     above = named(paths)
-    root, runs = common(above), find(above)
-    notes: Notes = []
+    root, runs, notes = common(above), find(above), Notes()
     folders = [read_run(run, root, notes) for run in runs]
-    folders = [folder._replace(config=described(folder.config, folder.summary)) for folder in folders]
     notes += waiting(root, runs)
-    entries, measured_on = [], split or split_of(folders, notes)
-    for folder in folders:
-        curves = curves_of(folder, notes)
-        status, reason = status_of(folder, max(curves.get("images_seen", []), default=0))
-        entries.append(entry_of(folder, status, reason, curves, measured_on, notes))
+    measured_on = split or split_of(folders, notes)
+    entries = [entry_of(folder, measured_on, notes) for folder in folders]
     ended = [entry for entry in entries if entry.status == "finished"]
-    finished = [entry for entry in ended if entry.metrics]
+    finished = of_one_split([entry for entry in ended if entry.metrics])
     if ended and not finished and split == "test":
         raise ZooError(
             f"None of the finished runs ({len(ended)}) was evaluated on the test split as it is now; evaluate them first "
             f"(python -m zoo.evaluate run=RUN), or leave split=test out."
         )
-    image_files = of_one_split([entry.image_files for entry in finished])
-    finished = [replace(entry, image_files=own) for entry, own in zip(finished, image_files, strict=True)]
     found = differences(finished)
     if found and not force:
         raise ZooError(
@@ -94,15 +87,14 @@ def compare(
         )
     rows = rows_of(finished, notes)
     rows += zoo_rows.beside(rows, measured_on, force, notes) if baseline and rows else []
+    rows = sorted_rows(rows, columns, notes)
     numbers = numbers_of(rows)
-    rows = sorted_rows(rows, numbers, columns, notes)
-    numbers = in_order(numbers, [row.label for row in rows])
     compared = [entry for row in rows for entry in row.entries]
     if found := differences(compared):
         notes.append(f"Not the same for all, so numbers that depend on it must not be compared: {describe_differences(found)}.")
     notes += remarks(rows, measured_on)
     return Comparison(
-        title=title_of(rows),
+        title=title_of(compared),
         rows=rows,
         numbers=numbers,
         tables=tables_of(numbers),
@@ -137,34 +129,27 @@ def split_of(folders: list[RunFolder], notes: Notes) -> str:
     if finished and not missing:
         return "test"
     if len(missing) < len(finished):
-        notes.append(
-            f"The validation split is compared: not evaluated on the test split (python -m zoo.evaluate run=RUN): {some(missing)}."
-        )
+        where = "not evaluated on the test split (python -m zoo.evaluate run=RUN)"
+        notes.append(f"The validation split is compared: {where}: {some(missing)}.")
     return "val"
 
 
-def entry_of(folder: RunFolder, status: str, reason: str, curves: dict[str, list[float]], split: str, notes: Notes) -> Entry:
+def entry_of(folder: RunFolder, split: str, notes: Notes) -> Entry:
     """A run. A finished one without numbers of this split has no metrics, and `notes` says so."""
-    config, summary = folder.config, folder.summary
-    metrics: Numbers = {}
-    measured: dict[str, str] = {}
-    left_out: list[str] = []
+    config, summary, curves = described(folder.config, folder.summary), folder.summary, curves_of(folder, notes)
+    status, reason = status_of(folder, max(curves.get("images_seen", []), default=0))
     evaluation = folder.evaluation if split == "test" else {}
-    sampling = {name: value for name, value in folder.cost.items() if evaluation and value is not None and not name.startswith("train/")}
-    names = ("images_seen", *records.Costs.model_fields)
-    cost = total_cost({name: summary[name] for name in names if summary.get(name) is not None}, sampling)
+    facts = Facts({}, {}, [])
     if status == "finished":
         try:
-            if split == "val":
-                metrics, measured, left_out = facts_of_validation(summary, config["data"])
-            elif evaluation:
-                metrics, measured, left_out = facts_of_test(evaluation, config["data"])
+            if split == "val" or evaluation:
+                facts = facts_of_validation(summary, config["data"]) if split == "val" else facts_of_test(evaluation, config["data"])
+            if not facts.numbers:
+                notes.append(f"{folder.name} has no numbers of the {split} split and was left out (python -m zoo.evaluate run=RUN).")
         except (KeyError, TypeError, AttributeError):
             notes.append(f"{folder.name}/{'summary' if split == 'val' else 'evaluation'}.json is damaged and was left out.")
-        else:
-            if not metrics:
-                notes.append(f"{folder.name} has no numbers of the {split} split and was left out (python -m zoo.evaluate run=RUN).")
-    own_prior = next((quantity.prior for quantity in metrics if quantity.prior), "normal")
+    sampling = {name: value for name, value in folder.cost.items() if evaluation and value is not None and not name.startswith("train/")}
+    training = {name: summary[name] for name in ("images_seen", *records.Costs.model_fields) if summary.get(name) is not None}
     overrides = folder.job.get("overrides", [])
     return Entry(
         folder=folder.path,
@@ -176,21 +161,24 @@ def entry_of(folder: RunFolder, status: str, reason: str, curves: dict[str, list
         model=str(config["model"]["name"]) if config else "",
         data=str(config["data"]["name"]) if config else "",
         config=config,
-        metrics=metrics,
-        cost=cost,
+        metrics=facts.numbers,
+        cost=total_cost(training, sampling),
         curves=curves,
-        image_files=image_files_of(folder, split, own_prior),
+        image_files=image_files_of(folder, split, next((quantity.prior for quantity in facts.numbers if quantity.prior), "normal")),
         versions=summary.get("versions", {}),
         evaluated=evaluation.get("versions", {}),
-        measured=measured,
-        left_out=left_out,
+        measured=facts.measured,
+        left_out=facts.left_out,
     )
 
 
-def of_one_split(image_files: list[dict[str, Path]]) -> list[dict[str, Path]]:
-    """The pictures of runs without those of training, of each kind that an evaluation has drawn for one of them: they show other images."""
-    drawn = {kind for own in image_files for kind, path in own.items() if path.parent.name == "evaluation"}
-    return [{kind: path for kind, path in own.items() if kind not in drawn or path.parent.name == "evaluation"} for own in image_files]
+def of_one_split(entries: list[Entry]) -> list[Entry]:
+    """The runs without pictures of training of each kind that an evaluation has drawn for one of them: they show other images."""
+    drawn = {kind for entry in entries for kind, path in entry.image_files.items() if path.parent.name == "evaluation"}
+    return [
+        replace(entry, image_files={k: p for k, p in entry.image_files.items() if k not in drawn or p.parent.name == "evaluation"})
+        for entry in entries
+    ]
 
 
 def rows_of(entries: list[Entry], notes: Notes) -> list[Row]:
@@ -241,34 +229,31 @@ def columns_of(name: str | None) -> list[Column]:
     names = [(column, name_of(column.quantity)) for column in BY_MODEL]
     if name is None:
         return [column for wanted in SORTED_BY for column, own in names if own == wanted]
-    wanted = name.casefold()
     if name.startswith("samples/") and name.count("/") == 2:
         _, prior, metric = name.split("/")
         same = [column for column in SAMPLES if name_of(column.quantity) == f"samples/{metric}"]
         if same:
             return [one._replace(title=f"{one.title}, {prior} prior", quantity=one.quantity._replace(prior=prior)) for one in same]
-    titles = [column.title.casefold() for column in BY_MODEL]
-    found = [
-        column
-        for (column, own), title in zip(names, titles, strict=True)
-        if wanted in (own, own.rpartition("/")[2], title, title.removesuffix(", best prior"))
-    ]
+    wanted = name.casefold()
+    titles = [(column.title.casefold(), column.title.casefold().removesuffix(", best prior")) for column in BY_MODEL]
+    found = [one for (one, own), title in zip(names, titles, strict=True) if wanted in (own, own.rpartition("/")[2], *title)]
     if not found:
         known = {part for _, own in names for part in (own, own.rpartition("/")[2])}
         raise ZooError(f"sort={name} is not known; {nearest(name, sorted(known))}")
     return found
 
 
-def sorted_rows(rows: list[Row], numbers: DataFrame, columns: list[Column], notes: Notes) -> list[Row]:
+def sorted_rows(rows: list[Row], columns: list[Column], notes: Notes) -> list[Row]:
     """The best first, by the first of these columns that a row has a number for; rows without it last."""
-    column = next((column for column in columns if len(select(numbers, column.quantity))), None)
+    found = numbers_of(rows)
+    column = next((column for column in columns if len(select(found, column.quantity))), None)
     if len(rows) < 2:
         return rows
     if column is None:
         notes.append(f"No run has a number for {name_of(columns[0].quantity)}, so the rows are in the order of their folders.")
         return rows
     notes.append(f"Sorted by {column.title}.")
-    seeds = select(numbers, column.quantity).groupby("row").value.agg(list)
+    seeds = select(found, column.quantity).groupby("row").value.agg(list)
     costs = {label: mean(costs_of(column.better, values)) for label, values in seeds.items()}
     return sorted(rows, key=lambda row: costs.get(row.label, math.inf))
 
@@ -279,8 +264,7 @@ def remarks(rows: list[Row], split: str) -> Notes:
     few = [row.label for row in rows if len(row.entries) < ENOUGH]
     if few and len(rows) > 1:
         notes.append(f"Less than {ENOUGH} seeds say little of noise, so nothing is marked as lying within it for {some(few)}.")
-    counts = {len(row.entries) for row in rows}
-    if len(counts) > 1:
+    if len({len(row.entries) for row in rows}) > 1:
         notes.append("Rows have different numbers of seeds (n).")
     entries = [entry for row in rows for entry in row.entries]
     trained = [entry for entry in entries if (entry.data, entry.measured.get("image size")) not in SHIPPED]
@@ -290,10 +274,8 @@ def remarks(rows: list[Row], split: str) -> Notes:
             "evaluate the runs (python -m zoo.evaluate run=RUN), and that it is the same for all is checked."
         )
     for same in groups([entry for entry in entries if entry.left_out], lambda entry: tuple(entry.left_out)):
-        notes.append(
-            f"{some([entry.name for entry in same])}: measured with several N, of which the one that the most priors have is compared; "
-            f"left out: {some(same[0].left_out, 5)}."
-        )
+        names, left_out = some([entry.name for entry in same]), some(same[0].left_out, 5)
+        notes.append(f"{names}: measured with several N, of which the one that the most priors have is compared; left out: {left_out}.")
     for what, name, source in (
         ("Images seen differ", "images_seen", "cost"),
         ("Commits of the zoo differ", "commit", "versions"),
@@ -304,26 +286,20 @@ def remarks(rows: list[Row], split: str) -> Notes:
         ("Accelerators differ", "accelerator", "cost"),
         ("Machines differ", "machine", "cost"),
     ):
-        sources = [(getattr(entry, source), row.label) for row in rows for entry in row.entries]
-        known = [(facts[name], label) for facts, label in sources if name in facts]
-        by_value = {value: [label for own, label in known if own == value] for value, _ in known}
-        if len(by_value) > FEW:
-            notes.append(f"{what}: {some([written(value) for value in by_value])}.")
-        elif len(by_value) > 1:
-            found = "; ".join(f"{written(value)} ({some(labels)})" for value, labels in by_value.items())
-            notes.append(f"{what}: {found}.")
+        by_value: dict[Any, list[str]] = {}
+        for row, entry in ((row, entry) for row in rows for entry in row.entries if name in getattr(entry, source)):
+            by_value.setdefault(getattr(entry, source)[name], []).append(row.label)
+        texts = [(f"{value:,}" if isinstance(value, int | float) else str(value), some(labels)) for value, labels in by_value.items()]
+        if len(texts) > FEW:
+            notes.append(f"{what}: {some([value for value, _ in texts])}.")
+        elif len(texts) > 1:
+            notes.append(f"{what}: {'; '.join(f'{value} ({labels})' for value, labels in texts)}.")
     return notes
 
 
-def written(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
-
-
-def title_of(rows: list[Row]) -> str:
+def title_of(entries: list[Entry]) -> str:
     """What is compared, in a few words."""
-    if not rows:
+    if not entries:
         return "No finished run"
-    models = list(dict.fromkeys(entry.model for row in rows for entry in row.entries))
-    data = list(dict.fromkeys(entry.data for row in rows for entry in row.entries))
-    what = ", ".join(models) if len(models) <= 4 else f"{len(models)} models"
-    return f"{what} on {', '.join(data)}"
+    models, data = (list(dict.fromkeys(names)) for names in zip(*((entry.model, entry.data) for entry in entries), strict=True))
+    return f"{', '.join(models) if len(models) <= 4 else f'{len(models)} models'} on {', '.join(data)}"

@@ -19,9 +19,8 @@ LEGEND = (
 def write_csv(comparison: Comparison, path: Path) -> None:
     """Columns row, metric, mean, std (empty of one seed), n, values; metrics by their full name, costs as cost/…; nothing rounded."""
     seeds = comparison.numbers.groupby(["row", *Quantity._fields], sort=False).value.agg(list).reset_index()
-    seeds["metric"] = [
-        name_of(Quantity(*(part or None for part in parts))) for parts in seeds[list(Quantity._fields)].itertuples(index=False)
-    ]
+    quantities = seeds[list(Quantity._fields)].itertuples(index=False)
+    seeds["metric"] = [name_of(Quantity._make(part or None for part in parts)) for parts in quantities]
     seeds["mean"] = seeds.value.map(mean)
     seeds["std"] = seeds.value.map(lambda values: stdev(values) if len(values) > 1 else None)
     seeds["n"] = seeds.value.map(len)
