@@ -287,8 +287,9 @@ def remarks(rows: list[Row], split: str) -> Notes:
         ("Machines differ", "machine", "cost"),
     ):
         by_value: dict[Any, list[str]] = {}
-        for row, entry in ((row, entry) for row in rows for entry in row.entries if name in getattr(entry, source)):
-            by_value.setdefault(getattr(entry, source)[name], []).append(row.label)
+        for label, facts in ((row.label, getattr(entry, source)) for row in rows for entry in row.entries):
+            if name in facts:
+                by_value.setdefault(facts[name], []).append(label)
         texts = [(f"{value:,}" if isinstance(value, int | float) else str(value), some(labels)) for value, labels in by_value.items()]
         if len(texts) > FEW:
             notes.append(f"{what}: {some([value for value, _ in texts])}.")
