@@ -7,6 +7,8 @@ const duration = (hours) => (hours < 1 ? `${readable(60 * hours)} min` : `${read
 const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 const shortened = (text, width) => plain(text.length * LETTER > width ? text.slice(0, Math.max(1, width / LETTER - 1)) + "…" : text);
 const lines = (...parts) => parts.filter(Boolean).map(plain).join("<br>");
+const DASHES = ["solid", "7px 4px", "2px 3px", "10px 3px 2px 3px", "14px 5px", "5px 2px 2px 2px 2px 2px"]; // as in report.html
+const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "hourglass", "bowtie"];
 const LETTER = 6.6; // pixels, about, at 12 pixels
 const SPAN = 1e5; // of a logarithmic axis of curves: what is lower, as the rounding of an exact inverse, would press the rest together
 
@@ -17,7 +19,7 @@ function css(name) {
   return getComputedStyle(probe).outlineColor;
 }
 const color = (row) => css(`c${row % 8}`);
-const sign = (row, filled = true) => ({ symbol: data.symbols[row % 8], size: 8, color: filled ? color(row) : css("page"), line: { color: color(row), width: 1.5 } });
+const sign = (row, filled = true) => ({ symbol: SYMBOLS[row % 8], size: 8, color: filled ? color(row) : css("page"), line: { color: color(row), width: 1.5 } });
 
 /** Draws traces in place of the last ones, with room for text around them, in pixels. */
 function plot(host, label, height, margin, traces, { xaxis, yaxis, ...layout }) {
@@ -86,7 +88,7 @@ function lineChart(host, curve, rows, axis, log) {
   const bands = shown.filter((line) => line.low).map((line) => ({ type: "scatter", mode: "lines", x: [...line[axis], ...line[axis].toReversed()], y: raised([...line.high, ...line.low.toReversed()]), fill: "toself", fillcolor: color(line.row), line: { width: 0 }, opacity: 0.13, hoverinfo: "skip" }));
   const means = shown.map((line) => ({
     ...{ type: "scatter", mode: "lines+markers", x: line[axis], y: raised(line.mean), meta: line.row, hoverinfo: "text" },
-    ...{ line: { color: color(line.row), width: 1.8, dash: data.dashes[line.row % 6] }, marker: { ...sign(line.row), maxdisplayed: 7 } },
+    ...{ line: { color: color(line.row), width: 1.8, dash: DASHES[line.row % 6] }, marker: { ...sign(line.row), maxdisplayed: 7 } },
     hovertext: line.mean.map((value, k) => lines(rows[line.row], `${curve.name} ${readable(value)}`, line.low && `${readable(line.low[k])} to ${readable(line.high[k])}, ${line.count} seeds`, `${readable(line.images[k])} images${line.hours ? `, ${duration(line.hours[k])}` : ""}`)),
   }));
   // Names beside the ends, 14 pixels apart at least, each with a line to its end.

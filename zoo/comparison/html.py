@@ -1,6 +1,6 @@
 """The comparison as one HTML file that needs nothing else: tables, charts, pictures, settings, jobs, commands.
 
-The page is report.html (Jinja), with report.css, report.js and charts.js inside it; what the charts draw is computed here and goes
+The page is report.html (Jinja), with report.css, Plotly, report.js and charts.js inside it; what the charts draw is computed here and goes
 along as JSON. All text is escaped: labels come from the command line.
 """
 
@@ -9,7 +9,7 @@ import json
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -33,26 +33,11 @@ KINDS = {
     "edits": ("Attribute edits", "The same images with an attribute taken away or added."),
     "transfer": ("Transfer", "Each column’s image (top) with the attribute of each row’s image (left)."),
 }
-# What training costs, of an entry's cost: name -> (title, what is better).
+# What training costs: name -> (title, what is better).
 COSTS = {
     "device_hours": ("hours × devices", "low"),
     "images_per_second": ("training images per second", "high"),
     "parameters": ("parameters", "low"),
-}
-SYMBOLS = {"failed": "✕", "interrupted": "‖", "training": "▸", "finished": "✓"}
-# How rows are drawn besides their eight colours: six dashes and eight markers, by Plotly's names and as paths, make 24 lines that differ.
-SIGNS = {
-    "dashes": ("solid", "7px 4px", "2px 3px", "10px 3px 2px 3px", "14px 5px", "5px 2px 2px 2px 2px 2px"),
-    "symbols": ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "hourglass", "bowtie"),
-    "paths": (
-        *("M-3.5,0a3.5,3.5 0 1,0 7,0a3.5,3.5 0 1,0 -7,0Z", "M-3.2,-3.2H3.2V3.2H-3.2Z", "M0,-4.2L4,3H-4Z", "M0,-4.6L4.6,0L0,4.6L-4.6,0Z"),
-        *(
-            "M0,4.2L4,-3H-4Z",
-            "M-4,-1.3H-1.3V-4H1.3V-1.3H4V1.3H1.3V4H-1.3V1.3H-4Z",
-            "M-3.5,-3.5H3.5L-3.5,3.5H3.5Z",
-            "M-3.5,-3.5V3.5L3.5,-3.5V3.5Z",
-        ),
-    ),
 }
 
 
@@ -66,23 +51,20 @@ def render(comparison: Comparison) -> str:
     from plotly.offline import get_plotlyjs
 
     kinds, damaged = image_files(comparison.rows)
-    data = {"rows": [row.label for row in comparison.rows], "charts": charts(comparison), "curves": curves(comparison.rows), **SIGNS}
-    data["costs"] = [cost for name in COSTS if (cost := cost_of(name, comparison))]
+    data = {"rows": [row.label for row in comparison.rows], "charts": charts(comparison), "curves": curves(comparison.rows)}
+    data["costs"] = costs(comparison)
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"lines": lines_of}
-    environment.globals["zip"] = zip
+    environment.filters |= {"lines": lines_of, "zip": lambda one, other: list(zip(one, other, strict=True))}
     return environment.get_template("report.html").render(
         comparison=comparison,
         notes=[*comparison.notes, *(f"The picture {path} cannot be read and is left out." for path in damaged)],
         written=datetime.now().astimezone(),
         kinds=kinds,
-        seeds=sorted({entry.seed for kind in kinds for _, entry, _ in kind["images"]}),
-        runs=[(row, [run_of(entry) for entry in row.entries]) for row in comparison.rows],
+        seeds=sorted({seed for kind in kinds for _, seed, _ in kind["images"]}),
+        runs=[(row, [facts_of(entry) for entry in row.entries]) for row in comparison.rows],
         has=data,
-        symbols=SYMBOLS,
-        signs=SIGNS,
         data=Markup(json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")),
         css=Markup((HERE / "report.css").read_text()),
         plotly=Markup(get_plotlyjs()),
@@ -101,66 +83,53 @@ def charts(comparison: Comparison) -> list[dict[str, Any]]:
     """One chart of bars for each column that somebody has a number in: the cells of its table."""
     labels = [row.label for row in comparison.rows]
     found = []
-    for table in comparison.tables:
-        for column in table.columns:
-            cells = table.cells[column.header].drop(columns="n")
-            cells = cells[np.isfinite(cells["mean"])].astype(object)
-            names = cells.index.to_frame()
-            cells = cells.where(cells.notna(), None).assign(row=names.model.map(labels.index), label=names.agg(" · ".join, axis=1))
-            chart = {"table": table.title, "title": column.title, "header": column.header, "better": column.better}
-            if len(cells):
-                found.append(
-                    chart | {"digits": column.digits, "quality": column.quantity.group != "cost", "bars": cells.to_dict("records")}
-                )
+    for table, column in ((table, column) for table in comparison.tables for column in table.columns):
+        cells = table.cells[column.header].drop(columns="n")
+        cells = cells[np.isfinite(cells["mean"])].astype(object)
+        names = cells.index.to_frame()
+        cells = cells.where(cells.notna(), None).assign(row=names.model.map(labels.index), label=names.agg(" · ".join, axis=1))
+        about = {"table": table.title, "title": column.title, "header": column.header, "better": column.better, "digits": column.digits}
+        if len(cells):
+            found.append(about | {"quality": column.quantity.group != "cost", "bars": cells.to_dict("records")})
     return found
 
 
-def cost_of(name: str, comparison: Comparison) -> dict[str, Any] | None:
-    """What each row costs on the mean of its seeds, None where it is unknown; None if it is unknown of all."""
-    title, better = COSTS[name]
-    found = select(comparison.numbers, Quantity("cost", name))
-    means = found[found.value > 0].groupby("row").value.mean()
-    return {"title": title, "better": better, "values": [means.get(row.label) for row in comparison.rows]} if len(means) else None
+def costs(comparison: Comparison) -> list[dict[str, Any]]:
+    """What each row costs on the mean of its seeds, None where it is unknown; without what is unknown of all."""
+    found = []
+    for name, (title, better) in COSTS.items():
+        numbers = select(comparison.numbers, Quantity("cost", name))
+        means = numbers[numbers.value > 0].groupby("row").value.mean()
+        if len(means):
+            found.append({"title": title, "better": better, "values": [means.get(row.label) for row in comparison.rows]})
+    return found
 
 
 def image_files(rows: list[Row]) -> tuple[list[dict[str, Any]], list[Path]]:
-    """The kinds of pictures that there are, each with (index of the row, run, picture), and the files that cannot be read."""
-    wanted: dict[str, list[tuple[int, Entry]]] = {}
-    for k, row in enumerate(rows):
-        for entry in row.entries:
-            for name in entry.image_files:
-                wanted.setdefault(name, []).append((k, entry))
-    most = min(LARGEST_IMAGE, IMAGE_BYTES // max(1, sum(map(len, wanted.values()))))
+    """The kinds of pictures that there are, each with (index of the row, seed, picture), and the files that cannot be read."""
+    wanted = [
+        (name, k, entry.seed, path) for k, row in enumerate(rows) for entry in row.entries for name, path in entry.image_files.items()
+    ]
+    most = min(LARGEST_IMAGE, IMAGE_BYTES // max(1, len(wanted)))
     kinds, damaged = [], []
-    for name in sorted(wanted, key=lambda name: (list(KINDS).index(name) if name in KINDS else len(KINDS), name)):
-        images = []
-        for k, entry in wanted[name]:
-            if image := embedded(entry.image_files[name], most):
-                images.append((k, entry, image))
-            else:
-                damaged.append(entry.image_files[name])
+    names = {name for name, *_ in wanted}
+    for name in (*(name for name in KINDS if name in names), *sorted(names - KINDS.keys())):
+        images = [(k, seed, path, embedded(path, most)) for kind, k, seed, path in wanted if kind == name]
+        damaged += [path for _, _, path, image in images if not image]
         title, caption = KINDS.get(name, (name.replace("-", " ").capitalize(), ""))
-        if images:
-            kinds.append({"name": name, "title": title, "caption": caption, "images": images})
+        if readable := [(k, seed, image) for k, seed, _, image in images if image]:
+            kinds.append({"name": name, "title": title, "caption": caption, "images": readable})
     return kinds, damaged
 
 
-class EmbeddedImage(NamedTuple):
-    """What an <img> needs."""
-
-    url: str  # data:image/…;base64,…
-    width: int  # pixels
-    height: int
-
-
-def embedded(path: Path, most: int) -> EmbeddedImage | None:
-    """A picture of at most `most` bytes (before base64), without loss where that is small enough, otherwise as WebP of the best quality
-    that fits, or of the lowest one; None if the file cannot be read."""
+def embedded(path: Path, most: int) -> dict[str, Any]:
+    """What an <img> needs, url, width and height, of a picture of at most `most` bytes (before base64): without loss where that is small
+    enough, otherwise as WebP of the best quality that fits, or of the lowest one; {} if the file cannot be read."""
     try:
         data = path.read_bytes()
         image = Image.open(BytesIO(data)).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what Pillow raises for damaged files
-        return None
+        return {}
 
     def webp(**options: int) -> bytes:
         buffer = BytesIO()
@@ -174,22 +143,23 @@ def embedded(path: Path, most: int) -> EmbeddedImage | None:
         if len(data) <= most:
             break
         kind, data = "webp", webp(quality=quality, method=2)
-    return EmbeddedImage(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", *image.size)
+    return {"url": f"data:image/{kind};base64,{base64.b64encode(data).decode()}", "width": image.width, "height": image.height}
 
 
-def run_of(entry: Entry) -> dict[str, str]:
-    """Where a run's numbers come from, as text."""
+def facts_of(entry: Entry) -> dict[str, Any]:
+    """Where a run's numbers come from, as text; "" where it is not known."""
     cost, versions = entry.cost, entry.versions
-    facts = {
+    names = ("commit", "zoo", "torch", "pytorch-lightning")
+    return {
+        "seed": entry.seed,
         "images seen": count_of(cost["images_seen"]) if "images_seen" in cost else "",
         "hours × devices": duration(cost["device_hours"]) if "device_hours" in cost else "",
         "images/s": count_of(cost["images_per_second"]) if cost.get("images_per_second") else "",
         "peak memory": f"{cost['peak_memory_mib'] / 1024:.1f} GiB" if cost.get("peak_memory_mib") else "",
         "machine": str(cost.get("machine") or (f"{cost.get('devices', 1)} × {cost['accelerator']}" if cost.get("accelerator") else "")),
+        "software": ", ".join(f"{name} {versions[name]}" for name in (*names, *sorted({*versions} - {*names})) if name in versions),
+        "folder" if entry.folder else "from": entry.name,
     }
-    names = ("commit", "zoo", "torch", "pytorch-lightning")
-    software = [f"{name} {versions[name]}" for name in (*names, *sorted(set(versions) - set(names))) if name in versions]
-    return {key: value for key, value in facts.items() if value} | {"software": ", ".join(software)}
 
 
 def duration(hours: float) -> str:
