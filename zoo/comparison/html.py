@@ -53,9 +53,8 @@ def render(comparison: Comparison) -> str:
     kinds, damaged = image_files(comparison.rows)
     data = {"rows": [row.label for row in comparison.rows], "charts": charts(comparison), "curves": curves(comparison.rows)}
     data["costs"] = costs(comparison)
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    blocks: Any = {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, **blocks)
     environment.filters |= {"lines": lines_of, "zip": lambda one, other: list(zip(one, other, strict=True))}
     return environment.get_template("report.html").render(
         comparison=comparison,
@@ -83,7 +82,7 @@ def charts(comparison: Comparison) -> list[dict[str, Any]]:
     """One chart of bars for each column that somebody has a number in: the cells of its table."""
     labels = [row.label for row in comparison.rows]
     found = []
-    for table, column in ((table, column) for table in comparison.tables for column in table.columns):
+    for table, column in ((one, column) for one in comparison.tables for column in one.columns):
         cells = table.cells[column.header].drop(columns="n")
         cells = cells[np.isfinite(cells["mean"])].astype(object)
         names = cells.index.to_frame()

@@ -1,11 +1,10 @@
 """Curves as a page draws them: the mean over the seeds of a row with its range, thinned to a few hundred points."""
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from zoo.comparison.parts import Entry, Row
 
@@ -49,10 +48,8 @@ def line_of(logs: list[DataFrame], name: str) -> dict[str, Any]:
     if len(images) < 2:
         return {}
     read = {key: np.stack([np.interp(images, seed.index, seed[key]) for seed in seeds]) for key in (name, "hours")}  # (seeds, points)
-    values = read[name]
-    line = DataFrame(
-        {"images": images, "mean": values.mean(0), "hours": read["hours"].mean(0), "low": values.min(0), "high": values.max(0)}
-    )
+    line = DataFrame({"images": images, "hours": read["hours"].mean(0)})
+    line["mean"], line["low"], line["high"] = (read[name].mean(0), read[name].min(0), read[name].max(0))
     line = line.iloc[thinned(line["mean"].to_numpy(), POINTS)].map(lambda value: float(f"{value:.5g}"))  # more digits cannot be seen
     unknown = [*(["low", "high"] if len(seeds) == 1 else []), *(["hours"] if line.hours.isna().any() else [])]
     return line.drop(columns=unknown).to_dict("list") | {"count": len(seeds)}
@@ -60,11 +57,8 @@ def line_of(logs: list[DataFrame], name: str) -> dict[str, Any]:
 
 def thinned(values: NDArray[np.float64], most: int) -> NDArray[np.int64]:
     """Positions of at most `most` values that keep the shape: the first, the last, and the lowest and highest of equal stretches."""
-    count = len(values)
-    if count <= most:
-        return np.arange(count)
-    borders = np.linspace(1, count - 1, (most - 2) // 2 + 1).astype(int)
-    found = {0, count - 1}
-    for start, stop in pairwise(borders):
-        found |= {start + int(values[start:stop].argmin()), start + int(values[start:stop].argmax())}
-    return np.array(sorted(found))
+    positions = np.arange(len(values))
+    if len(values) <= most:
+        return positions
+    stretches = Series(values).groupby(positions * ((most - 2) // 2) // len(values))
+    return np.unique([0, *stretches.idxmin(), *stretches.idxmax(), len(values) - 1])
