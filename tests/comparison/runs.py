@@ -5,6 +5,8 @@ import os
 import time
 from pathlib import Path
 
+from zoo.comparison.aggregate import numbers_of, select
+from zoo.comparison.parts import Row
 from zoo.evaluation.descriptors import METRICS
 from zoo.runs.layout import FORMAT, RESULTS_FORMAT
 from zoo.runs.measurements import Measurement, Quantity
@@ -31,6 +33,11 @@ def quantity(name: str) -> Quantity:
     uses_features = METRICS["samples" if group == "best_prior" else group][metric].uses_features
     features = ("inception" if parts[0] != metric else "classifier") if uses_features else None
     return Quantity(group, metric, features, prior, *parts[1:])
+
+
+def seeds(row: Row, what: Quantity | str) -> list[float]:
+    """The number of each seed of a row; a text names a cost."""
+    return list(select(numbers_of([row]), Quantity("cost", what) if isinstance(what, str) else what).value)
 
 
 def records(numbers: dict[str, float], split: str = "test") -> list[dict]:

@@ -1,13 +1,26 @@
+import math
+
 import pytest
 from scipy import stats
 
-from tests.comparison.runs import quantity
-from zoo.comparison.aggregate import cell, marks_of, tables_of, with_best_prior
+from tests.comparison.runs import quantity, seeds
+from zoo.comparison.aggregate import best_priors, marks_of, numbers_of, table
+from zoo.comparison.aggregate import tables_of as all_tables
 from zoo.comparison.parts import Column, Entry, Row
 from zoo.runs.measurements import name_of
 
 ANY = quantity("mse")
 MSE = Column("mse", ANY, "low", 2)
+
+
+def tables_of(rows):
+    return all_tables(numbers_of(rows))
+
+
+def cell(column: Column, values: list[float], others: int = 0):
+    """The cell of seeds with these values, beside a row of more."""
+    rows = [row("a", *({"mse": value} for value in values)), row("b", *({"mse": 1.0} for _ in range(others)))]
+    return table("", [column], numbers_of(rows)).cells[column.header].loc["a"]
 
 
 def row(label: str, *seeds: dict, **cost) -> Row:
@@ -17,26 +30,27 @@ def row(label: str, *seeds: dict, **cost) -> Row:
 
 def test_seeds_are_a_mean_and_a_sample_standard_deviation():
     found = cell(MSE, [1.0, 2.0, 6.0])
-    assert (found.mean, found.count, found.text) == (3.0, 3, "3.00 ± 2.65")
-    assert found.deviation == pytest.approx(((4 + 1 + 9) / 2) ** 0.5)
+    assert (found["mean"], found.n, found.text) == (3.0, 3, "3.00 ± 2.65")
+    assert found["std"] == pytest.approx(((4 + 1 + 9) / 2) ** 0.5)
 
 
 def test_one_seed_has_no_deviation():
     assert cell(Column("parameters", ANY, None, 1), [1.0, 1.0]).text == "1.0"  # a constant
     found = cell(Column("MiB", ANY, None, 1), [1234.54])
-    assert (found.deviation, found.count, found.text) == (None, 1, "1,234.5")
+    assert (found.n, found.text) == (1, "1,234.5")
+    assert math.isnan(found["std"])
 
 
 def test_a_factor_scales_mean_and_deviation():
     found = cell(Column("kernel distance × 10³", ANY, "low", 1, 1000), [0.001, 0.003])
-    assert (found.mean, found.text) == (pytest.approx(2.0), "2.0 ± 1.4")
+    assert (found["mean"], found.text) == (pytest.approx(2.0), "2.0 ± 1.4")
 
 
 def test_fewer_seeds_than_another_row_are_said_in_the_cell():
-    assert cell(MSE, [1.0, 2.0], most=3).text == "1.50 ± 0.71 (n = 2)"
-    assert cell(MSE, [1.0, 2.0], most=2).text == "1.50 ± 0.71"
-    assert cell(MSE, [1.0], most=3).text == "1.00 (n = 1)"
-    assert cell(MSE, [1.0], most=1).text == "1.00"
+    assert cell(MSE, [1.0, 2.0], others=3).text == "1.50 ± 0.71 (n = 2)"
+    assert cell(MSE, [1.0, 2.0], others=2).text == "1.50 ± 0.71"
+    assert cell(MSE, [1.0], others=3).text == "1.00 (n = 1)"
+    assert cell(MSE, [1.0], others=1).text == "1.00"
 
 
 @pytest.mark.filterwarnings("error")
@@ -47,7 +61,7 @@ def test_rows_without_any_spread_are_told_apart():
 def test_the_best_and_what_lies_within_noise():
     best, near, far = [1.0, 1.2, 1.1], [1.1, 1.3, 1.2], [2.0, 2.1, 2.2]
     assert stats.ttest_ind(best, near, equal_var=False).pvalue > 0.05 > stats.ttest_ind(best, far, equal_var=False).pvalue
-    assert marks_of("low", [far, best, near, []]) == ["", "best", "noise", ""]
+    assert marks_of("low", [far, best, near]) == ["", "best", "noise"]
     assert marks_of("high", [far, best, near]) == ["best", "", ""]
 
 
@@ -64,9 +78,9 @@ def test_one_or_two_seeds_tell_little_of_noise():
 
 
 def test_nothing_is_best_alone_or_where_nothing_is_better():
-    assert marks_of("low", [[1.0], []]) == ["", ""]
+    assert marks_of("low", [[1.0]]) == [""]
     assert marks_of(None, [[1.0], [2.0]]) == ["", ""]
-    assert marks_of("low", [[1.0], [], [1.0]]) == ["", "", ""]
+    assert marks_of("low", [[1.0], [1.0]]) == ["", ""]
     assert marks_of("low", [[1.0], [2.0], [1.0]]) == ["best", "", "best"]
 
 
@@ -75,18 +89,18 @@ def test_tables_have_the_columns_and_lines_that_have_numbers():
         row("a", {"samples/normal/frechet": 3.0, "samples/mixture/frechet": 2.0, "reconstructions/mse": 0.5}, device_hours=0.25),
         row("b", {"samples/normal/frechet": 1.0}, device_hours=None),
     ]
-    tables = {table.title: table for table in tables_of([with_best_prior(one) for one in rows])}
+    tables = {table.title: table for table in tables_of(rows)}
     samples = tables["Samples"]
-    assert samples.keys == ["model", "prior"]
-    assert samples.names == [("a", "normal"), ("a", "mixture"), ("b", "normal")]
+    assert samples.cells.index.names == ["model", "prior"]
+    assert list(samples.cells.index) == [("a", "normal"), ("a", "mixture"), ("b", "normal")]
     assert [column.title for column in samples.columns] == ["Fréchet"]
-    assert [found[0].mark for found in samples.cells] == ["", "", "best"]
+    assert list(samples.cells["Fréchet ↓"].mark) == ["", "", "best"]
     summary = tables["Summary"]
     assert [name_of(column.quantity) for column in summary.columns] == ["best_prior/frechet", "reconstructions/mse", "cost/device_hours"]
-    assert [found.text if found else None for found in summary.cells[0]] == ["2.000", "0.50000", "0.250"]
-    assert [found.text if found else None for found in summary.cells[1]] == ["1.000", None, None]
+    assert list(summary.shown(lambda text, mark: text, count=False).loc["a"]) == ["2.000", "0.50000", "0.250"]
+    assert list(summary.shown(lambda text, mark: text, count=False).loc["b"]) == ["1.000", "–", "–"]
     assert set(tables) == {"Summary", "Samples", "Reconstructions, interpolations, likelihood", "Cost"}
-    assert tables["Reconstructions, interpolations, likelihood"].names == [("a",)]
+    assert tables["Reconstructions, interpolations, likelihood"].cells.index.tolist() == ["a"]
 
 
 def test_the_best_prior_is_one_for_all_seeds():
@@ -94,16 +108,15 @@ def test_the_best_prior_is_one_for_all_seeds():
         {"samples/a/frechet": 1.0, "samples/b/frechet": 2.0},
         {"samples/a/frechet": 9.0, "samples/b/frechet": 3.0, "samples/b/recall": 0.5},
     ]
-    found = with_best_prior(row("x", *both))
-    assert found.values(quantity("best_prior/frechet")) == [2.0, 3.0]
-    assert found.values(quantity("best_prior/recall")) == [0.5]
-    assert found.priors() == ["a", "b"]
+    found = row("x", *both)
+    assert seeds(found, quantity("best_prior/frechet")) == [2.0, 3.0]
+    assert seeds(found, quantity("best_prior/recall")) == [0.5]
+    assert best_priors(numbers_of([found])) == {"x": "b"}
 
 
 def test_the_best_prior_is_one_that_the_most_seeds_have():
-    seeds = [{"samples/normal/frechet": 5.0}, {"samples/normal/frechet": 7.0}, {"samples/normal/frechet": 6.0, "samples/flow/frechet": 1.0}]
-    found = with_best_prior(row("x", *seeds))
-    assert found.values(quantity("best_prior/frechet")) == [5.0, 7.0, 6.0]
+    both = [{"samples/normal/frechet": 5.0}, {"samples/normal/frechet": 7.0}, {"samples/normal/frechet": 6.0, "samples/flow/frechet": 1.0}]
+    assert seeds(row("x", *both), quantity("best_prior/frechet")) == [5.0, 7.0, 6.0]
 
 
 def test_the_runs_own_mse_stands_in_only_where_none_was_measured():

@@ -7,9 +7,10 @@ import pytest
 import wandb
 import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
+from pandas import DataFrame
 
 from tests.comparison.runs import quantity, records
-from zoo.comparison.aggregate import tables_of, with_best_prior
+from zoo.comparison.aggregate import numbers_of, tables_of
 from zoo.comparison.dashboard import dashboard
 from zoo.comparison.labels import differing_of, settings_of
 from zoo.comparison.parts import Comparison, Entry, Row
@@ -67,14 +68,17 @@ def run(folder, label, seed, prior=None, beta=1.0, status="finished", **logger) 
 
 
 def comparison(rows: list[Row], others: tuple[Entry, ...] = ()) -> Comparison:
-    rows = [with_best_prior(row) for row in rows]
+    numbers = numbers_of(rows)
     return Comparison(
         title="ae, vae on faces",
         rows=rows,
-        tables=tables_of(rows),
+        numbers=numbers,
+        tables=tables_of(numbers),
         others=list(others),
         protocol={"split": "test", "samples": "10,000"},
-        differing=differing_of([settings_of(row.entries[0].config, row.entries[0].command) for row in rows]),
+        differing=DataFrame(
+            differing_of([settings_of(row.entries[0].config, row.entries[0].command) for row in rows]), index=[row.label for row in rows]
+        ),
         notes=["One seed says nothing."],
         command="python -m zoo.compare runs dashboard=wandb",
     )

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+from pandas import DataFrame
 from PIL import Image
 
 from tests.comparison.runs import quantity
-from zoo.comparison.aggregate import by_model, by_prior
+from zoo.comparison.aggregate import numbers_of, table
 from zoo.comparison.columns import column
 from zoo.comparison.parts import Column, Comparison, Entry, Row
 from zoo.runs.measurements import Quantity
@@ -89,7 +90,8 @@ def comparison(folder: Path, models=MODELS[:7], seeds=(0, 1, 2), image_files=PIC
     return Comparison(
         title=f"{len(rows)} models on faces",
         rows=rows,
-        tables=[by_prior("Samples", SAMPLES, rows), by_model("Reconstructions", MODEL, rows)],
+        numbers=numbers_of(rows),
+        tables=[table("Samples", SAMPLES, numbers_of(rows)), table("Reconstructions", MODEL, numbers_of(rows))],
         others=[
             Entry(None, "model=glow,seed=0", "failed", "CUDA out of memory: batch_size=64 needs 31 GiB of 24; use a smaller one."),
             Entry(None, "model=fvae,seed=2", "interrupted", "stopped at 80,128 of 120,000 images; start the sweep again to continue."),
@@ -103,10 +105,13 @@ def comparison(folder: Path, models=MODELS[:7], seeds=(0, 1, 2), image_files=PIC
             "features": "classifier 139a482f",
             "seed of evaluation": "0",
         },
-        differing={
-            "model.beta": ["–"] * 2 + ["4"] + ["–"] * (len(rows) - 3) if len(rows) > 2 else ["4"] * len(rows),
-            "max_images": ["120000"] * len(rows),
-        },
+        differing=DataFrame(
+            {
+                "model.beta": ["–"] * 2 + ["4"] + ["–"] * (len(rows) - 3) if len(rows) > 2 else ["4"] * len(rows),
+                "max_images": ["120000"] * len(rows),
+            },
+            index=list(models),
+        ),
         notes=[
             "metrics.csv of model=ltae,seed=1 is damaged in line 41 and left out.",
             "Rows were trained at two commits: a25ed36f1f7e and 72396d2f735d.",
@@ -131,5 +136,6 @@ def near_and_far(folder: Path) -> Comparison:
         found = [{quantity(name): value for name, value in (numbers | own).items()} for own in drawn]
         cost = {"device_hours": hours, "images_per_second": speed}
         rows.append(Row(label, [Entry(folder, label, "finished", seed=seed, metrics=found[seed], cost=cost) for seed in (0, 1)]))
-    tables = [by_prior("Samples", SAMPLES, rows), by_model("Reconstructions", MODEL[:2], rows)]
-    return Comparison("5 models on faces", rows, tables, [], {}, {}, [], "")
+    numbers = numbers_of(rows)
+    tables = [table("Samples", SAMPLES, numbers), table("Reconstructions", MODEL[:2], numbers)]
+    return Comparison("5 models on faces", rows, numbers, tables, [], {}, DataFrame(index=list(seeds)), [], "")

@@ -28,8 +28,8 @@ def published(rows: list[dict[str, Any]], prefix: str = "") -> list[Row]:
 
 def entry_of(row: dict[str, Any], name: str = "") -> Entry:
     """A published run, by the name that it has in its comparison."""
-    metrics, measured, left_out = facts_of_test(row, None)
-    training = {name.removeprefix("train/"): value for name, value in row["cost"].items() if name.startswith("train/")}
+    facts, cost = facts_of_test(row, None), row["cost"]
+    training = {name.removeprefix("train/"): value for name, value in cost.items() if name.startswith("train/")}
     training |= {name: row[name] for name in ("images_seen", "parameters") if name in row}
     return Entry(
         folder=None,
@@ -39,43 +39,41 @@ def entry_of(row: dict[str, Any], name: str = "") -> Entry:
         seed=row["seed"],
         model=row["model"],
         data=row["data"],
-        metrics=metrics,
-        cost=total_cost(training, {name: value for name, value in row["cost"].items() if not name.startswith("train/")}),
+        metrics=facts.numbers,
+        cost=total_cost(training, {name: value for name, value in cost.items() if not name.startswith("train/")}),
         versions=row["trained_with"],
         evaluated=row["versions"],
-        measured=measured,
-        left_out=left_out,
+        measured=facts.measured,
+        left_out=facts.left_out,
     )
 
 
 def beside(rows: list[Row], split: str, force: bool, notes: list[str]) -> list[Row]:
-    """The published rows of the same data that may stand beside these; `notes` says why others may not."""
+    """The published rows of the same data that may stand beside these; `notes` says why others may not.
+
+    Where rows of several files have one label, it tells the file, too: "zoo: vae file=compare".
+    """
     ours = [entry for row in rows for entry in row.entries]
     data = {entry.data for entry in ours}
     files = {path.stem: [row for row in rows_of(path.stem) if row["data"] in data] for path in sorted(HERE.glob("*.json"))}
     theirs = [(name, row) for name, rows in files.items() for row in published(rows, "zoo: ")]
     if not theirs:
         notes.append(f"The zoo has published nothing on {', '.join(sorted(data))}.")
-        return []
-    if split != "test":
+    elif split != "test":
         notes.append(
             "The zoo's rows are of the test split and these numbers of the validation split; evaluate the runs with "
             "python -m zoo.evaluate run=RUN, and they can stand side by side."
         )
         return []
-    refused = [
-        describe_differences(differences([*ours, *(replace(entry, name="the zoo's") for entry in row.entries)])) for _, row in theirs
-    ]
-    for same in groups(filter(None, refused), str):
-        if not force:
-            notes.append(f"{len(same)} of the zoo's rows cannot be set beside these: {same[0]}.")
-    return disambiguated([pair for pair, why in zip(theirs, refused, strict=True) if force or not why])
-
-
-def disambiguated(rows: list[tuple[str, Row]]) -> list[Row]:
-    """Published rows, each with the name of its file; where several have one label, it tells the file, too: "zoo: vae file=compare"."""
-    labels = labels_of([Settings(row.label, {}, {"file": name}) for name, row in rows])
+    fitting, refused = [], []
+    for name, row in theirs:
+        found = differences([*ours, *(replace(entry, name="the zoo's") for entry in row.entries)])
+        refused += [describe_differences(found)] if found and not force else []
+        fitting += [(row, Settings(row.label, {}, {"file": name}))] if force or not found else []
+    for same in groups(refused, str):
+        notes.append(f"{len(same)} of the zoo's rows cannot be set beside these: {same[0]}.")
+    labels = labels_of([settings for _, settings in fitting])
     return [
         replace(row, label=label, entries=[replace(entry, name=label) for entry in row.entries])
-        for label, (_, row) in zip(labels, rows, strict=True)
+        for label, (row, _) in zip(labels, fitting, strict=True)
     ]

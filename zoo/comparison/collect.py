@@ -8,11 +8,13 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from pandas import DataFrame
+
 from zoo.comparison import baseline as zoo_rows
-from zoo.comparison.aggregate import ENOUGH, costs_of, numbers, tables_of, with_best_prior
-from zoo.comparison.columns import CODES, COST, EDITS, INVARIANCE, MODELS, SAMPLES, SUMMARY, TRAINING_LOGGED, TRANSFER, of_best_prior
+from zoo.comparison.aggregate import ENOUGH, costs_of, numbers_of, select, tables_of
+from zoo.comparison.columns import TABLES, of_best_prior
 from zoo.comparison.comparable import (
-    Numbers,
+    Facts,
     describe_differences,
     differences,
     facts_of_test,
@@ -33,7 +35,8 @@ from zoo.runs.run_folder import Notes, RunFolder, image_files_of, read_run
 from zoo.runs.status import status_of
 
 SORTED_BY = ("best_prior/frechet", "reconstructions/mse", "mse")  # the first that somebody has
-BY_MODEL = [*SUMMARY, *MODELS, *TRAINING_LOGGED, *CODES, *INVARIANCE, *EDITS, *TRANSFER, *COST, *map(of_best_prior, SAMPLES)]
+SAMPLES = TABLES["Samples"]
+BY_MODEL = [*(column for title, columns in TABLES.items() if title != "Samples" for column in columns), *map(of_best_prior, SAMPLES)]
 SHIPPED = (("faces", "64×64"), ("faces", "32×32"))  # whose classifier comes with the package
 FEW = 3  # values that a remark names with the rows they are of
 
@@ -64,25 +67,18 @@ def compare(
             raise ZooError(f"{name}={given} is not known; use {' or '.join(known)}, or null.")
     columns = columns_of(sort)
     above = named(paths)
-    root, runs = common(above), find(above)
-    notes: Notes = []
+    root, runs, notes = common(above), find(above), Notes()
     folders = [read_run(run, root, notes) for run in runs]
-    folders = [folder._replace(config=described(folder.config, folder.summary)) for folder in folders]
     notes += waiting(root, runs)
-    entries, measured_on = [], split or split_of(folders, notes)
-    for folder in folders:
-        curves = curves_of(folder, notes)
-        status, reason = status_of(folder, max(curves.get("images_seen", []), default=0))
-        entries.append(entry_of(folder, status, reason, curves, measured_on, notes))
+    measured_on = split or split_of(folders, notes)
+    entries = [entry_of(folder, measured_on, notes) for folder in folders]
     ended = [entry for entry in entries if entry.status == "finished"]
-    finished = [entry for entry in ended if entry.metrics]
+    finished = of_one_split([entry for entry in ended if entry.metrics])
     if ended and not finished and split == "test":
         raise ZooError(
             f"None of the finished runs ({len(ended)}) was evaluated on the test split as it is now; evaluate them first "
             f"(python -m zoo.evaluate run=RUN), or leave split=test out."
         )
-    image_files = of_one_split([entry.image_files for entry in finished])
-    finished = [replace(entry, image_files=own) for entry, own in zip(finished, image_files, strict=True)]
     found = differences(finished)
     if found and not force:
         raise ZooError(
@@ -90,19 +86,21 @@ def compare(
             f"(python -m zoo.evaluate), or set force=true."
         )
     rows = rows_of(finished, notes)
-    theirs = zoo_rows.beside(rows, measured_on, force, notes) if baseline and rows else []
-    rows = sorted_rows([with_best_prior(row) for row in [*rows, *theirs]], columns, notes)
+    rows += zoo_rows.beside(rows, measured_on, force, notes) if baseline and rows else []
+    rows = sorted_rows(rows, columns, notes)
+    numbers = numbers_of(rows)
     compared = [entry for row in rows for entry in row.entries]
     if found := differences(compared):
         notes.append(f"Not the same for all, so numbers that depend on it must not be compared: {describe_differences(found)}.")
     notes += remarks(rows, measured_on)
     return Comparison(
-        title=title_of(rows),
+        title=title_of(compared),
         rows=rows,
-        tables=tables_of(rows),
+        numbers=numbers,
+        tables=tables_of(numbers),
         others=[entry for entry in entries if entry.status != "finished"],
         protocol=protocol_of(compared),
-        differing=differing_of([row_settings(row) for row in rows]),
+        differing=DataFrame(differing_of([row_settings(row) for row in rows]), index=[row.label for row in rows]),
         notes=notes,
         command=command or shlex.join(["python", "-m", "zoo.compare", *map(str, paths)]),
     )
@@ -131,34 +129,27 @@ def split_of(folders: list[RunFolder], notes: Notes) -> str:
     if finished and not missing:
         return "test"
     if len(missing) < len(finished):
-        notes.append(
-            f"The validation split is compared: not evaluated on the test split (python -m zoo.evaluate run=RUN): {some(missing)}."
-        )
+        where = "not evaluated on the test split (python -m zoo.evaluate run=RUN)"
+        notes.append(f"The validation split is compared: {where}: {some(missing)}.")
     return "val"
 
 
-def entry_of(folder: RunFolder, status: str, reason: str, curves: dict[str, list[float]], split: str, notes: Notes) -> Entry:
+def entry_of(folder: RunFolder, split: str, notes: Notes) -> Entry:
     """A run. A finished one without numbers of this split has no metrics, and `notes` says so."""
-    config, summary = folder.config, folder.summary
-    metrics: Numbers = {}
-    measured: dict[str, str] = {}
-    left_out: list[str] = []
+    config, summary, curves = described(folder.config, folder.summary), folder.summary, curves_of(folder, notes)
+    status, reason = status_of(folder, max(curves.get("images_seen", []), default=0))
     evaluation = folder.evaluation if split == "test" else {}
-    sampling = {name: value for name, value in folder.cost.items() if evaluation and value is not None and not name.startswith("train/")}
-    names = ("images_seen", *records.Costs.model_fields)
-    cost = total_cost({name: summary[name] for name in names if summary.get(name) is not None}, sampling)
+    facts = Facts({}, {}, [])
     if status == "finished":
         try:
-            if split == "val":
-                metrics, measured, left_out = facts_of_validation(summary, config["data"])
-            elif evaluation:
-                metrics, measured, left_out = facts_of_test(evaluation, config["data"])
+            if split == "val" or evaluation:
+                facts = facts_of_validation(summary, config["data"]) if split == "val" else facts_of_test(evaluation, config["data"])
+            if not facts.numbers:
+                notes.append(f"{folder.name} has no numbers of the {split} split and was left out (python -m zoo.evaluate run=RUN).")
         except (KeyError, TypeError, AttributeError):
             notes.append(f"{folder.name}/{'summary' if split == 'val' else 'evaluation'}.json is damaged and was left out.")
-        else:
-            if not metrics:
-                notes.append(f"{folder.name} has no numbers of the {split} split and was left out (python -m zoo.evaluate run=RUN).")
-    own_prior = next((quantity.prior for quantity in metrics if quantity.prior), "normal")
+    sampling = {name: value for name, value in folder.cost.items() if evaluation and value is not None and not name.startswith("train/")}
+    training = {name: summary[name] for name in ("images_seen", *records.Costs.model_fields) if summary.get(name) is not None}
     overrides = folder.job.get("overrides", [])
     return Entry(
         folder=folder.path,
@@ -170,45 +161,45 @@ def entry_of(folder: RunFolder, status: str, reason: str, curves: dict[str, list
         model=str(config["model"]["name"]) if config else "",
         data=str(config["data"]["name"]) if config else "",
         config=config,
-        metrics=metrics,
-        cost=cost,
+        metrics=facts.numbers,
+        cost=total_cost(training, sampling),
         curves=curves,
-        image_files=image_files_of(folder, split, own_prior),
+        image_files=image_files_of(folder, split, next((quantity.prior for quantity in facts.numbers if quantity.prior), "normal")),
         versions=summary.get("versions", {}),
         evaluated=evaluation.get("versions", {}),
-        measured=measured,
-        left_out=left_out,
+        measured=facts.measured,
+        left_out=facts.left_out,
     )
 
 
-def of_one_split(image_files: list[dict[str, Path]]) -> list[dict[str, Path]]:
-    """The pictures of runs without those of training, of each kind that an evaluation has drawn for one of them: they show other images."""
-    drawn = {kind for own in image_files for kind, path in own.items() if path.parent.name == "evaluation"}
-    return [{kind: path for kind, path in own.items() if kind not in drawn or path.parent.name == "evaluation"} for own in image_files]
+def of_one_split(entries: list[Entry]) -> list[Entry]:
+    """The runs without pictures of training of each kind that an evaluation has drawn for one of them: they show other images."""
+    drawn = {kind for entry in entries for kind, path in entry.image_files.items() if path.parent.name == "evaluation"}
+    return [
+        replace(entry, image_files={k: p for k, p in entry.image_files.items() if k not in drawn or p.parent.name == "evaluation"})
+        for entry in entries
+    ]
 
 
 def rows_of(entries: list[Entry], notes: Notes) -> list[Row]:
     """Runs that are equal in all that matters but their seed, as one row, by seed."""
 
-    def key(entry: Entry, everything: bool = False) -> str:
-        values = settings_of(entry.config, entry.command).values
-        kept = {name: value for name, value in values.items() if matters(name) or (everything and name.startswith("trainer."))}
-        return repr(sorted(kept.items(), key=lambda item: item[0]))
+    def key(entry: Entry, devices: bool = False) -> str:
+        values = settings_of(entry.config, entry.command).values.items()
+        return repr(sorted((name, value) for name, value in values if matters(name) or (devices and name.startswith("trainer."))))
 
-    together = [alike for group in groups(entries, key) for alike in measured_alike(group, notes)]
-    for index, group in reversed(list(enumerate(together))):
-        if len({entry.seed for entry in group}) < len(group):  # the same seed on other devices
-            together[index : index + 1] = groups(group, lambda entry: key(entry, everything=True))
-    seeds: list[list[Entry]] = []
-    for group in together:
-        by_seed: dict[int, Entry] = {}
-        for entry in group:
-            if entry.seed in by_seed:
-                notes.append(f"{by_seed[entry.seed].name} is the same run as {entry.name}, and only the second is counted.")
-            by_seed[entry.seed] = entry
-        seeds.append([by_seed[seed] for seed in sorted(by_seed)])
-    labels = labels_of([settings_of(group[0].config, group[0].command) for group in seeds])
-    return [Row(label, group) for label, group in zip(labels, seeds, strict=True)]
+    rows: list[list[Entry]] = []
+    for group in (alike for equal in groups(entries, key) for alike in measured_alike(equal, notes)):
+        repeated = len({entry.seed for entry in group}) < len(group)  # the same seed on other devices, or the same run twice
+        for same in groups(group, lambda entry: key(entry, devices=True)) if repeated else [group]:
+            by_seed: dict[int, Entry] = {}
+            for entry in same:
+                if entry.seed in by_seed:
+                    notes.append(f"{by_seed[entry.seed].name} is the same run as {entry.name}, and only the second is counted.")
+                by_seed[entry.seed] = entry
+            rows.append([by_seed[seed] for seed in sorted(by_seed)])
+    labels = labels_of([settings_of(row[0].config, row[0].command) for row in rows])
+    return [Row(label, row) for label, row in zip(labels, rows, strict=True)]
 
 
 def measured_alike(entries: list[Entry], notes: Notes) -> list[list[Entry]]:
@@ -238,18 +229,14 @@ def columns_of(name: str | None) -> list[Column]:
     names = [(column, name_of(column.quantity)) for column in BY_MODEL]
     if name is None:
         return [column for wanted in SORTED_BY for column, own in names if own == wanted]
-    wanted = name.casefold()
     if name.startswith("samples/") and name.count("/") == 2:
         _, prior, metric = name.split("/")
         same = [column for column in SAMPLES if name_of(column.quantity) == f"samples/{metric}"]
         if same:
             return [one._replace(title=f"{one.title}, {prior} prior", quantity=one.quantity._replace(prior=prior)) for one in same]
-    titles = [column.title.casefold() for column in BY_MODEL]
-    found = [
-        column
-        for (column, own), title in zip(names, titles, strict=True)
-        if wanted in (own, own.rpartition("/")[2], title, title.removesuffix(", best prior"))
-    ]
+    wanted = name.casefold()
+    titles = [(column.title.casefold(), column.title.casefold().removesuffix(", best prior")) for column in BY_MODEL]
+    found = [one for (one, own), title in zip(names, titles, strict=True) if wanted in (own, own.rpartition("/")[2], *title)]
     if not found:
         known = {part for _, own in names for part in (own, own.rpartition("/")[2])}
         raise ZooError(f"sort={name} is not known; {nearest(name, sorted(known))}")
@@ -258,18 +245,17 @@ def columns_of(name: str | None) -> list[Column]:
 
 def sorted_rows(rows: list[Row], columns: list[Column], notes: Notes) -> list[Row]:
     """The best first, by the first of these columns that a row has a number for; rows without it last."""
-    column = next((column for column in columns if any(numbers(row, column) for row in rows)), None)
-    if column is None or len(rows) < 2:
-        if len(rows) > 1:
-            notes.append(f"No run has a number for {name_of(columns[0].quantity)}, so the rows are in the order of their folders.")
+    found = numbers_of(rows)
+    column = next((column for column in columns if len(select(found, column.quantity))), None)
+    if len(rows) < 2:
+        return rows
+    if column is None:
+        notes.append(f"No run has a number for {name_of(columns[0].quantity)}, so the rows are in the order of their folders.")
         return rows
     notes.append(f"Sorted by {column.title}.")
-
-    def mean_cost(row: Row) -> float:
-        values = numbers(row, column)
-        return mean(costs_of("low" if column.better is None else column.better, values)) if values else math.inf
-
-    return sorted(rows, key=mean_cost)
+    seeds = select(found, column.quantity).groupby("row").value.agg(list)
+    costs = {label: mean(costs_of(column.better, values)) for label, values in seeds.items()}
+    return sorted(rows, key=lambda row: costs.get(row.label, math.inf))
 
 
 def remarks(rows: list[Row], split: str) -> Notes:
@@ -278,8 +264,7 @@ def remarks(rows: list[Row], split: str) -> Notes:
     few = [row.label for row in rows if len(row.entries) < ENOUGH]
     if few and len(rows) > 1:
         notes.append(f"Less than {ENOUGH} seeds say little of noise, so nothing is marked as lying within it for {some(few)}.")
-    counts = {len(row.entries) for row in rows}
-    if len(counts) > 1:
+    if len({len(row.entries) for row in rows}) > 1:
         notes.append("Rows have different numbers of seeds (n).")
     entries = [entry for row in rows for entry in row.entries]
     trained = [entry for entry in entries if (entry.data, entry.measured.get("image size")) not in SHIPPED]
@@ -289,10 +274,8 @@ def remarks(rows: list[Row], split: str) -> Notes:
             "evaluate the runs (python -m zoo.evaluate run=RUN), and that it is the same for all is checked."
         )
     for same in groups([entry for entry in entries if entry.left_out], lambda entry: tuple(entry.left_out)):
-        notes.append(
-            f"{some([entry.name for entry in same])}: measured with several N, of which the one that the most priors have is compared; "
-            f"left out: {some(same[0].left_out, 5)}."
-        )
+        names, left_out = some([entry.name for entry in same]), some(same[0].left_out, 5)
+        notes.append(f"{names}: measured with several N, of which the one that the most priors have is compared; left out: {left_out}.")
     for what, name, source in (
         ("Images seen differ", "images_seen", "cost"),
         ("Commits of the zoo differ", "commit", "versions"),
@@ -303,26 +286,21 @@ def remarks(rows: list[Row], split: str) -> Notes:
         ("Accelerators differ", "accelerator", "cost"),
         ("Machines differ", "machine", "cost"),
     ):
-        sources = [(getattr(entry, source), row.label) for row in rows for entry in row.entries]
-        known = [(facts[name], label) for facts, label in sources if name in facts]
-        by_value = {value: [label for own, label in known if own == value] for value, _ in known}
-        if len(by_value) > FEW:
-            notes.append(f"{what}: {some([written(value) for value in by_value])}.")
-        elif len(by_value) > 1:
-            found = "; ".join(f"{written(value)} ({some(labels)})" for value, labels in by_value.items())
-            notes.append(f"{what}: {found}.")
+        by_value: dict[Any, list[str]] = {}
+        for label, facts in ((row.label, getattr(entry, source)) for row in rows for entry in row.entries):
+            if name in facts:
+                by_value.setdefault(facts[name], []).append(label)
+        texts = [(f"{value:,}" if isinstance(value, int | float) else str(value), some(labels)) for value, labels in by_value.items()]
+        if len(texts) > FEW:
+            notes.append(f"{what}: {some([value for value, _ in texts])}.")
+        elif len(texts) > 1:
+            notes.append(f"{what}: {'; '.join(f'{value} ({labels})' for value, labels in texts)}.")
     return notes
 
 
-def written(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
-
-
-def title_of(rows: list[Row]) -> str:
+def title_of(entries: list[Entry]) -> str:
     """What is compared, in a few words."""
-    if not rows:
+    if not entries:
         return "No finished run"
-    models = list(dict.fromkeys(entry.model for row in rows for entry in row.entries))
-    data = list(dict.fromkeys(entry.data for row in rows for entry in row.entries))
-    what = ", ".join(models) if len(models) <= 4 else f"{len(models)} models"
-    return f"{what} on {', '.join(data)}"
+    models, data = (list(dict.fromkeys(names)) for names in zip(*((entry.model, entry.data) for entry in entries), strict=True))
+    return f"{', '.join(models) if len(models) <= 4 else f'{len(models)} models'} on {', '.join(data)}"

@@ -28,24 +28,6 @@ def logged(name: str, like: Column, suffix: str = "") -> Column:
 
 HOURS = Column("hours × devices", Quantity("cost", "device_hours"), "low", 3)
 PARAMETERS = Column("parameters, M", Quantity("cost", "parameters"), None, 2, 1e-6)
-SUMMARY = [
-    *(of_best_prior(column("samples", metric)) for metric in ("frechet", "laplacian_energy_ratio")),
-    *(column("reconstructions", metric) for metric in ("mse", "frechet")),
-    column("interpolations", "frechet"),
-    *(column("representation", metric) for metric in ("linear_accuracy", "linear_balanced_accuracy")),
-    *(column("likelihood", metric) for metric in ("bits_per_dim", "elbo_bits_per_dim")),
-    *(HOURS, PARAMETERS),
-]
-SAMPLES = [
-    *(column("samples", metric) for metric in METRICS["samples"] if metric not in ("kid", "latent_nll")),
-    *(column("samples", metric, "inception") for metric in ("frechet", "kid")),
-]
-MODELS = [
-    *(column("reconstructions", metric) for metric in METRICS["reconstructions"]),
-    column("interpolations", "frechet"),
-    *(column("likelihood", metric) for metric in METRICS["likelihood"]),
-    *(column("interpolations", metric) for metric in ("mean_distance", "line_smoothness")),
-]
 TRAINING_LOGGED = [  # of the validation split, by the run itself
     *(logged(metric, column("reconstructions", metric)) for metric in ("mse", "psnr")),
     logged("lines/mean_distance_median", column("interpolations", "mean_distance"), ", median"),
@@ -53,22 +35,43 @@ TRAINING_LOGGED = [  # of the validation split, by the run itself
     Column("concurrent probe, median", Quantity("", "probe_accuracy_median"), "high"),
     Column("concurrent probe, balanced, median", Quantity("", "probe_balanced_accuracy_median"), "high"),
 ]
-CODES = [column("representation", metric) for metric in METRICS["representation"]]
-INVARIANCE = [column("invariance", "distance")]
-EDITS = [column("attributes", metric) for metric in METRICS["attributes"] if not metric.endswith("_mse")]
-TRANSFER = [
-    *(
-        column("transfer", f"{way}_{metric}")
-        for way in WAYS
-        for metric in ("success", "attribute_preservation", "masked_relative_mse", "unmasked_relative_mse")
-    ),
-    *(column("transfer", metric) for metric in ("content_linear", "content_mlp")),
-]
-COST = [
-    HOURS,
-    Column("training images/s", Quantity("cost", "images_per_second"), "high", 0),
-    Column("samples/s", Quantity("cost", "sampling/images_per_second"), "high", 0),
-    Column("peak memory, MiB", Quantity("cost", "peak_memory_mib"), "low", 0),
-    PARAMETERS,
-    Column("images seen", Quantity("cost", "images_seen"), None, 0),
-]
+TABLES = {
+    "Summary": [
+        *(of_best_prior(column("samples", metric)) for metric in ("frechet", "laplacian_energy_ratio")),
+        *(column("reconstructions", metric) for metric in ("mse", "frechet")),
+        column("interpolations", "frechet"),
+        *(column("representation", metric) for metric in ("linear_accuracy", "linear_balanced_accuracy")),
+        *(column("likelihood", metric) for metric in ("bits_per_dim", "elbo_bits_per_dim")),
+        *(HOURS, PARAMETERS),
+    ],
+    "Samples": [
+        *(column("samples", metric) for metric in METRICS["samples"] if metric not in ("kid", "latent_nll")),
+        *(column("samples", metric, "inception") for metric in ("frechet", "kid")),
+    ],
+    "Reconstructions, interpolations, likelihood": [
+        *(column("reconstructions", metric) for metric in METRICS["reconstructions"]),
+        column("interpolations", "frechet"),
+        *(column("likelihood", metric) for metric in METRICS["likelihood"]),
+        *(column("interpolations", metric) for metric in ("mean_distance", "line_smoothness")),
+        *TRAINING_LOGGED,
+    ],
+    "Codes": [column("representation", metric) for metric in METRICS["representation"]],
+    "Invariance of the codes": [column("invariance", "distance")],
+    "Attribute edits": [column("attributes", metric) for metric in METRICS["attributes"] if not metric.endswith("_mse")],
+    "Attribute transfer": [
+        *(
+            column("transfer", f"{way}_{metric}")
+            for way in WAYS
+            for metric in ("success", "attribute_preservation", "masked_relative_mse", "unmasked_relative_mse")
+        ),
+        *(column("transfer", metric) for metric in ("content_linear", "content_mlp")),
+    ],
+    "Cost": [
+        HOURS,
+        Column("training images/s", Quantity("cost", "images_per_second"), "high", 0),
+        Column("samples/s", Quantity("cost", "sampling/images_per_second"), "high", 0),
+        Column("peak memory, MiB", Quantity("cost", "peak_memory_mib"), "low", 0),
+        PARAMETERS,
+        Column("images seen", Quantity("cost", "images_seen"), None, 0),
+    ],
+}

@@ -2,12 +2,12 @@
 
 import math
 import re
-from typing import Any
+from collections import Counter
+from typing import Any, NamedTuple
 
 from zoo.comparison.parts import Entry
 from zoo.runs.measurements import Measurement, Quantity, measurements_of, name_of
 
-Numbers = dict[Quantity, float]
 COUNT = "N of "  # begins the facts that say of how many images a metric is
 IMPLIED = {  # other images differ in the rest, too
     "data": ("image size", "crop", "images", "features"),
@@ -18,60 +18,59 @@ IMPLIED = {  # other images differ in the rest, too
 ELSEWHERE = ("_target_", "root", "cache", "image_size", "crop")  # of a source: where the data lie, and what is a fact of its own
 
 
-def of_one_n(measurements: list[Measurement]) -> tuple[Numbers, dict[str, str], list[str]]:
-    """The numbers, the number of images of each metric, as facts, and what was left out.
+class Facts(NamedTuple):
+    """Numbers and what they rest on."""
+
+    numbers: dict[Quantity, float]
+    measured: dict[str, str]  # data, image size, split, features, N of each metric, …
+    left_out: list[str]  # numbers of another N
+
+
+def of_one_n(measurements: list[Measurement]) -> Facts:
+    """The numbers, and of how many images they are.
 
     A number of images belongs to a metric and not to the prior or the attribute it is of. Of a metric that was measured with several,
     those of the N stay that the most priors or attributes have, of these the largest.
     """
-    found: dict[Quantity, dict[int, int]] = {}  # metric -> N -> how many priors or attributes have it
-    for one in measurements:
-        by_n = found.setdefault(_metric(one.quantity), {})
-        by_n[one.n] = by_n.get(one.n, 0) + 1
-    kept = {metric: max(by_n, key=lambda n: (by_n[n], n)) for metric, by_n in found.items()}
-    numbers = {one.quantity: one.value for one in measurements if one.n == kept[_metric(one.quantity)]}
-    left_out = [f"{name_of(metric)} of {n:,} images" for metric, by_n in found.items() for n in sorted(by_n) if n != kept[metric]]
-    return numbers, {f"{COUNT}{name_of(metric)}": f"{n:,}" for metric, n in kept.items()}, left_out
+    by_metric: dict[Quantity, Counter[int]] = {}  # of N: how many priors or attributes have it
+    metrics = [one.quantity._replace(prior=None, item=None) for one in measurements]
+    for metric, one in zip(metrics, measurements, strict=True):
+        by_metric.setdefault(metric, Counter())[one.n] += 1
+    chosen = {metric: max(counts, key=lambda n: (counts[n], n)) for metric, counts in by_metric.items()}
+    numbers = {one.quantity: one.value for metric, one in zip(metrics, measurements, strict=True) if one.n == chosen[metric]}
+    left_out = [f"{name_of(metric)} of {n:,} images" for metric, ns in by_metric.items() for n in sorted(ns) if n != chosen[metric]]
+    return Facts(numbers, {f"{COUNT}{name_of(metric)}": f"{n:,}" for metric, n in chosen.items()}, left_out)
 
 
-def _metric(quantity: Quantity) -> Quantity:
-    return quantity._replace(prior=None, item=None)
-
-
-def facts_of_test(evaluation: dict[str, Any], data: dict[str, Any] | None) -> tuple[Numbers, dict[str, str], list[str]]:
-    """The numbers of an evaluation, what they rest on, and what was left out (see `of_one_n`).
-
-    `data` is the node of the run's configuration, where it is known.
-    """
-    numbers, counts, left_out = of_one_n(measurements_of(evaluation))
+def facts_of_test(evaluation: dict[str, Any], data: dict[str, Any] | None) -> Facts:
+    """The numbers of an evaluation. `data` is the node of the run's configuration, where it is known."""
+    found = of_one_n(measurements_of(evaluation))
     measured, features = evaluation["measured"], evaluation["features"]
     facts = {"data": str(evaluation["data"]), "split": str(measured["split"]), "images": str(measured["images_sha256"])[:12]}
-    sizes = [network["image_size"] for network in features.values() if "image_size" in network]
-    if data is not None:
-        facts |= of_images(data)
-    elif sizes:
-        facts["image size"] = size(sizes[0])
+    sizes = [{"image_size": network["image_size"]} for network in features.values() if "image_size" in network]
+    if data is not None or sizes:
+        facts |= of_images(data or sizes[0])
     for name, network in features.items():
         facts["features" if name == "classifier" else f"features {name}"] = f"{name} {str(network.get('sha256', network))[:12]}"
-    return numbers, facts | {"seed of the evaluation": str(measured["seed"])} | counts, left_out
+    return found._replace(measured=facts | {"seed of the evaluation": str(measured["seed"])} | found.measured)
 
 
-def facts_of_validation(summary: dict[str, Any], data: dict[str, Any]) -> tuple[Numbers, dict[str, str], list[str]]:
-    """The numbers of a run's own last look at the validation split, what they rest on, and what was left out (see `of_one_n`).
+def facts_of_validation(summary: dict[str, Any], data: dict[str, Any]) -> Facts:
+    """The numbers of a run's own last look at the validation split.
 
     The features of its numbers are the classifier of the data, whose identity only an evaluation tells.
     """
-    numbers, counts, left_out = of_one_n(measurements_of(summary))
+    found = of_one_n(measurements_of(summary))
     logged = {name.removeprefix("val/"): value for name, value in summary["metrics"].items()}
-    numbers |= {Quantity("", name): value for name, value in logged.items() if isinstance(value, int | float) and math.isfinite(value)}
+    numbers = {Quantity("", name): value for name, value in logged.items() if isinstance(value, int | float) and math.isfinite(value)}
     source = {key: value for key, value in (data.get("source") or {}).items() if key not in ELSEWHERE}
     if data["name"] == "folder":
         source["root"] = data.get("root")  # nothing else says which images these are
     facts = {"data": str(data["name"]), "split": "val", **of_images(data)}
     facts["images"] = ", ".join(f"{key}={value}" for key, value in source.items()) or "as published"
     facts["features"] = "the data's classifier"
-    counts |= {f"{COUNT}mse": f"{logged['images']:,.0f}"} if "images" in logged else {}
-    return numbers, facts | counts, left_out
+    counts = {f"{COUNT}mse": f"{logged['images']:,.0f}"} if "images" in logged else {}
+    return found._replace(numbers=found.numbers | numbers, measured=facts | found.measured | counts)
 
 
 def total_cost(training: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
@@ -90,14 +89,8 @@ def total_cost(training: dict[str, Any], evaluation: dict[str, Any]) -> dict[str
 
 def of_images(data: dict[str, Any]) -> dict[str, str]:
     """Size and, where it is a setting, crop of a `data` node."""
-    facts = {"image size": size(data.get("image_size"))}
-    if "crop" in data:
-        facts["crop"] = "the largest square" if data["crop"] is None else str(data["crop"])
-    return facts
-
-
-def size(pixels: Any) -> str:
-    return f"{pixels}×{pixels}"
+    crop = {"crop": "the largest square" if data["crop"] is None else str(data["crop"])} if "crop" in data else {}
+    return {"image size": f"{data.get('image_size')}×{data.get('image_size')}"} | crop
 
 
 def differences(entries: list[Entry]) -> dict[str, str]:
@@ -132,12 +125,11 @@ def protocol_of(entries: list[Entry]) -> dict[str, str]:
         counts = [int(value.replace(",", "")) for fact, value in entry.measured.items() if fact.startswith(COUNT)]
         own["N"] = f"{max(counts):,}" if counts else ""  # some metrics take fewer images whatever N is
         own["images seen"] = f"{entry.cost['images_seen']:,.0f}" if "images_seen" in entry.cost else ""
-        for fact, value in own.items():
-            facts.setdefault(fact, []).append(value)
+        for fact in own:
+            facts.setdefault(fact, []).extend([own[fact]] if own[fact] else [])
     mixed = differences(entries)
-    same = {fact: list(dict.fromkeys(filter(None, values))) for fact, values in facts.items()}
     return {
-        fact: "mixed" if fact in mixed or (len(values) > 1 and fact != "N") else max(values, key=len)
-        for fact, values in same.items()
+        fact: "mixed" if fact in mixed or (len(set(values)) > 1 and fact != "N") else max(values, key=len)
+        for fact, values in facts.items()
         if values
     }

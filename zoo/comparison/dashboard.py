@@ -39,20 +39,21 @@ def dashboard(comparison: Comparison, out: Path) -> str:
     entries = on_wandb(comparison)
     entity, project = home(entries)
     path = out / "dashboard.json"
-    record = described(comparison, entries) | {"entity": entity or None, "project": project}
-    remembered = read(path)
+    record, remembered = described(comparison, entries, entity, project), read(path)
     if all(remembered.get(key) == record[key] for key in ("entity", "project")):
         for part in ("workspace", "report"):
-            record[part] = {name: value for name, value in remembered[part].items() if name != "spec"} | record[part]
+            record[part] = remembered[part] | record[part]
 
-    sync, offline = upload_command([entry.folder for entry in entries if entry.folder]), None
-    if not has_wandb_account():
-        offline = ("No W&B account is set up here", "wandb login")
-    elif (mode := os.environ.get("WANDB_MODE", "online")) != "online":
-        offline = (f"WANDB_MODE is {mode}", "unset WANDB_MODE")
+    sync, mode = upload_command([entry.folder for entry in entries if entry.folder]), os.environ.get("WANDB_MODE", "online")
+    if not has_wandb_account() or mode != "online":
+        write_json(path, record)
+        why, first = (
+            (f"WANDB_MODE is {mode}", "unset WANDB_MODE") if has_wandb_account() else ("No W&B account is set up here", "wandb login")
+        )
+        steps = f"{first} && {sync}" if sync else first
+        return f"{why}, so the dashboard was only described, in {shown_path(path)}; run {steps} and give the same command again."
     try:
-        if not offline:
-            save(record, comparison, entries, entity, project)
+        save(record, comparison, entries, entity, project)
     except Exception as error:  # the library raises plain Exception, too
         reason, first = " ".join(str(error).split()).rstrip("."), f"upload the runs by {sync}" if sync else "look at wandb login"
         raise ZooError(
@@ -60,11 +61,6 @@ def dashboard(comparison: Comparison, out: Path) -> str:
         ) from error
     finally:
         write_json(path, record)
-
-    if offline:
-        why, first = offline
-        steps = f"{first} && {sync}" if sync else first
-        return f"{why}, so the dashboard was only described, in {shown_path(path)}; run {steps} and give the same command again."
     made = f"W&B workspace {record['workspace']['url']} and report {record['report']['url']}"
     return f"{made} show {len(entries)} runs" + (f"; some were logged offline and appear after {sync}." if sync else ".")
 
@@ -88,25 +84,21 @@ def home(entries: list[Entry]) -> tuple[str, str]:
     """Entity ("" for the account's own) and project of the runs. Raises ZooError if they differ."""
     homes: dict[tuple[str, str], str] = {}  # and one run there
     for entry in entries:
-        logger = logger_of(entry)
-        homes.setdefault((logger.get("entity") or "", logger.get("project") or "zoo"), entry.name)
+        homes.setdefault((logger_of(entry).get("entity") or "", logger_of(entry).get("project") or "zoo"), entry.name)
     if len(homes) > 1:
         where = ", ".join(f"{'/'.join(filter(None, project))} ({name})" for project, name in homes.items())
         raise ZooError(f"A W&B dashboard shows the runs of one project, but these lie in {where}; compare the runs of one project.")
     return next(iter(homes))
 
 
-def described(comparison: Comparison, entries: list[Entry]) -> dict[str, Any]:
+def described(comparison: Comparison, entries: list[Entry], entity: str, project: str) -> dict[str, Any]:
     """Workspace and report as W&B stores them, but for what only an account has; the same comparison gives the same."""
-    workspace = build_workspace(comparison, entries, "", "")
-    report = build_report(comparison, entries, "", "")
-    plain: Any = {"mode": "json", "by_alias": True, "exclude_none": True}
-    return {
-        "title": comparison.title,
-        "runs": [logger_of(entry)["id"] for entry in entries],
-        "workspace": {"spec": workspace._to_model().spec.model_dump(**plain)},
-        "report": {"spec": report._to_model().spec.model_dump(**plain)},
+    parts = {"workspace": build_workspace(comparison, entries, "", ""), "report": build_report(comparison, entries, "", "")}
+    specs = {
+        name: {"spec": part._to_model().spec.model_dump(mode="json", by_alias=True, exclude_none=True)} for name, part in parts.items()
     }
+    about = {"title": comparison.title, "runs": [logger_of(entry)["id"] for entry in entries]}
+    return about | specs | {"entity": entity or None, "project": project}
 
 
 def build_workspace(comparison: Comparison, entries: list[Entry], entity: str, project: str) -> Any:
@@ -114,22 +106,19 @@ def build_workspace(comparison: Comparison, entries: list[Entry], entity: str, p
     import wandb_workspaces.workspaces as ws
 
     best = qualities(comparison, logged(entries))
-    runs = ws.RunsetSettings(
-        filters=chosen(entries),
-        groupby=[ws.Config(key) for key in grouping(comparison)],
-        order=[ws.Ordering(ws.Summary(metric), ascending=column.better == "low") for metric, column in best[:1]],
-        pinned_columns=["run:displayName", *(f"summary:{metric}" for metric, _ in best)],
-    )
+    shown = sections(comparison, entries)
     return ws.Workspace(
         entity=entity,
         project=project,
         name=comparison.title,
-        sections=[
-            ws.Section(name=title, panels=fixed(panels, f"workspace {title}"), is_open=True)
-            for title, panels in sections(comparison, entries)
-        ],
+        sections=[ws.Section(name=title, panels=fixed(panels, f"workspace {title}"), is_open=True) for title, panels in shown],
         settings=ws.WorkspaceSettings(x_axis="images_seen", max_runs=len(entries)),
-        runset_settings=runs,
+        runset_settings=ws.RunsetSettings(
+            filters=chosen(entries),
+            groupby=[ws.Config(key) for key in grouping(comparison)],
+            order=[ws.Ordering(ws.Summary(metric), ascending=column.better == "low") for metric, column in best[:1]],
+            pinned_columns=["run:displayName", *(f"summary:{metric}" for metric, _ in best)],
+        ),
     )
 
 
@@ -150,17 +139,14 @@ def build_report(comparison: Comparison, entries: list[Entry], entity: str, proj
         "Notes": comparison.notes,
     }
     for title, items in lists.items():
-        if items:
-            blocks += [wr.H3(title), wr.UnorderedList(items=list(items))]
-    if comparison.differing:
-        lines = [[key, *values] for key, values in comparison.differing.items()]
-        labels = [row.label for row in comparison.rows]
-        blocks += [wr.H3("Settings that differ"), wr.MarkdownBlock(grid(["setting", *labels], lines))]
+        blocks += [wr.H3(title), wr.UnorderedList(items=list(items))] if items else []
+    if len(comparison.differing.columns):
+        blocks += [wr.H3("Settings that differ"), wr.MarkdownBlock(grid(comparison.differing.T.rename_axis("setting"), "---"))]
     for title, panels in sections(comparison, entries):
         for index, panel in enumerate(panels):  # three to a line of 24 units
-            panel.layout = wr.Layout(x=8 * (index % 3), y=6 * (index // 3), w=8, h=6)
-            if isinstance(panel, wr.MediaBrowser | wr.RunComparer):
-                panel.layout = wr.Layout(x=0, y=6 * (index // 3 + 1), w=24, h=12)
+            large = isinstance(panel, wr.MediaBrowser | wr.RunComparer)
+            row = 6 * (index // 3)
+            panel.layout = wr.Layout(x=0, y=row + 6, w=24, h=12) if large else wr.Layout(x=8 * (index % 3), y=row, w=8, h=6)
         runs = wr.Runset(
             entity=entity,
             project=project,

@@ -1,26 +1,26 @@
 """The comparison as one HTML file that needs nothing else: tables, charts, pictures, settings, jobs, commands.
 
-The page is report.html (Jinja), with report.css, report.js and charts.js inside it; what the charts draw is computed here and goes
+The page is report.html (Jinja), with report.css, Plotly, report.js and charts.js inside it; what the charts draw is computed here and goes
 along as JSON. All text is escaped: labels come from the command line.
 """
 
 import base64
 import json
-import math
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from statistics import mean
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from zoo.comparison.aggregate import numbers
-from zoo.comparison.parts import Cell, Column, Comparison, Entry, Row
+from zoo.comparison.aggregate import select
+from zoo.comparison.parts import Comparison, Entry, Row, Table
 from zoo.comparison.series import curves
 from zoo.files import write_atomically
+from zoo.runs.measurements import Quantity
 
 HERE = Path(__file__).parent
 IMAGE_BYTES, LARGEST_IMAGE = 9_000_000, 150_000  # of all pictures and of one, before base64 adds a third
@@ -33,13 +33,12 @@ KINDS = {
     "edits": ("Attribute edits", "The same images with an attribute taken away or added."),
     "transfer": ("Transfer", "Each column’s image (top) with the attribute of each row’s image (left)."),
 }
-# What training costs, of an entry's cost: name -> (title, what is better).
+# What training costs: name -> (title, what is better).
 COSTS = {
     "device_hours": ("hours × devices", "low"),
     "images_per_second": ("training images per second", "high"),
     "parameters": ("parameters", "low"),
 }
-SYMBOLS = {"failed": "✕", "interrupted": "‖", "training": "▸", "finished": "✓"}
 
 
 def write_report(comparison: Comparison, path: Path) -> None:
@@ -49,108 +48,87 @@ def write_report(comparison: Comparison, path: Path) -> None:
 
 def render(comparison: Comparison) -> str:
     """The page as text."""
+    from plotly.offline import get_plotlyjs
+
     kinds, damaged = image_files(comparison.rows)
     data = {"rows": [row.label for row in comparison.rows], "charts": charts(comparison), "curves": curves(comparison.rows)}
-    data["costs"] = [cost for name in COSTS if (cost := cost_of(name, comparison.rows))]
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"duration": duration, "count": count_of, "sort_key": sort_key}
-    environment.globals["zip"] = zip
+    data["costs"] = costs(comparison)
+    blocks: Any = {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, **blocks)
+    environment.filters |= {"lines": lines_of, "zip": lambda one, other: list(zip(one, other, strict=True))}
     return environment.get_template("report.html").render(
         comparison=comparison,
         notes=[*comparison.notes, *(f"The picture {path} cannot be read and is left out." for path in damaged)],
         written=datetime.now().astimezone(),
         kinds=kinds,
-        seeds=sorted({entry.seed for kind in kinds for _, entry, _ in kind["images"]}),
-        runs=[(row, [run_of(entry) for entry in row.entries]) for row in comparison.rows],
+        seeds=sorted({seed for kind in kinds for _, seed, _ in kind["images"]}),
+        runs=[(row, [facts_of(entry) for entry in row.entries]) for row in comparison.rows],
         has=data,
-        symbols=SYMBOLS,
         data=Markup(json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")),
         css=Markup((HERE / "report.css").read_text()),
+        plotly=Markup(get_plotlyjs()),
         scripts=Markup("\n".join((HERE / name).read_text() for name in ("charts.js", "report.js"))),
     )
 
 
+def lines_of(table: Table) -> list[tuple[tuple[str, ...], int, tuple[dict[str, Any], ...]]]:
+    """The lines of a table: names, number of seeds, cells."""
+    cells = [table.cells[column.header].to_dict("records") for column in table.columns]
+    names = table.cells.index.to_frame().itertuples(index=False, name=None)
+    return list(zip(names, table.counts, zip(*cells, strict=True), strict=True))
+
+
 def charts(comparison: Comparison) -> list[dict[str, Any]]:
-    """One chart of bars for each column that somebody has a number in: the numbers of the tables, and each seed's."""
+    """One chart of bars for each column that somebody has a number in: the cells of its table."""
     labels = [row.label for row in comparison.rows]
     found = []
-    for table in comparison.tables:
-        for k, column in enumerate(table.columns):
-            bars = [
-                bar(comparison.rows, labels.index(names[0]), dict(zip(table.keys, names, strict=True)), column, cell)
-                for names, cells in zip(table.names, table.cells, strict=True)
-                if (cell := cells[k]) is not None and math.isfinite(cell.mean) and names[0] in labels
-            ]
-            if bars:
-                chart = {"table": table.title, "title": column.title, "header": column.header, "better": column.better}
-                found.append(chart | {"digits": column.digits, "quality": column.quantity.group != "cost", "bars": bars})
+    for table, column in ((one, column) for one in comparison.tables for column in one.columns):
+        cells = table.cells[column.header].drop(columns="n")
+        cells = cells[np.isfinite(cells["mean"])].astype(object)
+        names = cells.index.to_frame()
+        cells = cells.where(cells.notna(), None).assign(row=names.model.map(labels.index), label=names.agg(" · ".join, axis=1))
+        about = {"table": table.title, "title": column.title, "header": column.header, "better": column.better, "digits": column.digits}
+        if len(cells):
+            found.append(about | {"quality": column.quantity.group != "cost", "bars": cells.to_dict("records")})
     return found
 
 
-def bar(rows: list[Row], index: int, names: dict[str, str], column: Column, cell: Cell) -> dict[str, Any]:
-    """A number of a line of a table, as a chart draws it; dots only where there is more than one seed."""
-    values = numbers(rows[index], column, names.get("prior"))
-    seeds = [value * column.factor for value in values if math.isfinite(value)]
-    deviation = cell.deviation if cell.deviation is not None and math.isfinite(cell.deviation) else None
-    return {
-        "row": index,
-        "label": " · ".join(names.values()),
-        "mean": cell.mean,
-        "deviation": deviation,
-        "distance": cell.distance,
-        "text": cell.text,
-        "mark": cell.mark,
-        "seeds": seeds if len(seeds) > 1 else [],
-    }
-
-
-def cost_of(name: str, rows: list[Row]) -> dict[str, Any] | None:
-    """What each row costs on the mean of its seeds, None where it is unknown; None if it is unknown of all."""
-    title, better = COSTS[name]
-    values = [mean(found) if (found := [value for value in row.costs(name) if value > 0]) else None for row in rows]
-    return {"title": title, "better": better, "values": values} if any(values) else None
+def costs(comparison: Comparison) -> list[dict[str, Any]]:
+    """What each row costs on the mean of its seeds, None where it is unknown; without what is unknown of all."""
+    found = []
+    for name, (title, better) in COSTS.items():
+        numbers = select(comparison.numbers, Quantity("cost", name))
+        means = numbers[numbers.value > 0].groupby("row").value.mean()
+        if len(means):
+            found.append({"title": title, "better": better, "values": [means.get(row.label) for row in comparison.rows]})
+    return found
 
 
 def image_files(rows: list[Row]) -> tuple[list[dict[str, Any]], list[Path]]:
-    """The kinds of pictures that there are, each with (index of the row, run, picture), and the files that cannot be read."""
-    wanted: dict[str, list[tuple[int, Entry]]] = {}
-    for k, row in enumerate(rows):
-        for entry in row.entries:
-            for name in entry.image_files:
-                wanted.setdefault(name, []).append((k, entry))
-    most = min(LARGEST_IMAGE, IMAGE_BYTES // max(1, sum(map(len, wanted.values()))))
+    """The kinds of pictures that there are, each with (index of the row, seed, picture), and the files that cannot be read."""
+    wanted = [
+        (name, k, entry.seed, path) for k, row in enumerate(rows) for entry in row.entries for name, path in entry.image_files.items()
+    ]
+    most = min(LARGEST_IMAGE, IMAGE_BYTES // max(1, len(wanted)))
     kinds, damaged = [], []
-    for name in sorted(wanted, key=lambda name: (list(KINDS).index(name) if name in KINDS else len(KINDS), name)):
-        images = []
-        for k, entry in wanted[name]:
-            if image := embedded(entry.image_files[name], most):
-                images.append((k, entry, image))
-            else:
-                damaged.append(entry.image_files[name])
+    names = {name for name, *_ in wanted}
+    for name in (*(name for name in KINDS if name in names), *sorted(names - KINDS.keys())):
+        images = [(k, seed, path, embedded(path, most)) for kind, k, seed, path in wanted if kind == name]
+        damaged += [path for _, _, path, image in images if not image]
         title, caption = KINDS.get(name, (name.replace("-", " ").capitalize(), ""))
-        if images:
-            kinds.append({"name": name, "title": title, "caption": caption, "images": images})
+        if readable := [(k, seed, image) for k, seed, _, image in images if image]:
+            kinds.append({"name": name, "title": title, "caption": caption, "images": readable})
     return kinds, damaged
 
 
-class EmbeddedImage(NamedTuple):
-    """What an <img> needs."""
-
-    url: str  # data:image/…;base64,…
-    width: int  # pixels
-    height: int
-
-
-def embedded(path: Path, most: int) -> EmbeddedImage | None:
-    """A picture of at most `most` bytes (before base64), without loss where that is small enough, otherwise as WebP of the best quality
-    that fits, or of the lowest one; None if the file cannot be read."""
+def embedded(path: Path, most: int) -> dict[str, Any]:
+    """What an <img> needs, url, width and height, of a picture of at most `most` bytes (before base64): without loss where that is small
+    enough, otherwise as WebP of the best quality that fits, or of the lowest one; {} if the file cannot be read."""
     try:
         data = path.read_bytes()
         image = Image.open(BytesIO(data)).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what Pillow raises for damaged files
-        return None
+        return {}
 
     def webp(**options: int) -> bytes:
         buffer = BytesIO()
@@ -164,22 +142,23 @@ def embedded(path: Path, most: int) -> EmbeddedImage | None:
         if len(data) <= most:
             break
         kind, data = "webp", webp(quality=quality, method=2)
-    return EmbeddedImage(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", *image.size)
+    return {"url": f"data:image/{kind};base64,{base64.b64encode(data).decode()}", "width": image.width, "height": image.height}
 
 
-def run_of(entry: Entry) -> dict[str, str]:
-    """Where a run's numbers come from, as text."""
+def facts_of(entry: Entry) -> dict[str, Any]:
+    """Where a run's numbers come from, as text; "" where it is not known."""
     cost, versions = entry.cost, entry.versions
-    facts = {
+    names = ("commit", "zoo", "torch", "pytorch-lightning")
+    return {
+        "seed": entry.seed,
         "images seen": count_of(cost["images_seen"]) if "images_seen" in cost else "",
         "hours × devices": duration(cost["device_hours"]) if "device_hours" in cost else "",
         "images/s": count_of(cost["images_per_second"]) if cost.get("images_per_second") else "",
         "peak memory": f"{cost['peak_memory_mib'] / 1024:.1f} GiB" if cost.get("peak_memory_mib") else "",
         "machine": str(cost.get("machine") or (f"{cost.get('devices', 1)} × {cost['accelerator']}" if cost.get("accelerator") else "")),
+        "software": ", ".join(f"{name} {versions[name]}" for name in (*names, *sorted({*versions} - {*names})) if name in versions),
+        "folder" if entry.folder else "from": entry.name,
     }
-    names = ("commit", "zoo", "torch", "pytorch-lightning")
-    software = [f"{name} {versions[name]}" for name in (*names, *sorted(set(versions) - set(names))) if name in versions]
-    return {key: value for key, value in facts.items() if value} | {"software": ", ".join(software)}
 
 
 def duration(hours: float) -> str:
@@ -191,10 +170,3 @@ def duration(hours: float) -> str:
 def count_of(value: float) -> str:
     """ "1,646,307" or "60.98"."""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.4g}"
-
-
-def sort_key(cell: Cell | None) -> str:
-    """What a cell is sorted by: its mean, or how far its seeds are from the value to come near; empty where there is none."""
-    if cell is None or not math.isfinite(cell.mean):
-        return ""
-    return repr(cell.mean if cell.distance is None else cell.distance)

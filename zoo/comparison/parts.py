@@ -1,8 +1,12 @@
-"""What a comparison consists of: columns, runs, rows of runs that differ in their seed only."""
+"""What a comparison consists of: columns, runs, rows of runs that differ in their seed only, and tables as DataFrames."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pandas as pd
+from pandas import DataFrame
 
 from zoo.runs.measurements import Quantity
 
@@ -56,51 +60,52 @@ class Row:
     entries: list[Entry]  # by seed
     published: bool = False  # one of the zoo's own
 
-    def values(self, quantity: Quantity) -> list[float]:
-        """The number of each seed that has it."""
-        return [entry.metrics[quantity] for entry in self.entries if quantity in entry.metrics]
 
-    def costs(self, name: str) -> list[float]:
-        """A number of what training cost, of each seed that has it."""
-        return [float(entry.cost[name]) for entry in self.entries if isinstance(entry.cost.get(name), int | float)]
-
-    def priors(self) -> list[str]:
-        """The priors its samples were drawn from, in order."""
-        return list(dict.fromkeys(q.prior for entry in self.entries for q in entry.metrics if q.group == "samples" and q.prior))
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number of a row: over seeds, and how it stands among the others of its column."""
-
-    mean: float
-    deviation: float | None  # standard deviation over seeds; None of one seed
-    count: int
-    mark: str = ""  # "best", "noise" (no different from the best at p = 0.05, Welch's t-test, of 3 seeds or more), or ""
-    text: str = ""  # "0.123 ± 0.004"
-    distance: float | None = None  # of a value to come near, the mean distance of the seeds to it; None in other columns
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows × columns; cells[r][c] is None where a method gives no such number."""
+class Table(NamedTuple):
+    """Rows × columns."""
 
     title: str
-    keys: list[str]  # what names a row: ["model"] or ["model", "prior"]
-    names: list[tuple[str, ...]]  # of each row, as many as keys
     columns: list[Column]
-    cells: list[list[Cell | None]]
+    # Index: "model", or "model" and "prior". For each column's header, as the first level of columns: mean and std over seeds, n, values
+    # (of each seed), mark ("best", "noise" where the best cannot be told from it, or ""), text ("0.123 ± 0.004") and sort_by (what is
+    # compared: the mean or, of a value to come near, the mean distance of the seeds to it); nan where a method gives no such number.
+    cells: DataFrame
+
+    def shown(self, write: Callable[[str, str], str], count: bool = True) -> DataFrame:
+        """The cells as `write` makes them of text and mark, – where there is none; the index tells the number of seeds, too, as "n"."""
+        parts = {column.header: self.cells[column.header] for column in self.columns}
+        texts = {
+            name: [write(*pair) if pair[0] else "–" for pair in zip(part.text, part.mark, strict=True)] for name, part in parts.items()
+        }
+        frame = DataFrame(texts, index=self.cells.index)
+        return frame.set_index(self.counts.rename("n"), append=True) if count else frame
+
+    @property
+    def counts(self) -> "pd.Series[int]":
+        """The number of seeds of each line."""
+        return self.cells.xs("n", axis=1, level=1).max(axis=1).astype(int)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that the table, the files and the report show."""
+    """All that the terminal, the files and the report show."""
 
     title: str
     rows: list[Row]  # the best first
+    numbers: DataFrame  # a line for each run and number: row, run, model, data, seed, the fields of a Quantity ("" for None), value
     tables: list[Table]
     others: list[Entry]  # still training, interrupted, failed
     protocol: dict[str, str]  # what is the same for all: data, image size, split, N, features, …
-    differing: dict[str, list[str]]  # setting -> its value in each row, where rows differ
+    differing: DataFrame  # rows × the settings in which they differ, as text
     notes: list[str]  # what was left out and why, one sentence each
     command: str
+
+    def table(self, title: str = "Summary") -> DataFrame:
+        """The cells of a table, see `Table`. Raises KeyError if there is no such table."""
+        return {table.title: table.cells for table in self.tables}[title]
+
+    @property
+    def unfinished(self) -> DataFrame:
+        """The other runs, their state, and why or how far they are."""
+        found = [(entry.name, entry.status, entry.reason) for entry in self.others]
+        return DataFrame(found, columns=["run", "state", "why, or how far"]).set_index("run")

@@ -2,152 +2,113 @@
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const find = (id) => document.getElementById(id);
+const find = (id) => document.getElementById(id), all = (what, inside = document) => [...inside.querySelectorAll(what)];
 const chosen = (id) => document.querySelector(`#${id} input:checked`)?.value;
 const hidden = new Set(); // rows that the legends have switched off
 
-for (const place of document.querySelectorAll(".key")) if (place.dataset.row !== "") key(place, Number(place.dataset.row));
-
 // Tables: a click on a heading sorts, the better first; a second click turns it round. What has no number stays last.
-for (const table of document.querySelectorAll("table.sortable")) {
-  table.querySelectorAll("thead th").forEach((heading, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(...heading.childNodes);
-    heading.append(button);
-    heading.setAttribute("aria-sort", "none");
-    button.onclick = () => sortBy(table, heading, column);
-  });
+for (const heading of all(".sortable thead th")) {
+  const button = Object.assign(document.createElement("button"), { type: "button", onclick: () => sortBy(heading) });
+  button.append(...heading.childNodes);
+  heading.append(button);
+  heading.setAttribute("aria-sort", "none");
 }
-
-function sortBy(table, heading, column) {
-  const first = heading.dataset.better === "high" ? "descending" : "ascending";
-  const other = first === "ascending" ? "descending" : "ascending";
-  const order = heading.getAttribute("aria-sort") === first ? other : first;
-  table.querySelectorAll("thead th").forEach((one) => one.setAttribute("aria-sort", one === heading ? order : "none"));
-  const sign = order === "ascending" ? 1 : -1, text = "text" in heading.dataset;
-  const value = (row) => (text ? row.cells[column].textContent.trim() : row.cells[column].dataset.sort);
+function sortBy(heading) {
+  const table = heading.closest("table"), text = "text" in heading.dataset;
+  const [first, second] = heading.dataset.better === "high" ? ["descending", "ascending"] : ["ascending", "descending"];
+  const order = heading.getAttribute("aria-sort") === first ? second : first, sign = order === "ascending" ? 1 : -1;
+  for (const one of all("thead th", table)) one.setAttribute("aria-sort", one === heading ? order : "none");
+  const value = ({ cells: { [heading.cellIndex]: cell } }) => (text ? cell.textContent.trim() : cell.dataset.sort);
   const compare = (a, b) => (text ? a.localeCompare(b, "en", { numeric: true }) : a - b);
-  const rows = [...table.tBodies[0].rows].sort((a, b) => {
-    const [one, two] = [value(a), value(b)];
-    return one === "" || two === "" ? (one === "") - (two === "") : sign * compare(one, two);
-  });
-  table.tBodies[0].append(...rows);
-}
-
-/** Fills a <select> with [title, group or nothing]; left out where there is no title. Values are positions. */
-function fill(select, options) {
-  const groups = new Map();
-  options.forEach(([title, group], k) => {
-    if (!title) return;
-    if (group && !groups.has(group)) groups.set(group, select.appendChild(Object.assign(document.createElement("optgroup"), { label: group })));
-    (groups.get(group) ?? select).append(new Option(title, k));
-  });
-}
-
-function drawBars() {
-  if (find("bars-chart")) barChart(find("bars-chart"), data.charts[find("bars-metric").value], data.rows, hidden);
+  const last = (a, b) => (a === "" || b === "" ? (a === "") - (b === "") : sign * compare(a, b));
+  table.tBodies[0].append(...[...table.tBodies[0].rows].sort((a, b) => last(value(a), value(b))));
 }
 
 let logChosen = false; // by hand; until then a curve that spans more than one order of magnitude is drawn logarithmically
-function drawCurves() {
-  if (!find("curves-chart")) return;
-  const curve = data.curves[find("curves-metric").value], box = find("curves-log");
-  const values = curve.lines.flatMap((line) => line.low ?? line.mean);
-  box.disabled = Math.min(...values) <= 0;
-  box.parentElement.title = box.disabled ? "not where there are values of 0 or less" : "";
-  if (box.disabled) box.checked = false;
-  else if (!logChosen) box.checked = Math.max(...values) / Math.min(...values) > 10;
-  const hours = document.querySelector("#curves-axis input[value=hours]");
-  hours.disabled = !curve.lines.some((line) => line.hours);
-  const axis = hours.disabled ? "images" : chosen("curves-axis");
-  lineChart(find("curves-chart"), curve, data.rows, axis, box.checked, hidden);
-}
-
-function drawCost() {
-  if (find("cost-chart")) scatterChart(find("cost-chart"), data.charts[find("cost-metric").value], data.costs[find("cost-axis").value], data.rows, hidden);
-}
-
-function showPictures() {
-  if (!find("pictures")) return;
-  const kind = chosen("pictures-kind"), seed = chosen("pictures-seed"), absent = new Set(data.rows.keys());
-  for (const figure of document.querySelectorAll(".gallery figure")) {
-    const row = Number(figure.dataset.row), fits = figure.dataset.kind === kind && figure.dataset.seed === seed;
-    figure.hidden = !fits || hidden.has(row);
-    if (fits || hidden.has(row)) absent.delete(row);
-    const image = figure.querySelector("img"); // not decoded before it is looked at
-    if (fits && image.dataset.src) (image.src = image.dataset.src), delete image.dataset.src;
-  }
-  for (const caption of document.querySelectorAll(".caption")) caption.hidden = caption.dataset.kind !== kind;
-  find("absent").textContent = absent.size ? `No such picture of ${[...absent].map((row) => data.rows[row]).join(", ")}.` : "";
-}
-
+const DRAWN = {
+  bars: () => barChart(find("bars-chart"), data.charts[find("bars-metric").value], data.rows),
+  curves() {
+    const curve = data.curves[find("curves-metric").value], box = find("curves-log"), hours = document.querySelector("#curves-axis input[value=hours]");
+    const values = curve.lines.flatMap((line) => line.low ?? line.mean);
+    box.disabled = Math.min(...values) <= 0;
+    box.parentElement.title = box.disabled ? "not where there are values of 0 or less" : "";
+    if (box.disabled || !logChosen) box.checked = !box.disabled && Math.max(...values) / Math.min(...values) > 10;
+    hours.disabled = !curve.lines.some((line) => line.hours);
+    lineChart(find("curves-chart"), curve, data.rows, hours.disabled ? "images" : chosen("curves-axis"), box.checked);
+  },
+  cost: () => scatterChart(find("cost-chart"), data.charts[find("cost-metric").value], data.costs[find("cost-axis").value], data.rows),
+  pictures() {
+    const kind = chosen("pictures-kind"), seed = chosen("pictures-seed"), absent = new Set(data.rows.keys());
+    for (const figure of all(".gallery figure")) {
+      const row = Number(figure.dataset.row), fits = figure.dataset.kind === kind && figure.dataset.seed === seed;
+      figure.hidden = !fits || hidden.has(row);
+      if (fits || hidden.has(row)) absent.delete(row);
+      const image = figure.querySelector("img"); // not decoded before it is looked at
+      if (fits && image.dataset.src) (image.src = image.dataset.src), delete image.dataset.src;
+    }
+    for (const caption of all(".caption")) caption.hidden = caption.dataset.kind !== kind;
+    find("absent").textContent = absent.size ? `No such picture of ${[...absent].map((row) => data.rows[row]).join(", ")}.` : "";
+  },
+};
 function drawAll() {
-  find("tip").hidden = true;
-  for (const button of document.querySelectorAll(".legend button")) button.setAttribute("aria-pressed", !hidden.has(Number(button.dataset.row)));
-  drawBars(), drawCurves(), drawCost(), showPictures();
+  for (const button of all(".legend button")) button.setAttribute("aria-pressed", !hidden.has(Number(button.dataset.row)));
+  for (const [id, draw] of Object.entries(DRAWN)) if (find(id)) draw();
+}
+for (const button of all(".legend button")) {
+  const row = Number(button.dataset.row);
+  button.onclick = () => (hidden.delete(row) || hidden.add(row), drawAll());
 }
 
-for (const legend of document.querySelectorAll(".legend")) {
-  data.rows.forEach((label, row) => {
-    const button = legend.appendChild(Object.assign(document.createElement("button"), { type: "button", title: "show or hide" }));
-    button.dataset.row = row;
-    key(button.appendChild(Object.assign(document.createElement("span"), { className: "key" })), row);
-    button.append(label);
-    button.onclick = () => (hidden.delete(row) || hidden.add(row), drawAll());
+/** Fills a <select>, if there is one, with [title, group or nothing]; without those that have no title. Values are positions. */
+function fill(select, options) {
+  const groups = new Map();
+  if (select) options.forEach(([title, group], k) => {
+    if (title && group && !groups.has(group)) groups.set(group, select.appendChild(Object.assign(document.createElement("optgroup"), { label: group })));
+    if (title) (groups.get(group) ?? select).append(new Option(title, k));
   });
 }
-
+fill(find("bars-metric"), data.charts.map((chart) => [chart.header, chart.table]));
+fill(find("cost-metric"), data.charts.map((chart) => [chart.quality && chart.header, chart.table]));
+fill(find("cost-axis"), data.costs.map((cost) => [cost.title]));
+fill(find("curves-metric"), data.curves.map((curve) => [curve.name]));
 // What is shown first is the quality of the first table that the most models have; a cost is no quality.
 const ofFirst = data.charts.filter((chart) => chart.quality && chart.table === data.charts[0].table);
 const first = ofFirst.reduce((a, b) => (b.bars.length > a.bars.length ? b : a), ofFirst[0]);
-for (const id of ["bars-metric", "cost-metric"].filter(find)) {
-  fill(find(id), data.charts.map((chart) => [(chart.quality || id === "bars-metric") && chart.header, chart.table]));
-  if (first) find(id).value = data.charts.indexOf(first);
-}
-if (find("cost-axis")) fill(find("cost-axis"), data.costs.map((cost) => [cost.title]));
-if (find("curves-metric")) fill(find("curves-metric"), data.curves.map((curve) => [curve.name]));
-for (const [id, event] of [["bars", drawBars], ["curves", drawCurves], ["cost", drawCost], ["pictures", showPictures]]) find(id)?.addEventListener("change", event);
-find("curves-log")?.addEventListener("change", () => (logChosen = true), true);
+for (const id of ["bars-metric", "cost-metric"]) if (first && find(id)) find(id).value = data.charts.indexOf(first);
+find("curves-log")?.addEventListener("change", () => (logChosen = true));
+for (const [id, draw] of Object.entries(DRAWN)) find(id)?.addEventListener("change", draw);
 
 // The enlarged picture: arrows go to the same picture of the next model, in the same place, so that differences jump out.
 let large = null;
 function enlarge(figure) {
   large = figure;
-  const image = figure.querySelector("img"), [width, height] = [Number(image.getAttribute("width")), Number(image.getAttribute("height"))];
+  const image = figure.querySelector("img"), [width, height] = ["width", "height"].map((side) => Number(image.getAttribute(side)));
   const shown = Math.min(innerWidth - 48, ((innerHeight - 110) * width) / height, 3 * width);
-  const target = find("large-image");
-  Object.assign(target, { src: image.src, alt: image.alt });
-  Object.assign(target.style, { width: `${shown}px`, imageRendering: shown > width ? "pixelated" : "auto" });
+  Object.assign(find("large-image"), { src: image.src, alt: image.alt });
+  Object.assign(find("large-image").style, { width: `${shown}px`, imageRendering: shown > width ? "pixelated" : "auto" });
   find("large-name").textContent = figure.querySelector("figcaption").textContent;
   if (!find("large").open) find("large").showModal();
 }
 function step(by) {
-  const figures = [...document.querySelectorAll(".gallery figure:not([hidden])")];
+  const figures = all(".gallery figure:not([hidden])");
   enlarge(figures[(figures.indexOf(large) + by + figures.length) % figures.length]);
 }
-for (const button of document.querySelectorAll(".gallery button")) button.onclick = () => enlarge(button.closest("figure"));
+for (const button of all(".gallery button")) button.onclick = () => enlarge(button.closest("figure"));
 find("large").addEventListener("keydown", (event) => ({ ArrowLeft: () => step(-1), ArrowRight: () => step(1) })[event.key]?.());
-find("large").addEventListener("click", (event) => {
-  const by = event.target.dataset.step;
-  if (event.target === find("large") || by === "0") find("large").close();
-  else if (by) step(Number(by));
-});
+find("large").addEventListener("click", ({ target }) => (target === find("large") || target.dataset.step === "0" ? find("large").close() : target.dataset.step && step(Number(target.dataset.step))));
 
-const THEMES = { automatic: "light", light: "dark", dark: "automatic" };
-let theme = "automatic";
-find("theme").onclick = () => {
-  theme = THEMES[theme];
+const themes = ["automatic", "light", "dark"];
+function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
-  find("theme").textContent = `theme: ${theme}`;
-};
-
-// Charts are drawn when their place has a width, and again when it gets another one.
-const widths = new Map();
-new ResizeObserver((entries) => {
-  if (!entries.some(({ target }) => widths.get(target) !== target.clientWidth)) return;
-  for (const { target } of entries) widths.set(target, target.clientWidth);
   drawAll();
-}).observe(document.querySelector("main"));
-for (const details of document.querySelectorAll("details")) addEventListener("beforeprint", () => (details.open = true));
-drawAll();
+}
+find("theme").onclick = () => {
+  themes.push(themes.shift());
+  find("theme").textContent = `theme: ${themes[0]}`;
+  setTheme(themes[0]);
+};
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+addEventListener("beforeprint", () => (all("details").forEach((details) => (details.open = true)), setTheme("light")));
+addEventListener("afterprint", () => setTheme(themes[0]));
+let width = 0; // charts are drawn anew when the page gets another one
+new ResizeObserver(([{ target }]) => target.clientWidth !== width && ((width = target.clientWidth), drawAll())).observe(document.querySelector("main"));

@@ -1,14 +1,14 @@
 """A comparison in the terminal; readable without colour."""
 
 import textwrap
-from collections.abc import Sequence
 
+from pandas import DataFrame
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from zoo.comparison.exports import MARKS, counts_of
-from zoo.comparison.parts import Cell, Comparison
+from zoo.comparison.exports import MARKS
+from zoo.comparison.parts import Comparison
 
 LEGEND = "* best   ~ cannot be told from the best (Welch's t-test over 3 seeds or more, p ≥ 0.05)   n seeds   – not defined"
 PLAIN_WIDTH = 160  # characters a line, where the output is no terminal
@@ -25,59 +25,47 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
         shared = ", ".join(f"{fact} {value}" for fact, value in comparison.protocol.items())
         console.print(escape(shared), highlight=False, soft_wrap=True)
     for table in comparison.tables:
-        names = [(*name, count) for name, count in zip(table.names, counts_of(table), strict=True)]
-        headers, cells = [column.header for column in table.columns], [list(map(written, row)) for row in table.cells]
-        for grid in grids(table.title, [*table.keys, "n"], headers, names, cells, console.width):
-            console.print(grid)
+        console.print(*grids(table.title, table.shown(written), console.width), sep="\n")
     if comparison.tables:
         console.print(LEGEND, highlight=False, soft_wrap=True)
-    if comparison.differing:
-        labels = [(row.label,) for row in comparison.rows]
-        values = [list(map(escape, row)) for row in zip(*comparison.differing.values(), strict=True)]
-        for grid in grids("Settings that differ", ["model"], list(comparison.differing), labels, values, console.width):
-            console.print(grid)
+    if len(comparison.differing.columns):
+        console.print(*grids("Settings that differ", comparison.differing.map(escape).rename_axis("model"), console.width), sep="\n")
     if comparison.others:
-        grid = Grid("run", "state", "why, or how far", title="Not finished")
-        for entry in comparison.others:
-            grid.add_row(escape(entry.name), entry.status, escape(entry.reason))
+        grid = Grid("run", *comparison.unfinished.columns, title="Not finished")
+        for row in comparison.unfinished.itertuples():
+            grid.add_row(*map(escape, row))
         console.print(grid)
     for note in comparison.notes:
         console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
 
 
-def written(cell: Cell | None) -> str:
-    """A cell with its mark; a dash where a method gives no such number."""
-    if cell is None:
-        return "–  "
-    text = f"{cell.text} {MARKS[cell.mark] or ' '}"
-    return f"[bold]{text}[/bold]" if cell.mark == "best" else text
+def written(text: str, mark: str) -> str:
+    """A cell with its mark."""
+    text += MARKS[mark] or "  "
+    return f"[bold]{text}[/bold]" if mark == "best" else text
 
 
-def grids(
-    title: str, keys: list[str], headers: list[str], names: Sequence[tuple[str, ...]], cells: list[list[str]], width: int
-) -> list[Grid]:
-    """Rows with names as one grid or, where that is wider than `width`, as several, each with some of the columns."""
-    folded = [[textwrap.fill(part, NAME_WIDTH) for part in name] for name in names]
-    taken = 1 + sum(3 + max(len(line) for part in column for line in part.split("\n")) for column in zip(keys, *folded, strict=True))
-    parts: list[list[int]] = [[]]
+def grids(title: str, cells: DataFrame, width: int) -> list[Grid]:
+    """A frame of texts with its index as one grid or, where that is wider than `width`, as several, each with some of the columns."""
+    names = cells.index.to_frame().astype(str).map(lambda name: textwrap.fill(name, NAME_WIDTH))
+    taken = 1 + sum(3 + max(len(line) for name in [key, *names[key]] for line in name.split("\n")) for key in names)
+    parts: list[list[str]] = [[]]
     left = width - taken
-    for index, header in enumerate(headers):
-        need = 3 + max(
-            len(part.removeprefix("[bold]").removesuffix("[/bold]")) for part in (*header.split(), *(row[index] for row in cells))
-        )
+    for header, column in cells.items():
+        need = 3 + max(len(part.removeprefix("[bold]").removesuffix("[/bold]")) for part in (*str(header).split(), *column))
         if parts[-1] and need > left:
             parts.append([])
             left = width - taken
-        parts[-1].append(index)
+        parts[-1].append(str(header))
         left -= need
     found = []
     for part in parts:
         grid = Grid(title=title if part is parts[0] else f"{title} (continued)")
-        for key in keys:
+        for key in names:
             grid.add_column(key, no_wrap=True)  # folded already
-        for index in part:
-            grid.add_column(escape(headers[index]), justify="right")
-        for name, row in zip(folded, cells, strict=True):
-            grid.add_row(*map(escape, name), *(row[index] for index in part))
+        for header in part:
+            grid.add_column(escape(header), justify="right")
+        for name, row in zip(names.itertuples(index=False), cells[part].itertuples(index=False), strict=True):
+            grid.add_row(*map(escape, name), *row)
         found.append(grid)
     return found

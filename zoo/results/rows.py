@@ -87,11 +87,11 @@ def row_of(run: Path) -> dict[str, Any]:
         raise ZooError(f"{run} was trained further after it was evaluated; evaluate it again with python -m zoo.evaluate run={run}.")
     overrides = [part for part in shlex.split(evaluation["command"])[3:] if not part.startswith(PRIVATE)]
     overrides = [re.sub(r"^data\.root=.*", "data.root=DIR", re.sub(r"^pretrain\.run=.*", "pretrain.run=RUN", part)) for part in overrides]
-    kept = ("model", "data", "seed", "images_seen", "parameters", "latent_dim", "measured", "features", "measurements")
+    public = ("model", "data", "seed", "images_seen", "parameters", "latent_dim", "measured", "features", "measurements")
     return {
         "command": " ".join(["python -m zoo.train", *overrides]),
         "evaluation": "python -m zoo.evaluate run=RUN",
-        **{key: evaluation[key] for key in (*kept, "trained_with", "versions")},
+        **{key: evaluation[key] for key in (*public, "trained_with", "versions")},
         "cost": found[COST],
     }
 

@@ -1,19 +1,18 @@
 """Markdown tables of published rows, by the code that makes those of a comparison, and the pages that they stand in."""
 
-import math
 import re
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from zoo.comparison import baseline
-from zoo.comparison.aggregate import Line, best_prior, by_model, by_prior, numbers, table, with_best_prior
+from zoo.comparison.aggregate import best_priors, numbers_of, table
 from zoo.comparison.baseline import published, rows_of
-from zoo.comparison.columns import CODES, EDITS, MODELS, SAMPLES, SUMMARY, TRANSFER
+from zoo.comparison.columns import TABLES
 from zoo.comparison.exports import markdown_of
 from zoo.comparison.labels import groups
 from zoo.results.rows import write
 
+SHOWN = ("Samples", "Reconstructions, interpolations, likelihood", "Codes", "Attribute edits", "Attribute transfer")
 BLOCK = re.compile(r"(<!-- (results|overview):(\S+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
@@ -42,22 +41,25 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     """All tables of one data set's rows."""
     if not rows:
         return ""
-    lines = published(rows)
-    tables = [by_prior("", SAMPLES, lines), *(by_model("", columns, lines) for columns in (MODELS, CODES, EDITS, TRANSFER))]
+    numbers = numbers_of(published(rows))
+    tables = [table("", TABLES[title], numbers) for title in SHOWN]
     by_command = groups(rows, lambda row: row["command"])
     commands = "".join(f"    {seeds[0]['command']}   # {said(seeds)}\n" for seeds in by_command)
-    return "\n" + "\n".join([*(markdown_of(table, marked=False) for table in tables if table), commands]) + "\n"
+    return "\n" + "\n".join([*(markdown_of(table, marked=False) for table in tables if len(table.cells)), commands]) + "\n"
 
 
 def overview(rows: list[dict[str, Any]]) -> str:
     """One table with a line for each command: samples from the best prior, reconstructions, codes, cost; the best samples first."""
-    found = [with_best_prior(row) for row in published(rows)]
-    found.sort(key=lambda row: mean(numbers(row, SUMMARY[0]) or [math.inf]))
-    lines: list[Line] = [((row.label, best_prior(row) or "–"), [numbers(row, column) for column in SUMMARY]) for row in found]
-    if not lines:
+    numbers = numbers_of(published(rows))
+    summary = table("", TABLES["Summary"], numbers)
+    if not len(summary.cells):
         return ""
-    summary = table("", ["model", "best prior"], SUMMARY, lines)
-    return f"\n{markdown_of(summary, marked=False)}\n" if summary else ""
+    best = best_priors(numbers)
+    cells = summary.cells.assign(prior=[best.get(row, "–") for row in summary.cells.index])
+    first = TABLES["Summary"][0].header
+    cells = cells.sort_values((first, "mean"), kind="stable") if first in cells else cells
+    cells = cells.set_index("prior", append=True).rename_axis(["model", "best prior"])
+    return f"\n{markdown_of(summary._replace(cells=cells), marked=False)}\n"
 
 
 def said(seeds: list[dict[str, Any]]) -> str:
