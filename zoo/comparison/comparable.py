@@ -9,6 +9,7 @@ from zoo.comparison.parts import Entry
 from zoo.runs.measurements import Measurement, Quantity, measurements_of, name_of
 
 COUNT = "N of "  # begins the facts that say of how many images a metric is
+LOGGED = f"{COUNT}mse"
 IMPLIED = {  # other images differ in the rest, too
     "data": ("image size", "crop", "images", "features"),
     "image size": ("images", "features"),
@@ -69,7 +70,7 @@ def facts_of_validation(summary: dict[str, Any], data: dict[str, Any]) -> Facts:
     facts = {"data": str(data["name"]), "split": "val", **of_images(data)}
     facts["images"] = ", ".join(f"{key}={value}" for key, value in source.items()) or "as published"
     facts["features"] = "the data's classifier"
-    counts = {f"{COUNT}mse": f"{logged['images']:,.0f}"} if "images" in logged else {}
+    counts = {LOGGED: f"{logged['images']:,.0f}"} if "images" in logged else {}
     return found._replace(numbers=found.numbers | numbers, measured=facts | found.measured | counts)
 
 
@@ -122,8 +123,10 @@ def protocol_of(entries: list[Entry]) -> dict[str, str]:
     facts: dict[str, list[str]] = {}
     for entry in entries:
         own = {fact: value for fact, value in entry.measured.items() if not fact.startswith(COUNT)}
-        counts = [int(value.replace(",", "")) for fact, value in entry.measured.items() if fact.startswith(COUNT)]
-        own["N"] = f"{max(counts):,}" if counts else ""  # some metrics take fewer images whatever N is
+        counts = {fact: int(value.replace(",", "")) for fact, value in entry.measured.items() if fact.startswith(COUNT)}
+        logged = counts.pop(LOGGED, 0)  # of the validation in training, whatever the evaluation's N is
+        most = max(counts.values(), default=logged)
+        own["N"] = f"{most:,}" if most else ""  # some metrics take fewer images whatever N is
         own["images seen"] = f"{entry.cost['images_seen']:,.0f}" if "images_seen" in entry.cost else ""
         for fact in own:
             facts.setdefault(fact, []).extend([own[fact]] if own[fact] else [])
