@@ -82,6 +82,13 @@ def test_what_cannot_be_is_one_sentence(zoo, tiny, tmp_path, overrides):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_lightning_refuses_is_its_own_sentence(zoo, tiny):
+    done = zoo("train", *tiny, "trainer.limit_val_batches=0.01")
+    assert done.code == 2
+    assert done.err.startswith("zoo: You requested to check 0.01 of the `val_dataloader`")
+    assert len(done.err.strip().splitlines()) == 1
+
+
 def rows(run):
     with open(run / "metrics.csv") as file:
         return list(csv.DictReader(file))

@@ -55,6 +55,10 @@ def user_errors(config_name: str) -> Iterator[None]:
         if error.errno not in UNUSABLE:
             raise
         print_error(f"{error.filename or 'A file'} cannot be written ({os.strerror(error.errno or 0)}); make room, or set another folder.")
+    except Exception as error:
+        if type(error).__name__ != "MisconfigurationException":  # Lightning's own sentence for arguments that do not fit
+            raise
+        print_error(" ".join(str(error).split()))
     else:
         return
     raise SystemExit(2)
