@@ -352,6 +352,13 @@ def test_charts_have_the_colours_of_the_theme(browser, path):
     assert light[1] != dark[1]
     browser.click("document.querySelector('#theme')")
     assert (colours(), browser.run(paper)) == (light, light[0])  # what is chosen goes before what the system says
+    browser.click("document.querySelector('#theme')")
+    assert browser.run(paper) == dark[0]
+    browser.run("dispatchEvent(new Event('beforeprint'))")  # paper is white, and narrow
+    assert browser.run(paper) == light[0]
+    assert browser.run("find('bars-chart').layout.width") <= 704
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    assert (browser.run(paper), browser.run("find('bars-chart').layout.width > 704")) == (dark[0], True)
     browser.call("Emulation.setEmulatedMedia", features=[])
     assert errors(browser) == []
 

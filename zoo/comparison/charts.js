@@ -76,7 +76,7 @@ function barChart(host, chart, rows) {
     { type: "scatter", mode: "markers", x: seeds.map(([value]) => value), y: seeds.map(([, k]) => k), marker: { size: 6, color: css("page"), line: { color: css("ink"), width: 1 } }, hoverinfo: "skip" },
   ];
   const label = `${chart.header}: ${bars.map((bar) => `${bar.label} ${bar.text}`).join("; ")}`;
-  plot(host, label, bars.length * (narrow ? 46 : 30) + 40, { l: left, r: right, t: 6, b: 34 }, traces, { xaxis: { range: [Math.min(...ends), Math.max(...ends) || 1] }, yaxis: { range: [bars.length - 0.5, narrow ? -0.7 : -0.5], visible: false }, shapes: target(chart, "x"), annotations: [...names, ...numbers] });
+  plot(host, label, bars.length * (narrow ? 46 : 30) + 40, { l: left, r: right, t: 6, b: 34 }, traces, { xaxis: { range: [Math.min(...ends), Math.max(...ends) || 1] }, dragmode: false, yaxis: { range: [bars.length - 0.5, narrow ? -0.7 : -0.5], visible: false }, shapes: target(chart, "x"), annotations: [...names, ...numbers] });
   missing(host, rows, new Set(bars.map((bar) => bar.row)));
 }
 
