@@ -14,9 +14,6 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from zoo.comparison.collect import compare
-from zoo.comparison.exports import write_csv, write_markdown
-from zoo.comparison.terminal import show
 from zoo.config.app import run_command
 from zoo.config.check import check
 from zoo.config.overrides import quoted
@@ -50,6 +47,10 @@ def name_runs(argv: list[str]) -> None:
 def run(config: DictConfig) -> None:
     """Compares, prints and writes."""
     settings = check(config, CompareSettings)
+    from zoo.comparison.collect import compare  # pandas, only for settings that are good
+    from zoo.comparison.exports import write_csv, write_markdown
+    from zoo.comparison.terminal import show
+
     paths = [settings.runs] if isinstance(settings.runs, str) else settings.runs or []
     others = [override for override in HydraConfig.get().overrides.task if not override.startswith("runs=")]
     command = shlex.join(["python", "-m", "zoo.compare", *paths, *others])

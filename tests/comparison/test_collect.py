@@ -1,10 +1,13 @@
 import json
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 from scipy import stats
 
+import zoo.comparison
 from tests.comparison.runs import age, make_run, quantity, records, seeds, write_log
 from zoo.comparison import baseline
 from zoo.comparison.collect import compare
@@ -622,6 +625,25 @@ def test_paths(tmp_path, monkeypatch):
     ]
     with pytest.raises(ZooError, match="split=train is not known"):
         compare(["latest"], split="train")
+
+
+def test_a_person_gets_the_tables_as_data_frames(tmp_path):
+    found = zoo.comparison.compare([make_sweep(tmp_path)])
+    samples = found.table("Samples")
+    assert samples.index.to_list() == [("vae", "normal"), ("ae", "normal")]
+    assert samples["Fréchet ↓"]["mean"].to_list() == pytest.approx([11, 37 / 3])
+    assert samples.loc[("ae", "normal"), ("Fréchet ↓", "values")] == [11, 12, 14]
+    assert samples.loc[("ae", "normal"), ("Fréchet ↓", "mark")] == "noise"
+    numbers = found.numbers.query("group == 'samples' and metric == 'frechet'")
+    assert numbers.groupby("row").value.mean().to_dict() == pytest.approx({"vae": 11, "ae": 37 / 3})
+    assert numbers[["model", "seed", "prior", "features", "data"]].iloc[0].to_list() == ["vae", 0, "normal", "classifier", "faces"]
+    with pytest.raises(KeyError):
+        found.table("Transfer")
+
+
+def test_what_other_commands_need_of_comparisons_imports_no_pandas():
+    code = "import sys, zoo.compare, zoo.comparison.labels, zoo.sweeps.jobs; print({'pandas', 'plotly'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_a_hundred_runs_take_seconds(tmp_path):

@@ -85,6 +85,9 @@ def test_html_is_valid(page):
     assert [tag for tag, _, _ in page.elements].count("h1") == 1
     sections = [attributes["id"] for attributes, _ in page.all("section")]
     assert sections == ["tables", "bars", "curves", "cost", "pictures", "settings", "jobs", "runs"]
+    scripted = [attributes["id"] for attributes, _ in page.all("section") if attributes.get("class") == "when-js"]
+    assert scripted == ["bars", "curves", "cost"]  # what is empty without the script is not there without it
+    assert [text for attributes, text in page.all("legend") if attributes.get("class") != "unseen"] == ["seed"]
 
 
 def test_nothing_lies_outside_of_the_file(page, path):
@@ -330,6 +333,33 @@ def test_switches(browser, path):
     assert browser.run("document.querySelector('#large-name').textContent.trim()") == "vae"
     browser.press("Escape")
     assert not browser.run("document.querySelector('dialog').open")
+    assert errors(browser) == []
+
+
+def test_charts_have_the_colours_of_the_theme(browser, path):
+    def colours() -> tuple[str, str]:
+        look = "getComputedStyle(document.querySelector('#bars-chart .bars path')).fill"
+        return browser.run("getComputedStyle(document.body).backgroundColor"), browser.run(look)
+
+    browser.open(path, 1280)
+    paper = "find('bars-chart').layout.paper_bgcolor"
+    light = colours()
+    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    browser.resolve_config()
+    dark = colours()
+    assert browser.run(paper) == dark[0]
+    assert light[0] != dark[0]
+    assert light[1] != dark[1]
+    browser.click("document.querySelector('#theme')")
+    assert (colours(), browser.run(paper)) == (light, light[0])  # what is chosen goes before what the system says
+    browser.click("document.querySelector('#theme')")
+    assert browser.run(paper) == dark[0]
+    browser.run("dispatchEvent(new Event('beforeprint'))")  # paper is white, and narrow
+    assert browser.run(paper) == light[0]
+    assert browser.run("find('bars-chart').layout.width") <= 704
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    assert (browser.run(paper), browser.run("find('bars-chart').layout.width > 704")) == (dark[0], True)
+    browser.call("Emulation.setEmulatedMedia", features=[])
     assert errors(browser) == []
 
 

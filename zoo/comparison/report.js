@@ -98,8 +98,9 @@ find("large").addEventListener("keydown", (event) => ({ ArrowLeft: () => step(-1
 find("large").addEventListener("click", ({ target }) => (target === find("large") || target.dataset.step === "0" ? find("large").close() : target.dataset.step && step(Number(target.dataset.step))));
 
 const themes = ["automatic", "light", "dark"];
-function setTheme(theme) {
+function setTheme(theme, width = "") {
   document.documentElement.dataset.theme = theme;
+  document.querySelector("main").style.width = width;
   drawAll();
 }
 find("theme").onclick = () => {
@@ -108,7 +109,7 @@ find("theme").onclick = () => {
   setTheme(themes[0]);
 };
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-addEventListener("beforeprint", () => (all("details").forEach((details) => (details.open = true)), setTheme("light")));
+addEventListener("beforeprint", () => (all("details").forEach((details) => (details.open = true)), setTheme("light", "44rem"))); // of A4
 addEventListener("afterprint", () => setTheme(themes[0]));
 let width = 0; // charts are drawn anew when the page gets another one
 new ResizeObserver(([{ target }]) => target.clientWidth !== width && ((width = target.clientWidth), drawAll())).observe(document.querySelector("main"));

@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from rich.console import Console
-from rich.table import Table
 
 from zoo.benchmarks.steps import clocked, device_of, random_batch, ready, step, train_settings
 from zoo.config.instantiate import conf_dir
@@ -93,23 +91,14 @@ def left(folder: Path, models: list[str], seeds: int) -> dict[str, tuple[int, in
 
 def estimate(experiment: str, left: dict[str, tuple[int, int]], slots: int) -> None:
     """Prints how long what is left of each model, runs to train and runs to evaluate, will take, from a few steps of each."""
-    console, table = Console(), Table("model", "runs", "images/s", "minutes each", title=f"experiment={experiment}, {slots} runs at once")
-    for column in table.columns[1:]:
-        column.justify = "right"
     torch.set_num_threads(1)
     trainings, evaluations = (sum(counts) for counts in zip(*left.values(), strict=True))
-    total = float(evaluations * EVALUATION_SECONDS)
+    seconds = float(evaluations * EVALUATION_SECONDS)
     for model, (runs, _) in left.items():
         if runs:
-            settings = train_settings(f"experiment={experiment}", f"model={model}", "trainer.devices=1")
-            seconds = seconds_of(settings)
-            table.add_row(model, str(runs), f"{settings.max_images / seconds:,.0f}", f"{seconds / 60:,.1f}")
-            total += runs * seconds
-    if trainings:
-        console.print(table)
-    end = time.strftime("%H:%M", time.localtime(time.time() + total / slots))
-    what = f"{trainings} runs to train, {evaluations} to evaluate"
-    console.print(f"{what}: about {total / slots / 60:,.0f} minutes, until {end}.", highlight=False)
+            seconds += runs * seconds_of(train_settings(f"experiment={experiment}", f"model={model}", "trainer.devices=1"))
+    end = time.strftime("%H:%M", time.localtime(time.time() + seconds / slots))
+    print(f"{trainings} runs to train, {evaluations} to evaluate: about {seconds / slots / 60:,.0f} minutes, until {end}.", flush=True)
 
 
 def seconds_of(settings: ResolvedSettings) -> float:
