@@ -53,6 +53,7 @@ REFUSED = {
     "trainer.accelerator=tpu": "is not known to zoo.train; use auto, cpu",
     "trainer.precision=bf16-true": "is not known to zoo.train; use auto, 32-true",
     "trainer.precision=64": "trainer.precision=64 is not known to zoo.train; use auto, 32-true, bf16-mixed or 16-mixed.",
+    "trainer.limit_val_batches=0 callbacks=early_stopping": "callbacks.early_stopping watches val/mse, and trainer.limit_val_batches=0",
     "trainer.max_time=01:00:00": "must be DD:HH:MM:SS",
     "trainer.max_steps=0": "at least 1",
     "trainer.max_epochs=-1": "must be a whole number of at least 1",

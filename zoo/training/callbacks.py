@@ -49,4 +49,7 @@ def build_callbacks(settings: TrainSettings, folder: Path) -> list[pl.Callback]:
         if twin != name and callback.state_dict():
             raise ZooError(f"callbacks.{twin} and callbacks.{name} are alike, so a checkpoint could not tell them apart; leave one out.")
     monitors = {name: callback.monitor for name, callback in made.items() if isinstance(getattr(callback, "monitor", None), str)}
+    if monitors and settings.trainer.limit_val_batches == 0:
+        name, monitor = next(iter(monitors.items()))
+        raise ZooError(f"callbacks.{name} watches {monitor}, and trainer.limit_val_batches=0 validates nothing; leave one of them out.")
     return [*([MonitoredNames(monitors)] if monitors else []), *made.values()]
