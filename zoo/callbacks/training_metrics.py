@@ -27,12 +27,12 @@ class TrainingMetricsLogger(pl.Callback):
         self._steps = 0
         self._mark: float | None = None  # when the interval began, at which image, and the pauses until then
         self._first, self._paused = 0, 0.0
-        self._learning_rates: dict[str, float] = {}  # of the step at hand, by parameter group
+        self._learning_rates: list[float] = []  # of the step at hand, by parameter group: its scheduler has moved on when it is logged
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self._mark is None:
             self._mark, self._first, self._paused = time.perf_counter(), images_seen(trainer, pl_module), Pauses.seconds
-        self._learning_rates = {group["name"]: float(group["lr"]) for group in trainer.optimizers[0].param_groups}
+        self._learning_rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
         pl_module.log_gradient_norms = images_seen(trainer, pl_module) % self.every + pl_module.training_config.batch_size >= self.every
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -51,7 +51,8 @@ class TrainingMetricsLogger(pl.Callback):
         rate = (seen - self._first) / seconds
         self.train_seconds += seconds
         metrics = {f"train/{name}": mean for name, mean in zip(names, means, strict=True)}
-        metrics |= {f"train/learning_rate/{name}": rate for name, rate in self._learning_rates.items()}
+        for group, learning_rate in zip(trainer.optimizers[0].param_groups, self._learning_rates, strict=True):
+            metrics[f"train/learning_rate/{group['name']}"] = float(learning_rate)
         for group_name, norm in model.gradient_norms.items():
             metrics[f"train/gradient_norm/{group_name}"] = norm.item()
         metrics |= {"train/images_per_second": rate, "train/peak_memory_mib": peak_memory_mib(model.device)}
