@@ -111,6 +111,7 @@ def test_what_does_not_fit_is_one_sentence_and_nothing_is_written(own, zoo, tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_prepare_builds_the_store_of_data_of_ones_own_from_the_current_folder(shell, tmp_path):
     """A process of its own: nothing but python -m finds mine.py."""
     (tmp_path / "mine.py").write_text(MINE)

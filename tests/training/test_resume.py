@@ -206,7 +206,7 @@ def test_the_same_wandb_run_goes_on(zoo, tiny, tmp_path):
     assert len(ids) == 1
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_says_how_to_go_on(zoo, shell, tiny, tmp_path, number, code):
     settings = [*tiny, "max_images=4000", "checkpoint_every_images=2000", "log_every_images=400", "val_every_images=2000"]
     process = shell("train", *settings, "hydra.run.dir=cut")
@@ -252,7 +252,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("moment", ["before", "within", "fitted", "saved"])
+@pytest.mark.parametrize("moment", ["within", "saved", *(pytest.param(m, marks=pytest.mark.slow) for m in ("before", "fitted"))])
 def test_killed_around_a_validation(zoo, tiny, tmp_path, moment):
     """Rows, fitted prior and weights equal the uninterrupted run's. Validation is due after steps 4 and 8, a checkpoint every 2."""
     settings = [*tiny, "model=ae", "ema_decay=0.9", "evaluation.samples=0", "checkpoint_every_images=16"]
