@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.loggers import WandbLogger
 
 
 def switch_off_sigterm_broadcast(trainer: pl.Trainer) -> None:
@@ -12,6 +13,11 @@ def switch_off_sigterm_broadcast(trainer: pl.Trainer) -> None:
     """
     loop: Any = trainer.fit_loop.epoch_loop
     loop._broadcast_sigterm_tensor = lambda: None
+
+
+def leave_out_anonymous(logger: WandbLogger) -> None:
+    """Lightning passes `anonymous` to wandb.init always, and W&B warns that it has no effect."""
+    logger._wandb_init.pop("anonymous", None)
 
 
 def validation_is_due(trainer: pl.Trainer) -> bool:

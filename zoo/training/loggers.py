@@ -10,6 +10,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from zoo.callbacks.lightning_internals import leave_out_anonymous
 from zoo.config.instantiate import build_group
 from zoo.config.schema import TrainSettings
 from zoo.errors import ZooError, nearest
@@ -132,6 +133,7 @@ def begin_wandb(logger: WandbLogger) -> None:
     """Begins or goes on with a W&B run. Raises ZooError if W&B refuses it or is not reached."""
     import wandb
 
+    leave_out_anonymous(logger)
     try:
         experiment = logger.experiment
     except (wandb.errors.Error, ValueError) as error:  # ValueError: what wandb.Settings refuses
